@@ -1,0 +1,1 @@
+"""How Calotype reaches addresses that a user gave: guarded, pinned and bounded."""

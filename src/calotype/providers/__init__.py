@@ -1,0 +1,1 @@
+"""Upstream protocols: one file each behind one port."""

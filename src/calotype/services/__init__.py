@@ -1,0 +1,1 @@
+"""What Calotype does: submission, running a task, routing, references, assets, accounts."""
