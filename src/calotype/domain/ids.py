@@ -1,0 +1,60 @@
+"""Public ids: 63-bit integers that grow with time, written in Crockford's base 32.
+
+In the database an id is one integer (one b-tree, appended to at its end); outside it is a word
+such as ``task_1k0v3m8a0qz4e``. 41 bits of milliseconds since 2025 last until 2094; 22 bits
+number the ids within a millisecond, from a random start.
+"""
+
+import re
+import secrets
+from collections.abc import Callable
+from typing import Final, Literal
+
+Kind = Literal["task", "asset", "key"]
+
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
+_LETTERS: Final = 13
+_EPOCH_MS: Final = 1_735_689_600_000  # 2025-01-01T00:00:00Z
+_FORM: Final = re.compile(rf"[0-7][{_ALPHABET}]{{{_LETTERS - 1}}}\Z")
+
+
+class IdSource:
+    """Makes ids that only grow within one process, whatever the clock does.
+
+    Two processes can meet in the same millisecond; the primary key refuses the second insert,
+    and the caller draws again.
+    """
+
+    def __init__(self, clock_ms: Callable[[], int]) -> None:
+        self._clock_ms = clock_ms
+        self._last = 0
+
+    def next(self) -> int:
+        """A new id, greater than any before it."""
+        fresh = (self._clock_ms() - _EPOCH_MS) << 22 | secrets.randbits(21)
+        self._last = fresh if fresh > self._last else self._last + 1
+        return self._last
+
+
+def encode(kind: Kind, number: int) -> str:
+    """The public word for an id."""
+    letters = ["0"] * _LETTERS
+    for place in range(_LETTERS - 1, -1, -1):
+        letters[place] = _ALPHABET[number & 31]
+        number >>= 5
+    return f"{kind}_{''.join(letters)}"
+
+
+def decode(kind: Kind, word: str) -> int | None:
+    """The id behind a public word, or None where the word is not one of ours."""
+    prefix = f"{kind}_"
+    if not word.startswith(prefix):
+        return None
+    letters = word[len(prefix) :]
+    if not _FORM.match(letters):
+        return None
+    number = 0
+    for letter in letters:
+        number = number << 5 | _VALUES[letter]
+    return number

@@ -1,0 +1,44 @@
+"""API keys: ``ck_`` and 256 random bits, kept only as a SHA-256 hash with a short prefix."""
+
+import hashlib
+import re
+import secrets
+from typing import Final
+
+import msgspec
+
+_FORM: Final = re.compile(r"ck_[A-Za-z0-9_-]{43}\Z")
+PREFIX_LENGTH: Final = 10
+"""Characters of a key that stay visible, so that people can tell their keys apart."""
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """What is known of a key once it was shown; times in milliseconds."""
+
+    id: int
+    account_id: int
+    account: str
+    name: str
+    prefix: str
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+
+def new_key() -> str:
+    """A fresh key, to be shown once."""
+    return f"ck_{secrets.token_urlsafe(32)}"
+
+
+def is_well_formed(key: str) -> bool:
+    """Whether a text can be a key at all; anything else needs no look at the database."""
+    return _FORM.match(key) is not None
+
+
+def hash_key(key: str) -> bytes:
+    """The form in which a key is stored and looked up.
+
+    Unsalted on purpose: 256 random bits cannot be guessed or found in a table, and the hash is
+    the index.
+    """
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,235 @@
+"""A task's life: states, the events that move it, and the records that tell of it.
+
+```
+            take                 send / run               complete
+ waiting ─────────▶ queuing ─────────────────▶ generating ─────────▶ success
+    └──────────────────┴──────────── fail ─────────┴───────────────▶ fail
+```
+
+States only go forward, ``success`` and ``fail`` are final. ``TRANSITIONS`` is the one table:
+the store repeats it in every statement (``… WHERE state IN (…)``), and moves the money that goes
+with an event in the same transaction. All times are milliseconds since 1970.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from calotype.domain.errors import Failure
+from calotype.domain.money import EntryKind
+
+
+class State(StrEnum):
+    """What a client sees of a task."""
+
+    WAITING = "waiting"
+    """Accepted and durable; entered by submission, left when a worker takes the task."""
+    QUEUING = "queuing"
+    """With a worker, or in the upstream's own queue."""
+    GENERATING = "generating"
+    """The upstream is at it."""
+    SUCCESS = "success"
+    """Final: the images are stored and paid."""
+    FAIL = "fail"
+    """Final: there is no image, and the reservation was released."""
+
+
+FINAL: Final = frozenset({State.SUCCESS, State.FAIL})
+
+
+class Event(StrEnum):
+    """Why a task changes."""
+
+    TAKE = "take"
+    """A worker takes the task up, again and again after a crash."""
+    QUEUE = "queue"
+    """The upstream accepted it and has not begun."""
+    RUN = "run"
+    """The upstream is at it, or gets a little further."""
+    COMPLETE = "complete"
+    """Every image is stored."""
+    FAIL = "fail"
+    """It ends without an image."""
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One row of the table.
+
+    Args:
+        leaves: the states in which the event may happen.
+        enters: the state after it by the state before it.
+        settles: the ledger entry that ends the reservation, where the event is final.
+
+    """
+
+    enters: dict[State, State]
+    settles: EntryKind | None = None
+
+    @property
+    def leaves(self) -> frozenset[State]:
+        """The states in which the event may happen."""
+        return frozenset(self.enters)
+
+
+_WAITING, _QUEUING, _GENERATING = State.WAITING, State.QUEUING, State.GENERATING
+
+TRANSITIONS: Final[dict[Event, Transition]] = {
+    Event.TAKE: Transition(
+        {_WAITING: _QUEUING, _QUEUING: _QUEUING, _GENERATING: _GENERATING},
+    ),
+    Event.QUEUE: Transition({_QUEUING: _QUEUING, _GENERATING: _GENERATING}),
+    Event.RUN: Transition({_QUEUING: _GENERATING, _GENERATING: _GENERATING}),
+    Event.COMPLETE: Transition(
+        {_QUEUING: State.SUCCESS, _GENERATING: State.SUCCESS},
+        settles=EntryKind.COMMIT,
+    ),
+    Event.FAIL: Transition(
+        {_WAITING: State.FAIL, _QUEUING: State.FAIL, _GENERATING: State.FAIL},
+        settles=EntryKind.RELEASE,
+    ),
+}
+
+
+class BillingStatus(StrEnum):
+    """Where the money of a task stands."""
+
+    RESERVED = "reserved"
+    COMMITTED = "committed"
+    RELEASED = "released"
+
+
+class AttemptState(StrEnum):
+    """How far one purchase at an upstream has come."""
+
+    SENDING = "sending"
+    """Written before a byte goes out: from here on it may have been bought."""
+    ACCEPTED = "accepted"
+    """The upstream's id is known: only polled from here on."""
+    DONE = "done"
+    """Ended with images."""
+    REFUSED = "refused"
+    """Known not to have been accepted; another send is safe."""
+    FAILED = "failed"
+    """Accepted, and ended without an image."""
+    UNKNOWN = "unknown"
+    """May have been accepted and billed; the operator looks into it."""
+
+
+OPEN_ATTEMPT: Final = frozenset({AttemptState.SENDING, AttemptState.ACCEPTED})
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One purchase at an upstream."""
+
+    number: int
+    channel_id: int
+    state: AttemptState
+    upstream_id: str | None
+    started_at: int
+    finished_at: int | None = None
+    detail: str | None = None
+    cost_micro_usdc: int | None = None
+
+
+class Reference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One reference image of a task, in the order in which it came.
+
+    ``url`` is what the client gave (None for an upload), ``asset_id`` what we hold of it (None
+    until it was fetched).
+    """
+
+    url: str | None = None
+    asset_id: int | None = None
+
+
+class ResultImage(msgspec.Struct, frozen=True):
+    """One stored image of a finished task."""
+
+    asset_id: int
+    content_type: str
+    width: int
+    height: int
+    bytes: int
+
+
+class Asset(msgspec.Struct, frozen=True):
+    """A stored image and where it lies."""
+
+    id: int
+    account_id: int
+    key: str
+    """The name in the asset store."""
+    content_type: str
+    bytes: int
+    width: int
+    height: int
+    created_at: int
+
+
+class Request(msgspec.Struct, frozen=True):
+    """The normalised request as accepted, defaults filled in."""
+
+    model: str
+    prompt: str
+    n: int
+    parameters: dict[str, str | int | float | bool]
+    channel_id: int | None = None
+    """The channel that the client pinned."""
+
+
+class NewTask(msgspec.Struct, frozen=True):
+    """All that submission writes."""
+
+    id: int
+    account_id: int
+    key_id: int
+    request_id: str
+    request: Request
+    references: tuple[Reference, ...]
+    uploads: tuple[Asset, ...]
+    """References that came with the request and are stored already."""
+    channel_id: int
+    price: int
+    """Micro-USDC to reserve."""
+    deadline_at: int
+    """After this nothing new is sent to an upstream."""
+    abandon_at: int
+    """After this a job that an upstream accepted is no longer waited for."""
+    created_at: int
+    idempotency_key: str | None = None
+    fingerprint: bytes = b""
+    """SHA-256 of what was asked, to tell a replay from a conflict."""
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A task as stored."""
+
+    id: int
+    account_id: int
+    request_id: str
+    state: State
+    progress: int
+    request: Request
+    references: tuple[Reference, ...]
+    channel_id: int
+    claim: int
+    """How often it was taken up; every write of a worker carries the claim it works under."""
+    seq: int
+    """Number of the last event."""
+    billing: BillingStatus
+    reserved: int
+    actual: int
+    released: int
+    result: tuple[ResultImage, ...]
+    error: Failure | None
+    deadline_at: int
+    abandon_at: int
+    created_at: int
+    updated_at: int
+    completed_at: int | None
+
+    @property
+    def model(self) -> str:
+        """The public id of the model."""
+        return self.request.model

@@ -1,0 +1,233 @@
+"""The store as everything above it sees it: narrow verbs, each one transaction.
+
+Every verb is durable when it returns. A worker's verbs carry the claim under which it works and
+are guarded by the state they leave; when the guard matches nothing, somebody else has moved the
+task on and the verb raises ``Fenced``. All times are milliseconds since 1970, all money is
+micro-USDC. Faults of the database itself are raised as ``errors.Unavailable``.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from calotype.domain.errors import Failure
+from calotype.domain.keys import ApiKey
+from calotype.domain.money import Balance, EntryKind
+from calotype.domain.task import (
+    Asset,
+    Attempt,
+    AttemptState,
+    Event,
+    NewTask,
+    Reference,
+    State,
+    Task,
+)
+
+
+class Fenced(Exception):
+    """The task is final, or another worker took it: what was to be written no longer holds."""
+
+
+class IdTaken(Exception):
+    """Another process drew the same id; draw again."""
+
+
+class StoreError(Exception):
+    """The database cannot be used as configured; the message says what to do."""
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """What became of a submission."""
+
+    task_id: int
+    request_id: str
+    created_at: int
+    replayed: bool
+    """True when the idempotency key named a task that was there already."""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A task under a fresh claim, with every attempt so far, oldest first."""
+
+    task: Task
+    attempts: tuple[Attempt, ...]
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account and what it has."""
+
+    id: int
+    name: str
+    balance: Balance
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of the ledger."""
+
+    kind: EntryKind
+    amount: int
+    task_id: int | None
+    created_at: int
+    note: str
+
+
+class Store(Protocol):
+    """One database."""
+
+    async def migrate(self) -> int:
+        """Bring the schema up to date and return its version; a newer one is refused."""
+        ...
+
+    async def ping(self) -> None:
+        """Prove that the database can be read and written; ``Unavailable`` when not."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the database."""
+        ...
+
+    # Accounts, keys, money
+
+    async def open_account(self, name: str, *, now: int) -> Account:
+        """The account of this name, made when there is none."""
+        ...
+
+    async def accounts(self) -> Sequence[Account]:
+        """Every account, by name."""
+        ...
+
+    async def balance(self, account_id: int) -> Balance:
+        """What an account has."""
+        ...
+
+    async def book(
+        self, account_id: int, kind: EntryKind, amount: int, *, note: str, now: int
+    ) -> Balance:
+        """Write a ``credit`` or an ``adjust`` and return the balance after it.
+
+        Raises:
+            errors.InsufficientBalance: what is available would fall below zero.
+
+        """
+        ...
+
+    async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
+        """The newest ledger entries of an account, newest first."""
+        ...
+
+    async def add_key(self, key: ApiKey, *, digest: bytes) -> None:
+        """Keep a key by the hash of it."""
+        ...
+
+    async def find_key(self, digest: bytes) -> ApiKey | None:
+        """The key with this hash, expired and revoked ones too."""
+        ...
+
+    async def keys(self) -> Sequence[ApiKey]:
+        """Every key, newest first."""
+        ...
+
+    async def revoke_key(self, key_id: int, *, now: int) -> bool:
+        """Revoke a key; False when it was revoked already or never was."""
+        ...
+
+    # Submission and reading
+
+    async def submit(self, new: NewTask) -> Submitted:
+        """Reserve the price and write the task, or find the task of the idempotency key.
+
+        Raises:
+            errors.InsufficientBalance: the account cannot pay; nothing was written.
+            errors.IdempotencyConflict: the key was used with another request.
+            IdTaken: draw another id.
+
+        """
+        ...
+
+    async def task(self, task_id: int) -> Task | None:
+        """A task, whoever owns it."""
+        ...
+
+    async def tasks(
+        self, *, account_id: int | None = None, state: State | None = None, limit: int = 20
+    ) -> Sequence[Task]:
+        """The newest tasks, newest first."""
+        ...
+
+    async def attempts(self, task_id: int) -> Sequence[Attempt]:
+        """Every attempt of a task, oldest first."""
+        ...
+
+    async def asset(self, asset_id: int) -> Asset | None:
+        """A stored image, whoever owns it."""
+        ...
+
+    # Running a task
+
+    async def unfinished(self, *, after: int, limit: int) -> Sequence[tuple[int, int]]:
+        """``(task id, channel id)`` of tasks that are not final, from ``after`` on, by id."""
+        ...
+
+    async def take(self, task_id: int, *, now: int) -> Taken | None:
+        """Take a task up under a new claim; None when it is final or unknown."""
+        ...
+
+    async def keep_references(
+        self, task: Task, references: Sequence[Reference], assets: Sequence[Asset]
+    ) -> None:
+        """Write down references that were fetched."""
+        ...
+
+    async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
+        """Write down that something is about to be sent; returns the attempt's number."""
+        ...
+
+    async def accept_attempt(self, task: Task, number: int, *, upstream_id: str) -> None:
+        """Keep the upstream's id of an attempt."""
+        ...
+
+    async def close_attempt(
+        self, task: Task, number: int, *, state: AttemptState, detail: str, now: int
+    ) -> None:
+        """End an attempt; the task itself goes on."""
+        ...
+
+    async def advance(self, task: Task, event: Event, *, progress: int, now: int) -> None:
+        """Move a task on; progress never falls and stays below 100."""
+        ...
+
+    async def complete(
+        self,
+        task: Task,
+        number: int,
+        *,
+        images: Sequence[Asset],
+        actual: int,
+        cost: int | None,
+        now: int,
+    ) -> None:
+        """Success: keep the images, commit ``actual``, release the rest, close the attempt."""
+        ...
+
+    async def fail(
+        self,
+        task: Task,
+        failure: Failure,
+        *,
+        attempt: tuple[int, AttemptState] | None = None,
+        now: int,
+    ) -> None:
+        """Failure: release the reservation and close the attempt, where one is open."""
+        ...
+
+    # Keeping house
+
+    async def forget_idempotency_keys(self, *, before: int) -> int:
+        """Drop idempotency keys older than ``before``; returns how many."""
+        ...
+
+    async def prove(self) -> Sequence[str]:
+        """Prove the books: one sentence for each thing that does not hold."""
+        ...

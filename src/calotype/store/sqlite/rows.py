@@ -1,0 +1,121 @@
+"""Rows to records and back. JSON columns hold msgspec's encoding of the domain's own types."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from calotype.domain.errors import Failure
+from calotype.domain.keys import ApiKey
+from calotype.domain.money import Balance
+from calotype.domain.task import (
+    Asset,
+    Attempt,
+    AttemptState,
+    BillingStatus,
+    Reference,
+    Request,
+    ResultImage,
+    State,
+    Task,
+)
+from calotype.store.port import Account
+
+encode = msgspec.json.Encoder().encode
+_request = msgspec.json.Decoder(Request).decode
+_references = msgspec.json.Decoder(tuple[Reference, ...]).decode
+_result = msgspec.json.Decoder(tuple[ResultImage, ...]).decode
+_failure = msgspec.json.Decoder(Failure).decode
+_STATES: Final = {str(state): state for state in State}
+_BILLING: Final = {str(status): status for status in BillingStatus}
+
+TASK: Final = (
+    "id, account_id, request_id, state, progress, request, refs, channel_id, claim, seq, "
+    "billing, reserved, actual, released, result, error, deadline_at, abandon_at, "
+    "created_at, updated_at, completed_at"
+)
+ATTEMPT: Final = (
+    "number, channel_id, state, upstream_id, started_at, finished_at, detail, cost_micro_usdc"
+)
+ASSET: Final = "id, account_id, key, content_type, bytes, width, height, created_at"
+KEY: Final = (
+    "api_keys.id, api_keys.account_id, accounts.name, api_keys.name, api_keys.prefix, "
+    "api_keys.created_at, api_keys.expires_at, api_keys.revoked_at"
+)
+ACCOUNT: Final = "id, name, balance, reserved"
+
+Row = tuple[Any, ...]
+
+
+def task(row: Row) -> Task:
+    """A row of ``TASK`` columns."""
+    return Task(
+        id=row[0],
+        account_id=row[1],
+        request_id=row[2],
+        state=_STATES[row[3]],
+        progress=row[4],
+        request=_request(row[5]),
+        references=_references(row[6]),
+        channel_id=row[7],
+        claim=row[8],
+        seq=row[9],
+        billing=_BILLING[row[10]],
+        reserved=row[11],
+        actual=row[12],
+        released=row[13],
+        result=_result(row[14]) if row[14] else (),
+        error=_failure(row[15]) if row[15] else None,
+        deadline_at=row[16],
+        abandon_at=row[17],
+        created_at=row[18],
+        updated_at=row[19],
+        completed_at=row[20],
+    )
+
+
+def attempt(row: Row) -> Attempt:
+    """A row of ``ATTEMPT`` columns."""
+    number, channel_id, state, *rest = row
+    return Attempt(number, channel_id, AttemptState(state), *rest)
+
+
+def asset(row: Row) -> Asset:
+    """A row of ``ASSET`` columns."""
+    return Asset(*row)
+
+
+def key(row: Row) -> ApiKey:
+    """A row of ``KEY`` columns."""
+    return ApiKey(*row)
+
+
+def account(row: Row) -> Account:
+    """A row of ``ACCOUNT`` columns."""
+    return Account(id=row[0], name=row[1], balance=Balance(balance=row[2], reserved=row[3]))
+
+
+def insert_assets(
+    connection: sqlite3.Connection, assets: Sequence[Asset], *, task_id: int, kind: str
+) -> None:
+    """Write down images that lie in the asset store already."""
+    connection.executemany(
+        "INSERT INTO assets (id, account_id, task_id, kind, key, content_type, bytes, width, "
+        "height, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                asset.id,
+                asset.account_id,
+                task_id,
+                kind,
+                asset.key,
+                asset.content_type,
+                asset.bytes,
+                asset.width,
+                asset.height,
+                asset.created_at,
+            )
+            for asset in assets
+        ],
+    )

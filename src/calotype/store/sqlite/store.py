@@ -1,0 +1,274 @@
+"""The port, verb by verb: writes go to the writer thread, point reads stay in the event loop.
+
+A read by primary key takes about 15 µs, less than handing it to a thread would (measured in
+``docs/concepts/performance.md``); reads whose size nobody bounds go to a thread.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from calotype.domain.errors import Failure, Unavailable
+from calotype.domain.keys import ApiKey
+from calotype.domain.money import Balance, EntryKind
+from calotype.domain.task import (
+    Asset,
+    Attempt,
+    AttemptState,
+    Event,
+    NewTask,
+    Reference,
+    State,
+    Task,
+)
+from calotype.store.port import Account, Entry, Submitted, Taken
+from calotype.store.sqlite import accounts, connection, proof, rows, submission, transitions
+from calotype.store.sqlite.writer import Writer
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """A store in one SQLite file; see ``store.port.Store`` for what each verb means."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lazy_writer: Writer | None = None
+        self._lazy_reader: sqlite3.Connection | None = None
+
+    async def migrate(self) -> int:
+        return await asyncio.to_thread(connection.migrate, self._path)
+
+    async def ping(self) -> None:
+        await self._write(lambda db: db.execute("SELECT 1 FROM accounts LIMIT 1").fetchall())
+
+    async def close(self) -> None:
+        if self._lazy_writer is not None:
+            await self._lazy_writer.close()
+        if self._lazy_reader is not None:
+            self._lazy_reader.close()
+            self._lazy_reader = None
+
+    # Accounts, keys, money
+
+    async def open_account(self, name: str, *, now: int) -> Account:
+        return await self._write(partial(accounts.open_account, name=name, now=now))
+
+    async def accounts(self) -> Sequence[Account]:
+        found = self._read(f"SELECT {rows.ACCOUNT} FROM accounts ORDER BY name")
+        return [rows.account(row) for row in found]
+
+    async def balance(self, account_id: int) -> Balance:
+        found = self._read("SELECT balance, reserved FROM accounts WHERE id = ?", account_id)
+        return Balance(balance=found[0][0], reserved=found[0][1])
+
+    async def book(
+        self, account_id: int, kind: EntryKind, amount: int, *, note: str, now: int
+    ) -> Balance:
+        return await self._write(
+            partial(
+                accounts.book, account_id=account_id, kind=kind, amount=amount, note=note, now=now
+            )
+        )
+
+    async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
+        found = await self._read_in_thread(
+            "SELECT kind, amount, task_id, created_at, note FROM ledger "
+            "WHERE account_id = ? ORDER BY id DESC LIMIT ?",
+            account_id,
+            limit,
+        )
+        return [Entry(EntryKind(kind), *rest) for kind, *rest in found]
+
+    async def add_key(self, key: ApiKey, *, digest: bytes) -> None:
+        await self._write(partial(accounts.add_key, key=key, digest=digest))
+
+    async def find_key(self, digest: bytes) -> ApiKey | None:
+        found = self._read(
+            f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
+            "WHERE digest = ?",
+            digest,
+        )
+        return rows.key(found[0]) if found else None
+
+    async def keys(self) -> Sequence[ApiKey]:
+        found = self._read(
+            f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
+            "ORDER BY api_keys.id DESC"
+        )
+        return [rows.key(row) for row in found]
+
+    async def revoke_key(self, key_id: int, *, now: int) -> bool:
+        return await self._write(partial(accounts.revoke_key, key_id=key_id, now=now))
+
+    # Submission and reading
+
+    async def submit(self, new: NewTask) -> Submitted:
+        submitted: Submitted = await self._writer.add(new)
+        return submitted
+
+    async def task(self, task_id: int) -> Task | None:
+        found = self._read(f"SELECT {rows.TASK} FROM tasks WHERE id = ?", task_id)
+        return rows.task(found[0]) if found else None
+
+    async def tasks(
+        self, *, account_id: int | None = None, state: State | None = None, limit: int = 20
+    ) -> Sequence[Task]:
+        found = await self._read_in_thread(
+            f"SELECT {rows.TASK} FROM tasks WHERE (?1 IS NULL OR account_id = ?1) "
+            "AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3",
+            account_id,
+            state,
+            limit,
+        )
+        return [rows.task(row) for row in found]
+
+    async def attempts(self, task_id: int) -> Sequence[Attempt]:
+        found = self._read(
+            f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = ? ORDER BY number", task_id
+        )
+        return [rows.attempt(row) for row in found]
+
+    async def asset(self, asset_id: int) -> Asset | None:
+        found = self._read(f"SELECT {rows.ASSET} FROM assets WHERE id = ?", asset_id)
+        return rows.asset(found[0]) if found else None
+
+    # Running a task
+
+    async def unfinished(self, *, after: int, limit: int) -> Sequence[tuple[int, int]]:
+        found = self._read(
+            "SELECT id, channel_id FROM tasks WHERE completed_at IS NULL AND id > ? "
+            "ORDER BY id LIMIT ?",
+            after,
+            limit,
+        )
+        return [(task_id, channel_id) for task_id, channel_id in found]
+
+    async def take(self, task_id: int, *, now: int) -> Taken | None:
+        return await self._write(partial(transitions.take, task_id=task_id, now=now))
+
+    async def keep_references(
+        self, task: Task, references: Sequence[Reference], assets: Sequence[Asset]
+    ) -> None:
+        await self._write(
+            partial(transitions.keep_references, task=task, references=references, assets=assets)
+        )
+
+    async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
+        return await self._write(
+            partial(
+                transitions.begin_attempt, task=task, channel_id=channel_id, event=event, now=now
+            )
+        )
+
+    async def accept_attempt(self, task: Task, number: int, *, upstream_id: str) -> None:
+        await self._write(
+            partial(transitions.accept_attempt, task=task, number=number, upstream_id=upstream_id)
+        )
+
+    async def close_attempt(
+        self, task: Task, number: int, *, state: AttemptState, detail: str, now: int
+    ) -> None:
+        await self._write(
+            partial(
+                transitions.close_attempt,
+                task=task,
+                number=number,
+                state=state,
+                detail=detail,
+                cost=None,
+                now=now,
+            )
+        )
+
+    async def advance(self, task: Task, event: Event, *, progress: int, now: int) -> None:
+        await self._write(
+            partial(transitions.move, task=task, event=event, progress=progress, now=now)
+        )
+
+    async def complete(
+        self,
+        task: Task,
+        number: int,
+        *,
+        images: Sequence[Asset],
+        actual: int,
+        cost: int | None,
+        now: int,
+    ) -> None:
+        await self._write(
+            partial(
+                transitions.complete,
+                task=task,
+                number=number,
+                images=images,
+                actual=actual,
+                cost=cost,
+                now=now,
+            )
+        )
+
+    async def fail(
+        self,
+        task: Task,
+        failure: Failure,
+        *,
+        attempt: tuple[int, AttemptState] | None = None,
+        now: int,
+    ) -> None:
+        await self._write(
+            partial(transitions.fail, task=task, failure=failure, attempt=attempt, now=now)
+        )
+
+    # Keeping house
+
+    async def forget_idempotency_keys(self, *, before: int) -> int:
+        return await self._write(
+            lambda db: (
+                db.execute("DELETE FROM idempotency_keys WHERE created_at < ?", (before,)).rowcount
+            )
+        )
+
+    async def prove(self) -> Sequence[str]:
+        def on_own_connection() -> list[str]:
+            reader = connection.connect(self._path, read_only=True)
+            try:
+                return proof.prove(reader)
+            finally:
+                reader.close()
+
+        return await asyncio.to_thread(on_own_connection)
+
+    # Plumbing
+
+    @property
+    def _writer(self) -> Writer:
+        if self._lazy_writer is None:
+            self._lazy_writer = Writer(
+                partial(connection.connect, self._path), submission.submit_all
+            )
+        return self._lazy_writer
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._writer.run(work)
+
+    def _read(self, statement: str, *values: Any) -> list[rows.Row]:
+        try:
+            if self._lazy_reader is None:
+                self._lazy_reader = connection.connect(self._path, read_only=True)
+            return self._lazy_reader.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise Unavailable("The database cannot be read right now.", retry_after=2) from error
+
+    async def _read_in_thread(self, statement: str, *values: Any) -> list[rows.Row]:
+        def on_own_connection() -> list[rows.Row]:
+            reader = connection.connect(self._path, read_only=True)
+            try:
+                return reader.execute(statement, values).fetchall()
+            finally:
+                reader.close()
+
+        return await asyncio.to_thread(on_own_connection)

@@ -1,0 +1,140 @@
+"""Accepting tasks: reservation, task, first event and ledger entry in one transaction."""
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+
+from calotype.domain.errors import IdempotencyConflict, InsufficientBalance
+from calotype.domain.money import EntryKind, format_usd
+from calotype.domain.task import BillingStatus, NewTask, State
+from calotype.store.port import IdTaken, Submitted
+from calotype.store.sqlite.rows import encode, insert_assets
+from calotype.store.sqlite.writer import in_savepoint
+
+_RESERVE = "UPDATE accounts SET reserved = reserved + ? WHERE id = ? AND balance - reserved >= ?"
+_INSERT_TASK = (
+    "INSERT INTO tasks (id, account_id, key_id, request_id, state, progress, request, refs, "
+    "channel_id, claim, seq, billing, reserved, actual, released, deadline_at, abandon_at, "
+    f"created_at, updated_at) VALUES (?, ?, ?, ?, '{State.WAITING}', 0, ?, ?, ?, 0, 1, "
+    f"'{BillingStatus.RESERVED}', ?, 0, 0, ?, ?, ?, ?)"
+)
+_INSERT_EVENT = (
+    "INSERT INTO events (task_id, seq, at, event, state, progress) "
+    f"VALUES (?, 1, ?, 'submit', '{State.WAITING}', 0)"
+)
+_INSERT_ENTRY = (
+    "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) "
+    f"VALUES (?, ?, '{EntryKind.RESERVE}', ?, ?)"
+)
+
+
+def submit_all(
+    connection: sqlite3.Connection, tasks: Sequence[NewTask]
+) -> list[Submitted | Exception]:
+    """Accept each task or say why not.
+
+    Tasks of one account are reserved by their sum. Where the sum is more than the account has,
+    where a key must be looked up, or where an id clashes, they are taken one by one, in order.
+    """
+    results: dict[int, Submitted | Exception] = {}
+    together: dict[int, list[NewTask]] = {}
+    one_by_one: list[NewTask] = []
+    for new in tasks:
+        if new.idempotency_key is None:
+            together.setdefault(new.account_id, []).append(new)
+        else:
+            one_by_one.append(new)
+    for group in together.values():
+        outcome = in_savepoint(connection, partial(_accept, group=group))
+        if isinstance(outcome, InsufficientBalance | sqlite3.IntegrityError) and len(group) > 1:
+            one_by_one.extend(group)
+        else:
+            for new in group:
+                results[id(new)] = _result(new, outcome)
+    for new in one_by_one:
+        results[id(new)] = in_savepoint(connection, partial(_submit_one, new=new))
+    return [results[id(new)] for new in tasks]
+
+
+def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exception:
+    if new.idempotency_key is not None:
+        known = connection.execute(
+            "SELECT k.fingerprint, k.task_id, t.request_id, t.created_at "
+            "FROM idempotency_keys k JOIN tasks t ON t.id = k.task_id "
+            "WHERE k.account_id = ? AND k.key = ?",
+            (new.account_id, new.idempotency_key),
+        ).fetchone()
+        if known is not None:
+            fingerprint, task_id, request_id, created_at = known
+            if fingerprint != new.fingerprint:
+                raise IdempotencyConflict(
+                    "This Idempotency-Key was used with another request; send the same request "
+                    "again, or use a new key.",
+                )
+            return Submitted(task_id, request_id, created_at, replayed=True)
+    try:
+        _accept(connection, [new])
+    except sqlite3.IntegrityError as error:
+        raise IdTaken from error
+    if new.idempotency_key is not None:
+        connection.execute(
+            "INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (new.account_id, new.idempotency_key, new.fingerprint, new.id, new.created_at),
+        )
+    return _accepted(new)
+
+
+def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> None:
+    """Reserve and write tasks of one account, all of them or none."""
+    account_id = group[0].account_id
+    total = sum(new.price for new in group)
+    if connection.execute(_RESERVE, (total, account_id, total)).rowcount != 1:
+        raise _insufficient(connection, account_id, group[0].price)
+    connection.executemany(_INSERT_TASK, [_task_values(new) for new in group])
+    connection.executemany(_INSERT_EVENT, [(new.id, new.created_at) for new in group])
+    connection.executemany(
+        _INSERT_ENTRY, [(account_id, new.id, new.price, new.created_at) for new in group]
+    )
+    for new in group:
+        if new.uploads:
+            insert_assets(connection, new.uploads, task_id=new.id, kind="reference")
+
+
+def _task_values(new: NewTask) -> tuple[object, ...]:
+    return (
+        new.id,
+        new.account_id,
+        new.key_id,
+        new.request_id,
+        encode(new.request),
+        encode(new.references),
+        new.channel_id,
+        new.price,
+        new.deadline_at,
+        new.abandon_at,
+        new.created_at,
+        new.created_at,
+    )
+
+
+def _insufficient(
+    connection: sqlite3.Connection, account_id: int, price: int
+) -> InsufficientBalance:
+    (available,) = connection.execute(
+        "SELECT balance - reserved FROM accounts WHERE id = ?", (account_id,)
+    ).fetchone()
+    return InsufficientBalance(
+        f"This request costs {format_usd(price)} USDC and the account has "
+        f"{format_usd(available)} USDC available; add credit or wait for running tasks to end."
+    )
+
+
+def _accepted(new: NewTask) -> Submitted:
+    return Submitted(new.id, new.request_id, new.created_at, replayed=False)
+
+
+def _result(new: NewTask, outcome: Exception | None) -> Submitted | Exception:
+    if isinstance(outcome, sqlite3.IntegrityError):
+        return IdTaken()
+    return _accepted(new) if outcome is None else outcome

@@ -1,0 +1,245 @@
+"""Moving tasks: every statement is guarded by the states it may leave and the worker's claim.
+
+The guards and the states entered are generated from ``domain.task.TRANSITIONS``, and the money
+moves in the same transaction, by ``settle``.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+from calotype.domain.errors import Failure
+from calotype.domain.money import EFFECTS, EntryKind
+from calotype.domain.task import (
+    TRANSITIONS,
+    Asset,
+    AttemptState,
+    BillingStatus,
+    Event,
+    Reference,
+    ResultImage,
+    Task,
+)
+from calotype.store.port import Fenced, Taken
+from calotype.store.sqlite import rows
+
+
+def _enters(event: Event) -> str:
+    cases = " ".join(
+        f"WHEN '{left}' THEN '{entered}'" for left, entered in TRANSITIONS[event].enters.items()
+    )
+    return f"CASE state {cases} END"
+
+
+def _leaves(event: Event) -> str:
+    states = ", ".join(f"'{state}'" for state in TRANSITIONS[event].enters)
+    return f"state IN ({states})"
+
+
+_TAKE: Final = (
+    f"UPDATE tasks SET state = {_enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, "
+    f"updated_at = ?1 WHERE id = ?2 AND {_leaves(Event.TAKE)} RETURNING {rows.TASK}"
+)
+_MOVE: Final = {
+    event: (
+        f"UPDATE tasks SET state = {_enters(event)}, progress = MAX(progress, MIN(?1, 99)), "
+        f"seq = seq + 1, updated_at = ?2 WHERE id = ?3 AND claim = ?4 AND {_leaves(event)} "
+        "RETURNING seq, state, progress"
+    )
+    for event in (Event.QUEUE, Event.RUN)
+}
+_FINISH: Final = {
+    event: (
+        f"UPDATE tasks SET state = {_enters(event)}, progress = MAX(progress, ?1), "
+        "billing = ?2, actual = ?3, released = reserved - ?3, result = ?4, error = ?5, "
+        "seq = seq + 1, updated_at = ?6, completed_at = ?6 "
+        f"WHERE id = ?7 AND claim = ?8 AND {_leaves(event)} "
+        "RETURNING seq, state, progress, account_id, actual, released"
+    )
+    for event in (Event.COMPLETE, Event.FAIL)
+}
+_EVENT: Final = (
+    "INSERT INTO events (task_id, seq, at, event, state, progress) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_ENTRY: Final = (
+    "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) VALUES (?, ?, ?, ?, ?)"
+)
+_BOOK: Final = "UPDATE accounts SET balance = balance + ?, reserved = reserved + ? WHERE id = ?"
+_CLOSE: Final = (
+    "UPDATE attempts SET state = ?1, detail = ?2, cost_micro_usdc = ?3, finished_at = ?4 "
+    "WHERE task_id = ?5 AND number = ?6 AND finished_at IS NULL "
+    "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?5 AND claim = ?7)"
+)
+
+
+def take(connection: sqlite3.Connection, task_id: int, now: int) -> Taken | None:
+    """Take a task up under a new claim, or None when it is final or unknown."""
+    found = connection.execute(_TAKE, (now, task_id)).fetchall()
+    if not found:
+        return None
+    task = rows.task(found[0])
+    connection.execute(_EVENT, (task_id, task.seq, now, Event.TAKE, task.state, task.progress))
+    attempts = connection.execute(
+        f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = ? ORDER BY number",
+        (task_id,),
+    ).fetchall()
+    return Taken(task, tuple(rows.attempt(row) for row in attempts))
+
+
+def keep_references(
+    connection: sqlite3.Connection,
+    task: Task,
+    references: Sequence[Reference],
+    assets: Sequence[Asset],
+) -> None:
+    """Write down which stored images the task's references are."""
+    _expect(
+        connection.execute(
+            "UPDATE tasks SET refs = ? WHERE id = ? AND claim = ? AND completed_at IS NULL",
+            (rows.encode(references), task.id, task.claim),
+        ).rowcount
+    )
+    rows.insert_assets(connection, assets, task_id=task.id, kind="reference")
+
+
+def begin_attempt(
+    connection: sqlite3.Connection, task: Task, *, channel_id: int, event: Event, now: int
+) -> int:
+    """Write down that something is about to be sent."""
+    move(connection, task, event=event, progress=0, now=now)
+    (number,) = connection.execute(
+        "INSERT INTO attempts (task_id, number, channel_id, state, started_at) "
+        "SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4 FROM attempts WHERE task_id = ?1 "
+        "RETURNING number",
+        (task.id, channel_id, AttemptState.SENDING, now),
+    ).fetchall()[0]
+    return int(number)
+
+
+def accept_attempt(
+    connection: sqlite3.Connection, task: Task, number: int, upstream_id: str
+) -> None:
+    """Keep the upstream's id."""
+    _expect(
+        connection.execute(
+            "UPDATE attempts SET state = ?1, upstream_id = ?2 "
+            "WHERE task_id = ?3 AND number = ?4 AND state = ?5 "
+            "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?3 AND claim = ?6)",
+            (
+                AttemptState.ACCEPTED,
+                upstream_id,
+                task.id,
+                number,
+                AttemptState.SENDING,
+                task.claim,
+            ),
+        ).rowcount
+    )
+
+
+def close_attempt(
+    connection: sqlite3.Connection,
+    task: Task,
+    number: int,
+    *,
+    state: AttemptState,
+    detail: str | None,
+    cost: int | None,
+    now: int,
+) -> None:
+    """End an attempt."""
+    values = (state, detail, cost, now, task.id, number, task.claim)
+    _expect(connection.execute(_CLOSE, values).rowcount)
+
+
+def move(
+    connection: sqlite3.Connection, task: Task, *, event: Event, progress: int, now: int
+) -> None:
+    """Move a task that stays unfinished."""
+    moved = connection.execute(_MOVE[event], (progress, now, task.id, task.claim)).fetchall()
+    _expect(len(moved))
+    seq, state, reached = moved[0]
+    connection.execute(_EVENT, (task.id, seq, now, event, state, reached))
+
+
+def complete(
+    connection: sqlite3.Connection,
+    task: Task,
+    number: int,
+    *,
+    images: Sequence[Asset],
+    actual: int,
+    cost: int | None,
+    now: int,
+) -> None:
+    """Success: images, attempt and money in one."""
+    result = rows.encode(
+        [
+            ResultImage(
+                asset_id=image.id,
+                content_type=image.content_type,
+                width=image.width,
+                height=image.height,
+                bytes=image.bytes,
+            )
+            for image in images
+        ]
+    )
+    close_attempt(
+        connection, task, number, state=AttemptState.DONE, detail=None, cost=cost, now=now
+    )
+    finished = (100, BillingStatus.COMMITTED, actual, result, None, now, task.id, task.claim)
+    _finish(connection, task, Event.COMPLETE, values=finished, now=now)
+    rows.insert_assets(connection, images, task_id=task.id, kind="result")
+
+
+def fail(
+    connection: sqlite3.Connection,
+    task: Task,
+    failure: Failure,
+    *,
+    attempt: tuple[int, AttemptState] | None,
+    now: int,
+) -> None:
+    """Failure: attempt and money in one."""
+    if attempt is not None:
+        number, state = attempt
+        close_attempt(
+            connection, task, number, state=state, detail=failure.message, cost=None, now=now
+        )
+    error = rows.encode(failure)
+    finished = (0, BillingStatus.RELEASED, 0, None, error, now, task.id, task.claim)
+    _finish(connection, task, Event.FAIL, values=finished, now=now)
+
+
+def _finish(
+    connection: sqlite3.Connection, task: Task, event: Event, *, values: tuple[Any, ...], now: int
+) -> None:
+    finished = connection.execute(_FINISH[event], values).fetchall()
+    _expect(len(finished))
+    seq, state, progress, account_id, actual, released = finished[0]
+    connection.execute(_EVENT, (task.id, seq, now, event, state, progress))
+    if event is Event.COMPLETE:
+        settle(connection, account_id, task.id, kind=EntryKind.COMMIT, amount=actual, now=now)
+    if released or event is Event.FAIL:
+        settle(connection, account_id, task.id, kind=EntryKind.RELEASE, amount=released, now=now)
+
+
+def settle(
+    connection: sqlite3.Connection,
+    account_id: int,
+    task_id: int | None,
+    *,
+    kind: EntryKind,
+    amount: int,
+    now: int,
+) -> None:
+    """Write a ledger entry, and let it work on the account as ``money.EFFECTS`` says."""
+    effect = EFFECTS[kind]
+    connection.execute(_ENTRY, (account_id, task_id, kind, amount, now))
+    connection.execute(_BOOK, (effect.balance * amount, effect.reserved * amount, account_id))
+
+
+def _expect(count: int) -> None:
+    if count != 1:
+        raise Fenced
