@@ -6,6 +6,7 @@ CalotypeError
 │   ├── UnknownModel, UnknownChannel
 │   ├── TooManyReferences, ReferenceTooLarge, UnsupportedReferenceType
 │   ├── MalformedBody, UnsupportedMediaType, BodyTooLarge
+│   ├── RangeNotSatisfiable
 │   └── IdempotencyConflict
 ├── AuthenticationError   MissingKey, InvalidKey
 ├── BillingError          InsufficientBalance
@@ -135,6 +136,22 @@ class BodyTooLarge(InvalidRequest):
     """The body is over the limit."""
 
     code = "body_too_large"
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    """The range asked for lies outside the image.
+
+    Args:
+        message: see ``CalotypeError``.
+        size: bytes of the whole image.
+
+    """
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, message: str, *, size: int) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 class IdempotencyConflict(InvalidRequest):

@@ -1,0 +1,88 @@
+"""Reading request bodies, within limits."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from calotype.api.context import header
+from calotype.domain.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+
+MAX_JSON_BYTES: Final = 1024 * 1024
+
+_decode = msgspec.json.Decoder().decode
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was complete."""
+
+
+async def stream(receive: Receive, *, limit: int) -> AsyncIterator[bytes]:
+    """The body in chunks.
+
+    Raises:
+        errors.BodyTooLarge: over ``limit`` bytes.
+        ClientGone: cut short.
+
+    """
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise too_large(limit)
+        if chunk:
+            yield chunk
+        if not message.get("more_body", False):
+            return
+
+
+def check_length(scope: Scope, *, limit: int) -> None:
+    """Refuse a body that announces itself as too large, before any of it is read."""
+    announced = header(scope, b"content-length")
+    if announced is not None and announced.isdigit() and int(announced) > limit:
+        raise too_large(limit)
+
+
+def too_large(limit: int) -> BodyTooLarge:
+    """The refusal of a body over ``limit`` bytes."""
+    return BodyTooLarge(f"The body has more than {limit} bytes; send a smaller one.")
+
+
+async def read_json(scope: Scope, receive: Receive) -> dict[str, object]:
+    """A body that is one JSON object.
+
+    Raises:
+        errors.BodyTooLarge: over ``MAX_JSON_BYTES``.
+        errors.MalformedBody: no JSON, or no object.
+
+    """
+    check_length(scope, limit=MAX_JSON_BYTES)
+    body = b"".join([chunk async for chunk in stream(receive, limit=MAX_JSON_BYTES)])
+    try:
+        document = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+    if not isinstance(document, dict):
+        raise MalformedBody('The body must be a JSON object, such as {"model": …}.')
+    return document
+
+
+def media_type(scope: Scope) -> tuple[str, bytes]:
+    """The body's media type in lower case, and the whole header.
+
+    Raises:
+        errors.UnsupportedMediaType: neither JSON nor a multipart form.
+
+    """
+    whole = header(scope, b"content-type") or b""
+    kind = whole.partition(b";")[0].strip().lower().decode("latin-1")
+    if kind not in {"application/json", "multipart/form-data"}:
+        raise UnsupportedMediaType(
+            f"Content-Type is '{kind or 'missing'}'; send application/json or multipart/form-data."
+        )
+    return kind, whole

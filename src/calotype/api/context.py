@@ -1,0 +1,81 @@
+"""What every handler may use, and what it may ask of a request."""
+
+import re
+import secrets
+from typing import Final
+
+import msgspec
+from starlette.types import Scope
+
+from calotype.assets.port import AssetStore
+from calotype.domain.catalog import Catalog
+from calotype.domain.errors import MissingKey
+from calotype.domain.keys import ApiKey
+from calotype.services.accounts import Accounts
+from calotype.services.assets import Assets
+from calotype.services.delivery import Delivery
+from calotype.services.references import ReferenceIntake
+from calotype.services.routing import Router
+from calotype.services.submission import Submission
+from calotype.store.port import Store
+
+_SANE_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
+_SANE_HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}\Z")
+
+
+class Context(msgspec.Struct, frozen=True):
+    """The services behind the API."""
+
+    accounts: Accounts
+    assets: Assets
+    asset_store: AssetStore
+    catalog: Catalog
+    delivery: Delivery
+    references: ReferenceIntake
+    router: Router
+    store: Store
+    submission: Submission
+    public_url: str
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of this (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return None
+
+
+def request_id(scope: Scope) -> str:
+    """The client's own request id where it is sane, else a new one."""
+    given = header(scope, b"x-request-id")
+    if given is not None and _SANE_REQUEST_ID.match(given):
+        return given.decode()
+    return f"req_{secrets.token_hex(12)}"
+
+
+async def authenticate(scope: Scope, accounts: Accounts) -> ApiKey:
+    """The key of a request.
+
+    Raises:
+        errors.MissingKey: none was sent.
+        errors.InvalidKey: it is good for nothing.
+
+    """
+    given = header(scope, b"authorization")
+    scheme, _, key = (given or b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not key.strip():
+        raise MissingKey("Send your API key as 'Authorization: Bearer ck_…'.")
+    return await accounts.authenticate(key.strip().decode("latin-1"))
+
+
+def base_url(scope: Scope, public_url: str) -> str:
+    """What stands before a path in a URL that we give out: as set, or as the client called us."""
+    if public_url:
+        return public_url.rstrip("/")
+    host = header(scope, b"host")
+    if host is None or not _SANE_HOST.match(host):
+        address, port = scope.get("server") or ("127.0.0.1", 80)
+        return f"{scope['scheme']}://{address}:{port}"
+    return f"{scope['scheme']}://{host.decode()}"

@@ -1,0 +1,111 @@
+"""The outermost layer: request ids, errors, and the short way to the two busiest routes."""
+
+import logging
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from calotype.api import tasks
+from calotype.api.body import ClientGone
+from calotype.api.context import request_id
+from calotype.api.images import Generations
+from calotype.api.render import Answer, error_answer
+from calotype.api.tasks import Tasks
+from calotype.domain.errors import (
+    CalotypeError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    UnknownRoute,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Edge:
+    """The ASGI application.
+
+    Submission and task retrieval are answered here, without a router in between; everything else
+    goes to ``rest``. Whatever is raised below becomes an answer in the contract's shape.
+    """
+
+    def __init__(self, generations: Generations, tasks: Tasks, rest: ASGIApp) -> None:
+        self._generations = generations
+        self._tasks = tasks
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the server's start and end."""
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+            return
+        response = _Response(send, request_id(scope))
+        try:
+            answer = await self._answer(scope, receive, response)
+        except ClientGone:
+            return
+        except CalotypeError as error:
+            answer = error_answer(error)
+        except HTTPException as error:
+            answer = error_answer(_routing_error(error, scope))
+        except Exception:
+            log.exception("%s: %s %s broke", response.request_id, scope["method"], scope["path"])
+            if response.started:
+                raise
+            message = f"Something broke on our side; the logs tell more of {response.request_id}."
+            answer = error_answer(InternalError(message))
+        if answer is not None:
+            await response.finish(answer)
+
+    async def _answer(self, scope: Scope, receive: Receive, response: "_Response") -> Answer | None:
+        path, method = scope["path"], scope["method"]
+        if method == "POST" and path == "/v1/images/generations":
+            return await self._generations.handle(scope, receive, response.request_id)
+        if method == "GET" and path.startswith(tasks.PREFIX) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/tasks/{id}
+            return await self._tasks.handle(scope)
+        scope["app"] = self  # makes the router raise instead of answering in plain text
+        scope.setdefault("state", {})["request_id"] = response.request_id
+        await self._rest(scope, receive, response.send)
+        return None
+
+
+class _Response:
+    """Adds the request id to whatever is sent."""
+
+    __slots__ = ("_send", "request_id", "started")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers: list[Any] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.request_id.encode()),
+            ]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def finish(self, answer: Answer) -> None:
+        headers = [
+            *answer.headers,
+            (b"content-length", str(len(answer.body)).encode()),
+            (b"x-request-id", self.request_id.encode()),
+        ]
+        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": answer.body})
+
+
+def _routing_error(error: HTTPException, scope: Scope) -> CalotypeError:
+    method, path = scope["method"], scope["path"]
+    if error.status_code == 404:  # noqa: PLR2004 -- as the router says it
+        return UnknownRoute(f"There is nothing at {path[:200]}; /docs lists what there is.")
+    if error.status_code == 405:  # noqa: PLR2004 -- as the router says it
+        allow = (error.headers or {}).get("Allow", "GET")
+        return MethodNotAllowed(f"{path} takes {allow}, not {method}.", allow=allow)
+    return InvalidRequest(str(error.detail))

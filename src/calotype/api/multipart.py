@@ -1,0 +1,160 @@
+"""Multipart forms, parsed as they come: text to fields, files straight to the asset store."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+import multipart
+
+from calotype.domain.errors import (
+    BodyTooLarge,
+    CalotypeError,
+    InvalidParameter,
+    MalformedBody,
+    TooManyReferences,
+)
+from calotype.domain.task import Reference
+from calotype.services.assets import Kept
+
+MAX_PARTS: Final = 64
+MAX_TEXT_BYTES: Final = 256 * 1024
+"""Of one text field: the longest prompt in any script fits."""
+
+_FILES: Final = {"image", "image[]"}
+_URLS: Final = {"image_input", "image_input[]"}
+
+Event = Any  # the parser's segments, payload chunks and None; it ships without types
+Keep = Callable[[AsyncIterator[bytes]], Awaitable[Kept]]
+Judge = Callable[[object], list[Reference]]
+
+
+class Form(msgspec.Struct):
+    """A form: its text fields, and its references in the order in which they came."""
+
+    fields: dict[str, object]
+    references: list[Reference | Kept]
+
+    @property
+    def uploads(self) -> list[Kept]:
+        """The references that are stored already."""
+        return [reference for reference in self.references if isinstance(reference, Kept)]
+
+
+async def read_form(
+    chunks: AsyncIterator[bytes],
+    form: Form,
+    *,
+    content_type: bytes,
+    keep: Keep,
+    judge: Judge,
+    max_references: int,
+) -> None:
+    """Read a form into ``form``, which holds what was stored even when this raises.
+
+    Args:
+        chunks: the body.
+        form: filled part by part.
+        content_type: the request's header, for the boundary.
+        keep: stores one file.
+        judge: judges URLs of references.
+        max_references: more than that no model takes.
+
+    Raises:
+        errors.CalotypeError: the form is malformed, over a limit, or a reference is refused.
+
+    """
+    events = _events(chunks, _boundary(content_type))
+    try:
+        async for segment in events:
+            await _read_part(segment, events, form, keep=keep, judge=judge)
+            if len(form.references) > max_references:
+                raise TooManyReferences(
+                    f"No model takes more than {max_references} reference images.",
+                    param="image",
+                )
+    except multipart.ParserLimitReached as error:
+        raise BodyTooLarge(f"The form is over a limit: {error}.") from None
+    except multipart.MultipartError as error:
+        raise MalformedBody(f"The multipart form cannot be parsed: {error}.") from None
+    finally:
+        await events.aclose()
+
+
+async def _events(chunks: AsyncIterator[bytes], boundary: str) -> AsyncGenerator[Event, None]:
+    with multipart.PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser:
+        async for chunk in chunks:
+            for event in parser.parse(chunk):
+                yield event
+
+
+async def _read_part(
+    segment: Event,
+    events: AsyncIterator[Event],
+    form: Form,
+    *,
+    keep: Keep,
+    judge: Judge,
+) -> None:
+    name: str = segment.name
+    payload = _payload(events)
+    if segment.filename is None:
+        if name in _FILES:
+            raise InvalidParameter(
+                f"{name} must be a file; give URLs as image_input.", param="image"
+            )
+        text = await _text(name, payload)
+        if name in _URLS:
+            form.references += judge([text])
+        elif name in form.fields:
+            raise InvalidParameter(f"{name} was sent twice; send it once.", param=name)
+        else:
+            form.fields[name] = text
+        return
+    if name not in _FILES:
+        raise InvalidParameter(
+            f"{name} was sent as a file; send files as 'image' or 'image[]'.", param=name
+        )
+    first = await anext(payload, b"")
+    if not first and not segment.filename:
+        return  # a browser's file input that was left empty
+    try:
+        form.references.append(await keep(_rejoined(first, payload)))
+    except CalotypeError as error:
+        error.param = "image"
+        raise
+
+
+async def _payload(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    """The chunks of the part that has just begun."""
+    async for event in events:
+        if event is None:
+            return
+        yield event
+
+
+async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+async def _text(name: str, payload: AsyncIterator[bytes]) -> str:
+    content = bytearray()
+    async for chunk in payload:
+        content += chunk
+        if len(content) > MAX_TEXT_BYTES:
+            raise BodyTooLarge(
+                f"The field {name} has more than {MAX_TEXT_BYTES} bytes.", param=name
+            )
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise MalformedBody(f"The field {name} is not UTF-8 text.", param=name) from None
+
+
+def _boundary(content_type: bytes) -> str:
+    _, options = multipart.parse_options_header(content_type.decode("latin-1"))
+    boundary: str = options.get("boundary", "")
+    if not boundary:
+        raise MalformedBody("The Content-Type of the form names no boundary.")
+    return boundary

@@ -1,0 +1,106 @@
+"""Answers: the one place where documents become bytes and errors become statuses."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from calotype.domain.errors import CalotypeError, MethodNotAllowed, RangeNotSatisfiable
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_encode = msgspec.json.Encoder().encode
+
+SLUGS: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    402: "payment_required",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    416: "range_not_satisfiable",
+    429: "rate_limited",
+    500: "internal_error",
+    502: "bad_gateway",
+    503: "unavailable",
+}
+"""HTTP status → the ``error`` field."""
+
+STATUSES: Final = {
+    "missing_field": 400,
+    "invalid_parameter": 400,
+    "unsupported_parameter": 400,
+    "unsupported_response_format": 400,
+    "unknown_model": 400,
+    "unknown_channel": 400,
+    "too_many_references": 400,
+    "reference_too_large": 413,
+    "unsupported_reference_type": 400,
+    "malformed_body": 400,
+    "unsupported_media_type": 415,
+    "body_too_large": 413,
+    "range_not_satisfiable": 416,
+    "idempotency_conflict": 409,
+    "missing_api_key": 401,
+    "invalid_api_key": 401,
+    "insufficient_balance": 402,
+    "invalid_signature": 403,
+    "url_expired": 403,
+    "unknown_route": 404,
+    "method_not_allowed": 405,
+    "task_not_found": 404,
+    "asset_not_found": 404,
+    "brand_not_found": 404,
+    "model_not_found": 404,
+    "internal_error": 500,
+    "service_unavailable": 503,
+}
+"""Code of an error → HTTP status; a test finds codes that have none."""
+
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A finished response."""
+
+    status: int
+    body: bytes
+    headers: Headers = (_JSON,)
+
+    def response(self) -> Response:
+        """The same for Starlette."""
+        response = Response(self.body, self.status)
+        response.raw_headers.extend(self.headers)
+        return response
+
+
+def json_answer(status: int, document: Any, *, headers: Headers = ()) -> Answer:
+    """A JSON answer."""
+    return Answer(status, _encode(document), (_JSON, *headers))
+
+
+def error_answer(error: CalotypeError, **additions: Any) -> Answer:
+    """An error in the contract's one shape."""
+    status = STATUSES[error.code]
+    document = {
+        "error": SLUGS[status],
+        "message": error.message,
+        "type": error.family,
+        "code": error.code,
+        **({"param": error.param} if error.param is not None else {}),
+        **additions,
+    }
+    headers: list[tuple[bytes, bytes]] = []
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(error.retry_after).encode()))
+    if status == 401:  # noqa: PLR2004 -- RFC 9110 wants the challenge with this status
+        headers.append((b"www-authenticate", b'Bearer realm="calotype"'))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allow.encode()))
+    if isinstance(error, RangeNotSatisfiable):
+        headers.append((b"content-range", b"bytes */%d" % error.size))
+    return json_answer(status, document, headers=headers)

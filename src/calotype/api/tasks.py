@@ -1,0 +1,29 @@
+"""GET /v1/tasks/{task_id}."""
+
+from typing import Final
+
+from starlette.types import Scope
+
+from calotype.api.context import Context, authenticate, base_url
+from calotype.api.render import Answer, json_answer
+
+PREFIX: Final = "/v1/tasks/"
+
+_FRESH: Final = (b"cache-control", b"no-store")
+
+
+class Tasks:
+    """Shows tasks to their owners."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def handle(self, scope: Scope) -> Answer:
+        """The task that the path names."""
+        key = await authenticate(scope, self._context.accounts)
+        word = scope["path"].removeprefix(PREFIX)
+        task = await self._context.delivery.find(word, account_id=key.account_id)
+        document = await self._context.delivery.document(
+            task, base_url=base_url(scope, self._context.public_url)
+        )
+        return json_answer(200, document, headers=[_FRESH])

@@ -1,0 +1,264 @@
+"""The composition root: the only file that knows every part.
+
+``build_services`` makes what both the server and the command line need; ``build_app`` adds the
+API, the queue and the worker.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import random
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+from starlette.types import ASGIApp
+
+from calotype.api import application
+from calotype.api.context import Context
+from calotype.assets.disk import DiskAssets
+from calotype.catalog import load_catalog
+from calotype.domain.catalog import Catalog
+from calotype.domain.channel import channels_in_force
+from calotype.domain.clock import Clock, system_clock
+from calotype.domain.errors import Unavailable
+from calotype.domain.ids import IdSource
+from calotype.net.fetcher import GuardedFetcher
+from calotype.providers.registry import BUILT_IN_CHANNEL, PROVIDERS
+from calotype.queue import EmbeddedQueue
+from calotype.services.accounts import Accounts
+from calotype.services.assets import Assets
+from calotype.services.delivery import Delivery
+from calotype.services.references import ReferenceIntake
+from calotype.services.routing import Router
+from calotype.services.running import Runner
+from calotype.services.submission import Submission
+from calotype.settings import Settings, SettingsError
+from calotype.store.port import Store
+from calotype.store.sqlite import SqliteStore
+
+IDEMPOTENCY_KEPT_MS: Final = 48 * 3600 * 1000
+"""Twice what the contract promises."""
+HOUSEKEEPING_SECONDS: Final = 600.0
+_PAGE: Final = 1000
+
+log = logging.getLogger(__name__)
+
+
+class Core(msgspec.Struct, frozen=True):
+    """What every command works with."""
+
+    settings: Settings
+    catalog: Catalog
+    router: Router
+    store: Store
+    accounts: Accounts
+    ids: IdSource
+    clock: Clock
+
+
+def build_core(settings: Settings) -> Core:
+    """Read the catalog, judge the channels, and name the store; nothing is opened yet.
+
+    Raises:
+        SettingsError: a channel names a provider or a model that does not exist.
+        CatalogError: a model file is wrong.
+
+    """
+    catalog = load_catalog(settings.catalog_dir)
+    for channel in settings.channels:
+        if channel.provider not in PROVIDERS:
+            raise SettingsError(
+                f"channels: {channel.slug}: there is no provider '{channel.provider}'; "
+                f"there are {', '.join(PROVIDERS)}."
+            )
+        for model in channel.models or ():
+            if model not in catalog.models:
+                raise SettingsError(
+                    f"channels: {channel.slug}: models: there is no model '{model}' in the "
+                    f"catalog; there are {', '.join(catalog.models)}."
+                )
+    channels = channels_in_force(
+        settings.channels, built_in=BUILT_IN_CHANNEL, models=list(catalog.models)
+    )
+    store = SqliteStore(settings.database_path)
+    ids = IdSource(system_clock)
+    return Core(
+        settings=settings,
+        catalog=catalog,
+        router=Router(channels, chance=random.SystemRandom()),
+        store=store,
+        accounts=Accounts(store, ids=ids, clock=system_clock),
+        ids=ids,
+        clock=system_clock,
+    )
+
+
+def secret_of(settings: Settings) -> bytes:
+    """The configured secret, or the one kept in the data folder, made when there is none."""
+    if settings.secret.value:
+        return settings.secret.value.encode()
+    path = settings.data_dir / "secret"
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    fresh = secrets.token_urlsafe(48)
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(fresh)
+            file.flush()
+            os.fsync(file.fileno())
+    kept = path.read_text().strip()
+    if not kept:
+        raise SettingsError(f"{path}: is empty; delete it and a new secret will be made.")
+    return kept.encode()
+
+
+def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
+    """The server: API, and with it, unless told otherwise, queue and worker."""
+    settings = core.settings
+    disk = DiskAssets(settings.data_dir / "assets")
+    assets = Assets(
+        disk,
+        secret=secret_of(settings),
+        url_seconds=settings.asset_url_seconds,
+        ids=core.ids,
+        clock=core.clock,
+    )
+    allowed = frozenset(host.lower() for host in settings.reference_allow_hosts)
+    fetcher = GuardedFetcher(
+        allowed,
+        max_bytes=max(model.references.max_bytes for model in core.catalog.models.values()),
+        timeout_seconds=settings.reference_timeout_seconds,
+    )
+    references = ReferenceIntake(assets, fetcher, allow_hosts=allowed, clock=core.clock)
+    worker = _Worker(core, assets, references) if with_worker else None
+    context = Context(
+        accounts=core.accounts,
+        assets=assets,
+        asset_store=disk,
+        catalog=core.catalog,
+        delivery=Delivery(core.store, core.catalog, assets, clock=core.clock),
+        references=references,
+        router=core.router,
+        store=core.store,
+        submission=Submission(
+            core.store,
+            core.catalog,
+            core.router,
+            assets=assets,
+            enqueue=worker.put if worker else _nobody,
+            ids=core.ids,
+            clock=core.clock,
+        ),
+        public_url=settings.public_url,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[None]:
+        await core.store.migrate()
+        await disk.sweep()
+        housekeeper = asyncio.create_task(_keep_house(core))
+        if worker:
+            await worker.start()
+        try:
+            yield
+        finally:
+            housekeeper.cancel()
+            if worker:
+                await worker.stop()
+            await fetcher.close()
+            await core.store.close()
+
+    checks = {"database": core.store.ping, "assets": disk.ping}
+    if worker:
+        checks["queue"] = worker.check
+    return application.build(context, checks=checks, lifespan=lifespan)
+
+
+def _nobody(_task_id: int, _channel_id: int) -> None:
+    """Without a worker nobody is told; the next start with one finds the task."""
+
+
+class _Worker:
+    """Queue and runner of this process, made when the server starts."""
+
+    def __init__(self, core: Core, assets: Assets, references: ReferenceIntake) -> None:
+        self._core = core
+        self._providers = {
+            channel.id: PROVIDERS[channel.provider](channel, core.settings, core.clock)
+            for channel in core.router.channels
+        }
+        self._runner = Runner(
+            core.store,
+            core.catalog,
+            core.router,
+            providers=self._providers,
+            assets=assets,
+            references=references,
+            clock=core.clock,
+        )
+        self._queue = EmbeddedQueue(self._runner.run, channels=core.router.channels)
+        self.put = self._queue.put
+        self._lock: IO[str] | None = None
+
+    async def start(self) -> None:
+        """Begin, with every task that an earlier process left unfinished.
+
+        Raises:
+            SettingsError: another process works on this data folder.
+
+        """
+        self._lock = _lock(self._core.settings.data_dir / "worker.lock")
+        self._queue.start()
+        after, found = 0, 0
+        while page := await self._core.store.unfinished(after=after, limit=_PAGE):
+            for task_id, channel_id in page:
+                known = self._core.router.get(channel_id) is not None
+                self.put(task_id, channel_id if known else self._core.router.channels[0].id)
+            after, found = page[-1][0], found + len(page)
+        if found:
+            log.info("going on with %d unfinished tasks", found)
+
+    async def check(self) -> None:
+        """Raise when tasks are not being handed out."""
+        if not self._queue.alive:
+            raise Unavailable("The queue has stopped.", retry_after=5)
+
+    async def stop(self) -> None:
+        """Park what can be parked, wait for the rest within the limit."""
+        self._runner.park()
+        cut_off = await self._queue.stop(self._core.settings.drain_seconds)
+        for provider in self._providers.values():
+            await provider.close()
+        if self._lock is not None:
+            self._lock.close()
+        log.info("the worker has stopped, %d tasks cut off in the middle of a step", cut_off)
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold the data folder's only worker's place; the system gives it back however we end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise SettingsError(
+            f"{path}: another server develops tasks in this data folder; stop it, "
+            "or start this one with --no-worker."
+        ) from None
+    return file
+
+
+async def _keep_house(core: Core) -> None:
+    while True:
+        try:
+            before = core.clock() - IDEMPOTENCY_KEPT_MS
+            await core.store.forget_idempotency_keys(before=before)
+        except Unavailable:
+            log.warning("housekeeping has to wait: the database does not answer")
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)

@@ -1,0 +1,1 @@
+"""Where images lie: one port, one file per kind of store."""

@@ -1,0 +1,74 @@
+"""``calotype serve``: the server process."""
+
+import signal
+import socket
+import sys
+
+import uvicorn
+import uvloop
+
+from calotype.app import Core, build_app, secret_of
+from calotype.settings import SettingsError
+
+_BACKLOG = 2048
+
+
+def serve(core: Core, *, with_worker: bool) -> None:
+    """Serve until told to stop; SIGTERM and Ctrl-C end it cleanly.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+        StoreError: the database cannot be used.
+
+    """
+    secret_of(core.settings)  # a bad secret is refused before anything is opened
+    uvloop.run(_serve(core, with_worker=with_worker))
+
+
+async def _serve(core: Core, *, with_worker: bool) -> None:
+    settings = core.settings
+    await core.store.migrate()
+    listener = _listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        build_app(core, with_worker=with_worker),
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+    )
+    server = _Server(config, url=f"http://{shown}:{port}")
+    # uvicorn raises the signal that stopped it once more at its end; here that ends nothing.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    await server.serve(sockets=[listener])
+    if not server.started:
+        sys.exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens once it does."""
+
+    def __init__(self, config: uvicorn.Config, *, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(f"Calotype listens on {self._url} (docs: {self._url}/docs)", flush=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"CALOTYPE_HOST, CALOTYPE_PORT: cannot listen on {host}:{port} "
+            f"({error.strerror}); free the port or choose another."
+        ) from error

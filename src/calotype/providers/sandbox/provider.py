@@ -1,0 +1,186 @@
+"""The sandbox as a provider.
+
+It keeps nothing: the id it gives out says when the work began and how long it takes, so that any
+process can go on polling after a crash, as with a real upstream.
+"""
+
+import asyncio
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from calotype.domain.catalog import ASPECT_RATIO, OUTPUT_FORMAT, RESOLUTION, pixel_size
+from calotype.domain.channel import Channel
+from calotype.domain.clock import Clock
+from calotype.domain.outcomes import (
+    Accepted,
+    Done,
+    Failed,
+    PollOutcome,
+    Refused,
+    Running,
+    SubmitOutcome,
+    TryLater,
+    Unknown,
+)
+from calotype.providers.port import Job
+from calotype.providers.sandbox.steering import WORDS, Steering, read_steering
+from calotype.providers.sandbox.studio import Order, Studio
+
+BUILT_IN: Final = Channel(
+    id=1,
+    slug="sandbox",
+    name="Sandbox",
+    provider="sandbox",
+    description="Built in: draws a placeholder picture from the prompt. No upstream is called.",
+)
+
+_ID: Final = re.compile(r"sandbox-(\d{1,15})-(\d{1,9})\Z")
+_CHUNK: Final = 256 * 1024
+
+
+class SandboxProvider:
+    """Simulated work, then a picture.
+
+    Args:
+        studio: draws the pictures.
+        seconds: how long the work takes; 0 answers at once, like a synchronous upstream.
+        clock: the time, shared by every process that polls.
+
+    """
+
+    free = True
+
+    def __init__(self, studio: Studio, *, seconds: float, clock: Clock) -> None:
+        self._studio = studio
+        self._seconds = seconds
+        self._clock = clock
+        self.synchronous = seconds == 0
+
+    async def submit(self, job: Job) -> SubmitOutcome:
+        """Accept the job, or fail in the way that the prompt asks for."""
+        steering = read_steering(job.request.prompt)
+        if refusal := _refusal(job, steering):
+            return refusal
+        delay = steering.words.get("delay")
+        total = int((self._seconds if delay is None else delay) * 1000)
+        if total == 0 and "never" not in steering.words:
+            return self._end(job, steering)
+        return Accepted(f"sandbox-{self._clock()}-{total}", poll_after=_cadence(total))
+
+    async def poll(self, job: Job, upstream_id: str) -> PollOutcome:
+        """How far the simulated work is."""
+        match = _ID.match(upstream_id)
+        if match is None:
+            return Failed("upstream_failed", "The sandbox never gave out this id.")
+        began, total = int(match[1]), int(match[2])
+        spent = self._clock() - began
+        steering = read_steering(job.request.prompt)
+        if "never" in steering.words:
+            return Running(progress=min(50, spent // 100), poll_after=_cadence(total))
+        if spent >= total:
+            return self._end(job, steering)
+        return Running(
+            progress=min(95, 100 * spent // total),
+            poll_after=min(_cadence(total), (total - spent) / 1000),
+        )
+
+    async def close(self) -> None:
+        """End the drawing processes."""
+        await self._studio.close()
+
+    def _end(self, job: Job, steering: Steering) -> Done | Failed:
+        if "500-after" in steering.words:
+            return Failed("upstream_failed", "The upstream accepted the job and failed at it.")
+        if "malformed" in steering.words:
+            return Done((_Malformed(),))
+        return Done((_Drawing(job, self._studio),))
+
+
+def _refusal(job: Job, steering: Steering) -> Refused | TryLater | Unknown | None:
+    if steering.unknown:
+        return Refused(
+            "upstream_rejected",
+            f"The sandbox knows no word 'sandbox:{steering.unknown[0]}'; "
+            f"it knows {', '.join(WORDS)}.",
+        )
+    if "refuse" in steering.words:
+        return Refused(
+            "content_policy_violation", "The upstream refused the prompt by its content policy."
+        )
+    if job.attempt <= steering.times("429"):
+        return TryLater("upstream_rate_limited", "The upstream is rate limiting us.")
+    if job.attempt <= steering.times("500-before"):
+        return TryLater("upstream_unavailable", "The upstream had a fault and took nothing.")
+    if "unknown" in steering.words:
+        return Unknown("The connection ended before the upstream's answer came.")
+    return None
+
+
+def _cadence(total_ms: int) -> float:
+    """Seconds between polls: about a dozen over the whole work."""
+    return min(1.0, max(0.05, total_ms / 12_000))
+
+
+class _Malformed:
+    """What an upstream sends when it is broken."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b'{"error": "this is no image"}'
+
+        yield chunks()
+
+
+class _Drawing:
+    """A picture that is drawn when it is read."""
+
+    def __init__(self, job: Job, studio: Studio) -> None:
+        self._job = job
+        self._studio = studio
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        with tempfile.TemporaryDirectory(prefix="calotype-sandbox-") as folder:
+            target = Path(folder) / "picture"
+            await self._studio.draw(await self._order(Path(folder), target))
+            with target.open("rb") as file:
+
+                async def chunks() -> AsyncIterator[bytes]:
+                    while chunk := await asyncio.to_thread(file.read, _CHUNK):
+                        yield chunk
+
+                yield chunks()
+
+    async def _order(self, folder: Path, target: Path) -> Order:
+        job = self._job
+        parameters = job.request.parameters
+        first = job.references[0] if job.references else None
+        width, height = pixel_size(
+            job.model,
+            parameters,
+            reference_size=(first.width, first.height) if first else None,
+        )
+        paths: list[str] = []
+        for place, reference in enumerate(job.references):
+            path = folder / f"reference-{place}"
+            with path.open("wb") as file:
+                async with reference.open() as chunks:
+                    async for chunk in chunks:
+                        file.write(chunk)
+            paths.append(str(path))
+        label = [str(parameters[name]) for name in (ASPECT_RATIO, RESOLUTION) if name in parameters]
+        return Order(
+            prompt=job.request.prompt,
+            model=job.request.model,
+            width=width,
+            height=height,
+            format=str(parameters.get(OUTPUT_FORMAT, job.model.output_format)),
+            label=" · ".join(label),
+            references=tuple(paths),
+            target=str(target),
+        )

@@ -1,0 +1,101 @@
+"""Processes that draw, so that the server's own loop never waits for a picture.
+
+A process is started when the first picture is asked for and reads one line of JSON per picture
+from its standard input. When the server dies, however it dies, that input ends and so does the
+process: nothing is left behind, which a process pool cannot promise after kill -9.
+"""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from calotype.providers.port import SourceError
+
+_MODULE: Final = "calotype.providers.sandbox.easel"
+_LINE_LIMIT: Final = 1024 * 1024
+_GOODBYE_SECONDS: Final = 5.0
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A picture to draw, and the file to draw it into."""
+
+    prompt: str
+    model: str
+    width: int
+    height: int
+    format: str
+    label: str
+    references: tuple[str, ...]
+    target: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What became of an order; ``error`` is empty when it was drawn."""
+
+    error: str = ""
+
+
+class Studio:
+    """At most ``processes`` drawing processes, each drawing one picture at a time."""
+
+    def __init__(self, processes: int) -> None:
+        self._free = asyncio.Semaphore(processes)
+        self._idle: list[Process] = []
+
+    async def draw(self, order: Order) -> None:
+        """Have a picture drawn.
+
+        Raises:
+            SourceError: it could not be drawn.
+
+        """
+        async with self._free:
+            process = self._idle.pop() if self._idle else await self._start()
+            try:
+                reply = await _ask(process, order)
+            except BaseException:
+                await _end(process)
+                raise
+            self._idle.append(process)
+        if reply.error:
+            raise SourceError(reply.error)
+
+    async def close(self) -> None:
+        """End the processes."""
+        while self._idle:
+            await _end(self._idle.pop())
+
+    async def _start(self) -> Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", _MODULE, stdin=PIPE, stdout=PIPE, limit=_LINE_LIMIT
+        )
+
+
+async def _ask(process: Process, order: Order) -> Reply:
+    if process.stdin is None or process.stdout is None:
+        raise SourceError("The drawing process has no pipes.")
+    try:
+        process.stdin.write(msgspec.json.encode(order) + b"\n")
+        await process.stdin.drain()
+        line = await process.stdout.readline()
+    except OSError as error:
+        raise SourceError("The drawing process went away.") from error
+    if not line:
+        raise SourceError("The drawing process went away.")
+    return msgspec.json.decode(line, type=Reply)
+
+
+async def _end(process: Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(_GOODBYE_SECONDS):
+            await process.wait()
+    except (TimeoutError, asyncio.CancelledError):
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

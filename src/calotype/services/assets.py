@@ -1,0 +1,171 @@
+"""Images on their way in and out: judged, measured, stored durably, served by signed URLs."""
+
+import asyncio
+import hashlib
+import hmac
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from calotype.assets.port import AssetStore
+from calotype.domain.clock import Clock
+from calotype.domain.errors import (
+    ExpiredUrl,
+    InvalidSignature,
+    ReferenceTooLarge,
+    UnsupportedReferenceType,
+)
+from calotype.domain.ids import IdSource, decode, encode
+from calotype.domain.task import Asset
+from calotype.services.imageprobe import probe, sniff
+
+Kind = Literal["reference", "result"]
+
+EXTENSIONS: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+MAX_RESULT_BYTES: Final = 256 * 1024 * 1024
+"""No upstream makes an image near this size; more is a fault."""
+
+_HEAD: Final = 16
+"""Bytes from which a type is told."""
+_ROUNDING: Final = 3600
+"""Expiry times are rounded up to a whole hour, so that a URL stays the same for a while and
+caches can hold on to it."""
+_FOLDER_LETTERS: Final = 4
+"""Leading letters of an id that name its folder: about two hours of assets in each."""
+_NAME: Final = re.compile(r"(asset_[0-9a-z]{13})\.(?:jpg|png|webp)\Z")
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A stored image and the SHA-256 of its bytes."""
+
+    asset: Asset
+    digest: bytes
+
+
+class Assets:
+    """The images of all accounts.
+
+    Args:
+        store: where they lie.
+        secret: signs URLs; whoever knows it can make them.
+        url_seconds: how long a URL is good for, at least.
+        ids: names new images.
+        clock: the time.
+
+    """
+
+    def __init__(
+        self, store: AssetStore, *, secret: bytes, url_seconds: int, ids: IdSource, clock: Clock
+    ) -> None:
+        self.store = store
+        self._signer = hmac.new(secret, b"calotype asset url v1", hashlib.sha256)
+        self._url_seconds = url_seconds
+        self._ids = ids
+        self._clock = clock
+
+    async def keep(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        account_id: int,
+        kind: Kind,
+        max_bytes: int,
+        content_types: Sequence[str] = tuple(EXTENSIONS),
+    ) -> Kept:
+        """Store an image from a stream; nothing stays behind when it is refused.
+
+        Raises:
+            errors.ReferenceTooLarge: over ``max_bytes``, or a pixel bomb.
+            errors.UnsupportedReferenceType: no image, damaged, or of another type.
+
+        """
+        digest, size, head = hashlib.sha256(), 0, b""
+        async with self.store.stage() as staged:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                if len(head) < _HEAD:
+                    head += chunk[:_HEAD]
+                    if len(head) >= _HEAD:
+                        _judge_type(head, content_types)
+                digest.update(chunk)
+                await staged.write(chunk)
+            if len(head) < _HEAD:
+                raise UnsupportedReferenceType(
+                    f"The file has {size} bytes, which is no image; send {_listed(content_types)}."
+                )
+            facts = await asyncio.to_thread(probe, str(await staged.finish()))
+            asset_id = self._ids.next()
+            word = encode("asset", asset_id)
+            folder = word.removeprefix("asset_")[:_FOLDER_LETTERS]
+            key = f"{kind}s/{folder}/{word}.{EXTENSIONS[facts.content_type]}"
+            await staged.publish(key)
+        asset = Asset(
+            id=asset_id,
+            account_id=account_id,
+            key=key,
+            content_type=facts.content_type,
+            bytes=size,
+            width=facts.width,
+            height=facts.height,
+            created_at=self._clock(),
+        )
+        return Kept(asset, digest.digest())
+
+    async def discard(self, assets: Sequence[Asset]) -> None:
+        """Remove images that nothing refers to."""
+        await self.store.delete([asset.key for asset in assets])
+
+    def signed_path(self, asset_id: int, content_type: str) -> tuple[str, int]:
+        """Path and query under which an image is served, and the Unix time until which it is."""
+        name = f"{encode('asset', asset_id)}.{EXTENSIONS[content_type]}"
+        good_until = self._clock() // 1000 + self._url_seconds
+        expires = -(-good_until // _ROUNDING) * _ROUNDING
+        signature = self._signature(name, str(expires))
+        return f"/v1/assets/{name}?expires={expires}&signature={signature}", expires
+
+    def verify(self, name: str, *, expires: str, signature: str) -> int:
+        """The id of the image that a signed URL names.
+
+        Raises:
+            errors.InvalidSignature: not made by us, or changed since.
+            errors.ExpiredUrl: past its time.
+
+        """
+        match = _NAME.match(name)
+        expected = self._signature(name, expires)
+        if match is None or not hmac.compare_digest(
+            signature.encode(errors="replace"), expected.encode()
+        ):
+            raise InvalidSignature(
+                "This URL was not signed by this server; read the task again for a fresh one."
+            )
+        if int(expires) < self._clock() // 1000:
+            raise ExpiredUrl("This URL has expired; read the task again for a fresh one.")
+        return decode("asset", match[1]) or 0
+
+    def _signature(self, name: str, expires: str) -> str:
+        signer = self._signer.copy()
+        signer.update(f"{name}\n{expires}".encode(errors="replace"))
+        return signer.hexdigest()
+
+
+def _judge_type(head: bytes, content_types: Sequence[str]) -> None:
+    found = sniff(head)
+    if found not in content_types:
+        what = f"The file is {found}" if found else "The file is no image that we know"
+        raise UnsupportedReferenceType(f"{what}; send {_listed(content_types)}.")
+
+
+def _listed(content_types: Sequence[str]) -> str:
+    return ", ".join(kind.removeprefix("image/").upper() for kind in content_types)
+
+
+def _too_large(max_bytes: int) -> ReferenceTooLarge:
+    return ReferenceTooLarge(
+        f"The file has more than {max_bytes} bytes ({max_bytes // (1024 * 1024)} MiB); "
+        "send a smaller one."
+    )

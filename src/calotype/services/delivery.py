@@ -1,0 +1,127 @@
+"""A task as its owner sees it: the one document behind polling, streams and webhooks."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from calotype.domain.catalog import Catalog
+from calotype.domain.clock import Clock
+from calotype.domain.errors import TaskNotFound, UnknownModel
+from calotype.domain.ids import decode, encode
+from calotype.domain.task import Task
+from calotype.services.assets import Assets
+from calotype.store.port import Store
+
+MIN_POLL_MS: Final = 1000
+MAX_POLL_MS: Final = 15_000
+
+
+class Delivery:
+    """Shows tasks to their owners."""
+
+    def __init__(self, store: Store, catalog: Catalog, assets: Assets, *, clock: Clock) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._assets = assets
+        self._clock = clock
+
+    async def find(self, task_word: str, *, account_id: int) -> Task:
+        """A task by its public id.
+
+        Raises:
+            errors.TaskNotFound: there is none, or it is someone else's.
+
+        """
+        task_id = decode("task", task_word)
+        task = None if task_id is None else await self._store.task(task_id)
+        if task is None or task.account_id != account_id:
+            raise TaskNotFound("There is no task with this id in this account.")
+        return task
+
+    async def document(self, task: Task, *, base_url: str) -> dict[str, Any]:
+        """The public form of a task; ``base_url`` stands before every image URL."""
+        word = encode("task", task.id)
+        document: dict[str, Any] = {
+            "task_id": word,
+            "object": "task",
+            "request_id": task.request_id,
+            "model": task.model,
+            "type": "image",
+            "state": task.state,
+            "progress": task.progress,
+            "request": await self._request(task, base_url),
+            "result": self._result(task, base_url),
+            "error": task.error or {},
+            "billing": {
+                "status": task.billing,
+                "reserve_amount_micro_usdc": task.reserved,
+                "actual_amount_micro_usdc": task.actual,
+                "released_amount_micro_usdc": task.released,
+            },
+            "poll_url": f"/v1/tasks/{word}",
+            "created_at": task.created_at // 1000,
+            "updated_at": task.updated_at // 1000,
+        }
+        if task.completed_at is not None:
+            document["completed_at"] = task.completed_at // 1000
+        else:
+            document |= self._hints(task)
+        return document
+
+    async def _request(self, task: Task, base_url: str) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "model": task.model,
+            "prompt": task.request.prompt,
+            "n": task.request.n,
+            "response_format": "url",
+            **task.request.parameters,
+        }
+        if task.request.channel_id is not None:
+            request["channel_id"] = task.request.channel_id
+        if task.references:
+            request["image_input"] = [
+                reference.url or await self._uploaded(reference.asset_id, base_url)
+                for reference in task.references
+            ]
+        return request
+
+    async def _uploaded(self, asset_id: int | None, base_url: str) -> str | None:
+        asset = None if asset_id is None else await self._store.asset(asset_id)
+        if asset is None:
+            return None
+        path, _ = self._assets.signed_path(asset.id, asset.content_type)
+        return base_url + path
+
+    def _result(self, task: Task, base_url: str) -> Mapping[str, Any]:
+        if task.completed_at is None or not task.result:
+            return {}
+        data = []
+        for image in task.result:
+            path, expires = self._assets.signed_path(image.asset_id, image.content_type)
+            data.append(
+                {
+                    "url": base_url + path,
+                    "expires_at": expires,
+                    "width": image.width,
+                    "height": image.height,
+                    "content_type": image.content_type,
+                    "bytes": image.bytes,
+                }
+            )
+        return {"created": task.completed_at // 1000, "data": data}
+
+    def _hints(self, task: Task) -> dict[str, int]:
+        try:
+            usual = self._catalog.get(task.model).eta_seconds
+        except UnknownModel:  # the operator took the model away while the task was running
+            usual = 60
+        return hints(usual, spent_ms=self._clock() - task.created_at)
+
+
+def hints(eta_seconds: int, *, spent_ms: int) -> dict[str, int]:
+    """When to look again, and how long it may still take."""
+    left_ms = max(0, eta_seconds * 1000 - spent_ms)
+    interval = min(MAX_POLL_MS, max(MIN_POLL_MS, left_ms // 8))
+    return {
+        "recommended_poll_interval_ms": interval // 500 * 500,
+        "eta_hint_seconds": -(-left_ms // 1000),
+    }

@@ -1,0 +1,377 @@
+"""What every store promises, whatever the database."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import count
+
+import pytest
+
+from calotype.domain import keys
+from calotype.domain.errors import IdempotencyConflict, InsufficientBalance, failure
+from calotype.domain.ids import IdSource
+from calotype.domain.keys import ApiKey
+from calotype.domain.money import Balance, EntryKind
+from calotype.domain.task import (
+    Asset,
+    AttemptState,
+    BillingStatus,
+    Event,
+    NewTask,
+    Reference,
+    Request,
+    State,
+    Task,
+)
+from calotype.store.port import Fenced, IdTaken, Store
+
+NOW = 1_760_000_000_000
+PRICE = 30_000
+_ids = IdSource(lambda: NOW)
+_request_ids = count()
+
+
+def new_task(
+    account_id: int,
+    *,
+    price: int = PRICE,
+    references: Sequence[Reference] = (),
+    uploads: Sequence[Asset] = (),
+    idempotency_key: str | None = None,
+    fingerprint: bytes = b"",
+    task_id: int | None = None,
+) -> NewTask:
+    return NewTask(
+        id=task_id or _ids.next(),
+        account_id=account_id,
+        key_id=1,
+        request_id=f"req_{next(_request_ids)}",
+        request=Request("gpt-image-2", "a cat", 1, {"aspect_ratio": "1:1"}),
+        references=tuple(references),
+        uploads=tuple(uploads),
+        channel_id=7,
+        price=price,
+        deadline_at=NOW + 1000,
+        abandon_at=NOW + 2000,
+        created_at=NOW,
+        idempotency_key=idempotency_key,
+        fingerprint=fingerprint,
+    )
+
+
+def image(account_id: int) -> Asset:
+    return Asset(_ids.next(), account_id, "results/x.png", "image/png", 10, 4, 3, NOW)
+
+
+async def funded(store: Store, *, credit: int = 10 * PRICE, name: str = "ada") -> int:
+    account = await store.open_account(name, now=NOW)
+    await store.book(account.id, EntryKind.CREDIT, credit, note="", now=NOW)
+    return account.id
+
+
+async def submitted(store: Store, account_id: int) -> int:
+    return (await store.submit(new_task(account_id))).task_id
+
+
+async def taken(store: Store, task_id: int) -> Task:
+    found = await store.take(task_id, now=NOW + 1)
+    assert found is not None
+    return found.task
+
+
+async def read(store: Store, task_id: int) -> Task:
+    task = await store.task(task_id)
+    assert task is not None
+    return task
+
+
+async def test_an_account_is_opened_once_and_found_again(store: Store) -> None:
+    first = await store.open_account("ada", now=NOW)
+    again = await store.open_account("ada", now=NOW + 5)
+    assert first == again
+    assert [account.name for account in await store.accounts()] == ["ada"]
+
+
+async def test_credit_adds_up_and_cannot_be_taken_below_what_is_reserved(store: Store) -> None:
+    account = await funded(store, credit=2 * PRICE)
+    await submitted(store, account)
+    with pytest.raises(InsufficientBalance):
+        await store.book(account, EntryKind.ADJUST, -(PRICE + 1), note="", now=NOW)
+    assert await store.book(account, EntryKind.ADJUST, -PRICE, note="back", now=NOW) == Balance(
+        PRICE, PRICE
+    )
+    assert [entry.kind for entry in await store.entries(account, limit=9)] == [
+        EntryKind.ADJUST,
+        EntryKind.RESERVE,
+        EntryKind.CREDIT,
+    ]
+
+
+async def test_a_key_is_found_by_its_hash_and_stays_revoked(store: Store) -> None:
+    account = await store.open_account("ada", now=NOW)
+    secret = keys.new_key()
+    key = ApiKey(5, account.id, "ada", "laptop", secret[:10], NOW, None, None)
+    await store.add_key(key, digest=keys.hash_key(secret))
+    assert await store.find_key(keys.hash_key(secret)) == key
+    assert await store.find_key(keys.hash_key(keys.new_key())) is None
+    assert await store.revoke_key(5, now=NOW + 1)
+    assert not await store.revoke_key(5, now=NOW + 2)
+    found = await store.find_key(keys.hash_key(secret))
+    assert found is not None
+    assert found.revoked_at == NOW + 1
+
+
+async def test_a_submission_is_a_waiting_task_with_its_price_reserved(store: Store) -> None:
+    account = await funded(store)
+    task = await read(store, await submitted(store, account))
+    assert (task.state, task.progress, task.billing) == (State.WAITING, 0, BillingStatus.RESERVED)
+    assert (task.reserved, task.actual, task.released) == (PRICE, 0, 0)
+    assert await store.balance(account) == Balance(10 * PRICE, PRICE)
+    assert task.request.parameters == {"aspect_ratio": "1:1"}
+
+
+async def test_a_submission_that_cannot_be_paid_writes_nothing(store: Store) -> None:
+    account = await funded(store, credit=PRICE - 1)
+    new = new_task(account)
+    with pytest.raises(InsufficientBalance, match=r"0\.03 USDC and the account has 0\.029999"):
+        await store.submit(new)
+    assert await store.task(new.id) is None
+    assert await store.balance(account) == Balance(PRICE - 1, 0)
+
+
+async def test_of_many_submissions_at_once_as_many_succeed_as_can_be_paid(store: Store) -> None:
+    poor = await funded(store, credit=7 * PRICE, name="poor")
+    rich = await funded(store, credit=100 * PRICE, name="rich")
+    results = await asyncio.gather(
+        *(store.submit(new_task(account)) for _ in range(20) for account in (poor, rich)),
+        return_exceptions=True,
+    )
+    refused = [result for result in results if isinstance(result, InsufficientBalance)]
+    assert len(refused) == 13
+    assert await store.balance(poor) == Balance(7 * PRICE, 7 * PRICE)
+    assert await store.balance(rich) == Balance(100 * PRICE, 20 * PRICE)
+    assert await store.prove() == []
+
+
+async def test_a_taken_id_is_told_and_takes_no_neighbour_with_it(store: Store) -> None:
+    account = await funded(store)
+    first = await submitted(store, account)
+    clash, fine = await asyncio.gather(
+        store.submit(new_task(account, task_id=first)),
+        store.submit(new_task(account)),
+        return_exceptions=True,
+    )
+    assert isinstance(clash, IdTaken)
+    assert not isinstance(fine, BaseException)
+    assert await store.balance(account) == Balance(10 * PRICE, 2 * PRICE)
+
+
+async def test_an_idempotency_key_replays_the_same_request_and_refuses_another(
+    store: Store,
+) -> None:
+    account = await funded(store, credit=PRICE)
+    other = await funded(store, name="other")
+    first = await store.submit(new_task(account, idempotency_key="k", fingerprint=b"one"))
+    replay = await store.submit(new_task(account, idempotency_key="k", fingerprint=b"one"))
+    assert (replay.task_id, replay.request_id, replay.replayed) == (
+        first.task_id,
+        first.request_id,
+        True,
+    )
+    with pytest.raises(IdempotencyConflict):
+        await store.submit(new_task(account, idempotency_key="k", fingerprint=b"two"))
+    elsewhere = await store.submit(new_task(other, idempotency_key="k", fingerprint=b"two"))
+    assert not elsewhere.replayed
+    assert await store.balance(account) == Balance(PRICE, PRICE)
+
+
+async def test_the_same_key_many_times_at_once_is_one_task(store: Store) -> None:
+    account = await funded(store)
+    results = await asyncio.gather(
+        *(
+            store.submit(new_task(account, idempotency_key="k", fingerprint=b"one"))
+            for _ in range(30)
+        )
+    )
+    assert len({result.task_id for result in results}) == 1
+    assert sum(not result.replayed for result in results) == 1
+    assert await store.balance(account) == Balance(10 * PRICE, PRICE)
+
+
+async def test_old_idempotency_keys_are_forgotten(store: Store) -> None:
+    account = await funded(store)
+    first = await store.submit(new_task(account, idempotency_key="k", fingerprint=b"one"))
+    assert await store.forget_idempotency_keys(before=NOW) == 0
+    assert await store.forget_idempotency_keys(before=NOW + 1) == 1
+    again = await store.submit(new_task(account, idempotency_key="k", fingerprint=b"two"))
+    assert again.task_id != first.task_id
+
+
+async def test_a_task_runs_to_success_and_is_paid_once(store: Store) -> None:
+    account = await funded(store)
+    task_id = await submitted(store, account)
+    task = await taken(store, task_id)
+    number = await store.begin_attempt(task, channel_id=7, event=Event.QUEUE, now=NOW + 2)
+    await store.accept_attempt(task, number, upstream_id="up-1")
+    await store.advance(task, Event.RUN, progress=40, now=NOW + 3)
+    await store.advance(task, Event.RUN, progress=20, now=NOW + 4)
+    assert (await read(store, task_id)).progress == 40
+    picture = image(account)
+    await store.complete(task, number, images=[picture], actual=PRICE, cost=9, now=NOW + 5)
+    done = await read(store, task_id)
+    assert (done.state, done.progress, done.billing) == (
+        State.SUCCESS,
+        100,
+        BillingStatus.COMMITTED,
+    )
+    assert (done.reserved, done.actual, done.released) == (PRICE, PRICE, 0)
+    assert done.completed_at == NOW + 5
+    assert [result.asset_id for result in done.result] == [picture.id]
+    assert await store.asset(picture.id) == picture
+    assert await store.balance(account) == Balance(9 * PRICE, 0)
+    (attempt,) = await store.attempts(task_id)
+    assert (attempt.state, attempt.upstream_id, attempt.cost_micro_usdc) == (
+        AttemptState.DONE,
+        "up-1",
+        9,
+    )
+    assert await store.prove() == []
+
+
+async def test_a_success_for_less_releases_the_rest(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    number = await store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW)
+    await store.complete(
+        task, number, images=[image(account)], actual=PRICE - 7, cost=None, now=NOW
+    )
+    done = await read(store, task.id)
+    assert (done.reserved, done.actual, done.released) == (PRICE, PRICE - 7, 7)
+    assert await store.balance(account) == Balance(9 * PRICE + 7, 0)
+    assert await store.prove() == []
+
+
+async def test_a_failure_releases_everything_and_says_why(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    number = await store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW)
+    why = failure("upstream_failed", "It broke.")
+    await store.fail(task, why, attempt=(number, AttemptState.FAILED), now=NOW)
+    failed = await read(store, task.id)
+    assert (failed.state, failed.error, failed.billing) == (
+        State.FAIL,
+        why,
+        BillingStatus.RELEASED,
+    )
+    assert (failed.actual, failed.released) == (0, PRICE)
+    assert await store.balance(account) == Balance(10 * PRICE, 0)
+    assert await store.prove() == []
+
+
+async def test_a_final_task_cannot_be_taken_moved_or_settled_again(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    number = await store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW)
+    why = failure("upstream_failed", "It broke.")
+    await store.fail(task, why, now=NOW)
+    assert await store.take(task.id, now=NOW) is None
+    for write in (
+        store.advance(task, Event.RUN, progress=5, now=NOW),
+        store.fail(task, why, now=NOW),
+        store.complete(task, number, images=[], actual=PRICE, cost=None, now=NOW),
+        store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW),
+        store.keep_references(task, [], []),
+    ):
+        with pytest.raises(Fenced):
+            await write
+    assert await store.prove() == []
+
+
+async def test_whoever_took_a_task_before_can_write_nothing_after(store: Store) -> None:
+    account = await funded(store)
+    task_id = await submitted(store, account)
+    old = await taken(store, task_id)
+    number = await store.begin_attempt(old, channel_id=7, event=Event.RUN, now=NOW)
+    found = await store.take(task_id, now=NOW)
+    assert found is not None
+    assert found.task.claim == old.claim + 1
+    assert [attempt.state for attempt in found.attempts] == [AttemptState.SENDING]
+    why = failure("upstream_failed", "It broke.")
+    for write in (
+        store.accept_attempt(old, number, upstream_id="late"),
+        store.close_attempt(old, number, state=AttemptState.REFUSED, detail="", now=NOW),
+        store.advance(old, Event.RUN, progress=5, now=NOW),
+        store.begin_attempt(old, channel_id=7, event=Event.RUN, now=NOW),
+        store.complete(old, number, images=[], actual=PRICE, cost=None, now=NOW),
+        store.fail(old, why, now=NOW),
+    ):
+        with pytest.raises(Fenced):
+            await write
+    await store.accept_attempt(found.task, number, upstream_id="in time")
+    assert await store.balance(account) == Balance(10 * PRICE, PRICE)
+
+
+async def test_attempts_are_numbered_and_closed_one_by_one(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    first = await store.begin_attempt(task, channel_id=7, event=Event.QUEUE, now=NOW)
+    await store.close_attempt(task, first, state=AttemptState.REFUSED, detail="busy", now=NOW)
+    second = await store.begin_attempt(task, channel_id=8, event=Event.QUEUE, now=NOW)
+    assert (first, second) == (1, 2)
+    assert [(a.number, a.channel_id, a.state) for a in await store.attempts(task.id)] == [
+        (1, 7, AttemptState.REFUSED),
+        (2, 8, AttemptState.SENDING),
+    ]
+    with pytest.raises(Fenced):
+        await store.close_attempt(task, first, state=AttemptState.FAILED, detail="", now=NOW)
+
+
+async def test_references_that_were_fetched_are_there_at_the_next_take(store: Store) -> None:
+    account = await funded(store)
+    upload = image(account)
+    new = new_task(
+        account,
+        references=[Reference(url="https://example.com/a.png"), Reference(asset_id=upload.id)],
+        uploads=[upload],
+    )
+    await store.submit(new)
+    assert await store.asset(upload.id) == upload
+    task = await taken(store, new.id)
+    assert task.references[0].asset_id is None
+    fetched = image(account)
+    filled = [Reference(url="https://example.com/a.png", asset_id=fetched.id), task.references[1]]
+    await store.keep_references(task, filled, [fetched])
+    assert list((await taken(store, new.id)).references) == filled
+
+
+async def test_unfinished_tasks_are_listed_by_id_in_pages(store: Store) -> None:
+    account = await funded(store)
+    ids = [await submitted(store, account) for _ in range(5)]
+    finished = await taken(store, ids[2])
+    await store.fail(finished, failure("upstream_failed", "It broke."), now=NOW)
+    first = await store.unfinished(after=0, limit=2)
+    rest = await store.unfinished(after=first[-1][0], limit=9)
+    assert [task_id for task_id, _ in (*first, *rest)] == [ids[0], ids[1], ids[3], ids[4]]
+    assert {channel for _, channel in first} == {7}
+
+
+async def test_tasks_are_listed_newest_first_by_account_and_state(store: Store) -> None:
+    ada, bob = await funded(store), await funded(store, name="bob")
+    mine = [await submitted(store, ada) for _ in range(3)]
+    await submitted(store, bob)
+    await taken(store, mine[0])
+    assert [t.id for t in await store.tasks(account_id=ada, limit=2)] == [mine[2], mine[1]]
+    assert [t.id for t in await store.tasks(account_id=ada, state=State.QUEUING)] == [mine[0]]
+    assert len(await store.tasks()) == 4
+
+
+async def test_every_progress_is_a_numbered_event(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    assert task.seq == 2
+    await store.advance(task, Event.QUEUE, progress=0, now=NOW)
+    await store.advance(task, Event.RUN, progress=30, now=NOW)
+    assert (await read(store, task.id)).seq == 4
+
+
+async def test_ping_answers(store: Store) -> None:
+    await store.ping()
