@@ -28,7 +28,7 @@ from calotype.domain.clock import Clock, system_clock
 from calotype.domain.errors import Unavailable
 from calotype.domain.ids import IdSource
 from calotype.net.fetcher import GuardedFetcher
-from calotype.providers.registry import BUILT_IN_CHANNEL, PROVIDERS
+from calotype.providers.registry import PROVIDERS, built_in_channel
 from calotype.queue import EmbeddedQueue
 from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
@@ -83,7 +83,9 @@ def build_core(settings: Settings) -> Core:
                     f"catalog; there are {', '.join(catalog.models)}."
                 )
     channels = channels_in_force(
-        settings.channels, built_in=BUILT_IN_CHANNEL, models=list(catalog.models)
+        settings.channels,
+        built_in=built_in_channel(settings),
+        models=list(catalog.models),
     )
     store = SqliteStore(settings.database_path)
     ids = IdSource(system_clock)
@@ -141,7 +143,7 @@ def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
         assets=assets,
         asset_store=disk,
         catalog=core.catalog,
-        delivery=Delivery(core.store, core.catalog, assets, clock=core.clock),
+        delivery=Delivery(core.store, core.catalog, core.router, assets=assets, clock=core.clock),
         references=references,
         router=core.router,
         store=core.store,

@@ -1,5 +1,6 @@
 """What every handler may use, and what it may ask of a request."""
 
+import itertools
 import re
 import secrets
 from typing import Final
@@ -47,12 +48,19 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-def request_id(scope: Scope) -> str:
-    """The client's own request id where it is sane, else a new one."""
-    given = header(scope, b"x-request-id")
-    if given is not None and _SANE_REQUEST_ID.match(given):
-        return given.decode()
-    return f"req_{secrets.token_hex(12)}"
+class RequestIds:
+    """Names requests: the client's own id where it is sane, else one of this process."""
+
+    def __init__(self) -> None:
+        self._process = secrets.token_hex(6)
+        self._counter = itertools.count(1)
+
+    def of(self, scope: Scope) -> str:
+        """The id of a request."""
+        given = header(scope, b"x-request-id")
+        if given is not None and _SANE_REQUEST_ID.match(given):
+            return given.decode()
+        return f"req_{self._process}{next(self._counter):08x}"
 
 
 async def authenticate(scope: Scope, accounts: Accounts) -> ApiKey:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from calotype.api import tasks
 from calotype.api.body import ClientGone
-from calotype.api.context import request_id
+from calotype.api.context import RequestIds
 from calotype.api.images import Generations
 from calotype.api.render import Answer, error_answer
 from calotype.api.tasks import Tasks
@@ -34,13 +34,14 @@ class Edge:
         self._generations = generations
         self._tasks = tasks
         self._rest = rest
+        self._request_ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's start and end."""
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
             return
-        response = _Response(send, request_id(scope))
+        response = _Response(send, self._request_ids.of(scope))
         try:
             answer = await self._answer(scope, receive, response)
         except ClientGone:

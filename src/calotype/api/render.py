@@ -1,9 +1,11 @@
 """Answers: the one place where documents become bytes and errors become statuses."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
 
 from calotype.domain.errors import CalotypeError, MethodNotAllowed, RangeNotSatisfiable
@@ -81,6 +83,23 @@ class Answer(msgspec.Struct, frozen=True):
 def json_answer(status: int, document: Any, *, headers: Headers = ()) -> Answer:
     """A JSON answer."""
     return Answer(status, _encode(document), (_JSON, *headers))
+
+
+def cacheable(answer: Answer, *, max_age: int = 60) -> Answer:
+    """The answer with an ETag, for every cache to keep ``max_age`` seconds without asking."""
+    etag = b'"%s"' % hashlib.sha256(answer.body).hexdigest()[:32].encode()
+    kept = (b"cache-control", b"public, max-age=%d" % max_age)
+    return Answer(answer.status, answer.body, [*answer.headers, (b"etag", etag), kept])
+
+
+def unless_known(request: Request, answer: Answer) -> Response:
+    """A cacheable answer, or 304 when the client's copy is the same (RFC 9110, 13.1.2)."""
+    etag = dict(answer.headers)[b"etag"].decode()
+    known = ",".join(request.headers.getlist("if-none-match")).split(",")
+    if {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in known):
+        return answer.response()
+    kept = [(name, value) for name, value in answer.headers if name != b"content-type"]
+    return Answer(304, b"", kept).response()
 
 
 def error_answer(error: CalotypeError, **additions: Any) -> Answer:

@@ -14,6 +14,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         priority: higher is asked first.
         weight: share of the traffic among channels of the same priority.
         concurrency: most tasks at a time over all workers; 0 is no limit.
+        eta_seconds: how long a task usually takes here; None takes what the model's entry says.
         free: a second send costs nothing, so an unknown outcome may be sent again; None takes
             what the provider says.
 
@@ -28,6 +29,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     weight: int = 1
     concurrency: int = 0
+    eta_seconds: int | None = None
     free: bool | None = None
 
     def serves(self, model: str) -> bool:

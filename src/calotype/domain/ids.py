@@ -32,8 +32,8 @@ class IdSource:
 
     def next(self) -> int:
         """A new id, greater than any before it."""
-        fresh = (self._clock_ms() - _EPOCH_MS) << 22 | secrets.randbits(21)
-        self._last = fresh if fresh > self._last else self._last + 1
+        first = (self._clock_ms() - _EPOCH_MS) << 22
+        self._last = first | secrets.randbits(21) if first > self._last else self._last + 1
         return self._last
 
 

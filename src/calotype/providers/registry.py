@@ -1,7 +1,10 @@
 """Which protocols there are: one line each, from a provider's name to what makes it."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
+
+import msgspec
 
 from calotype.domain.channel import Channel
 from calotype.domain.clock import Clock
@@ -22,5 +25,8 @@ PROVIDERS: Final[Mapping[str, Maker]] = {
     "sandbox": _sandbox,
 }
 
-BUILT_IN_CHANNEL: Final = BUILT_IN
-"""Serves every model that no configured channel serves."""
+
+def built_in_channel(settings: Settings) -> Channel:
+    """The channel for every model that no configured channel serves."""
+    usual = math.ceil(settings.sandbox_seconds) + 1
+    return msgspec.structs.replace(BUILT_IN, eta_seconds=usual)

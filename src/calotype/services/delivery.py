@@ -9,6 +9,7 @@ from calotype.domain.errors import TaskNotFound, UnknownModel
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import Task
 from calotype.services.assets import Assets
+from calotype.services.routing import Router
 from calotype.store.port import Store
 
 MIN_POLL_MS: Final = 1000
@@ -18,9 +19,12 @@ MAX_POLL_MS: Final = 15_000
 class Delivery:
     """Shows tasks to their owners."""
 
-    def __init__(self, store: Store, catalog: Catalog, assets: Assets, *, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, catalog: Catalog, router: Router, *, assets: Assets, clock: Clock
+    ) -> None:
         self._store = store
         self._catalog = catalog
+        self._router = router
         self._assets = assets
         self._clock = clock
 
@@ -111,7 +115,8 @@ class Delivery:
 
     def _hints(self, task: Task) -> dict[str, int]:
         try:
-            usual = self._catalog.get(task.model).eta_seconds
+            model = self._catalog.get(task.model)
+            usual = self._router.usual_seconds(task.channel_id, model)
         except UnknownModel:  # the operator took the model away while the task was running
             usual = 60
         return hints(usual, spent_ms=self._clock() - task.created_at)

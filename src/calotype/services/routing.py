@@ -31,6 +31,12 @@ class Router:
         """The channel with this id, where it is still configured."""
         return self._channels.get(channel_id)
 
+    def usual_seconds(self, channel_id: int, model: Model) -> int:
+        """How long a task of this model usually takes on a channel."""
+        channel = self.get(channel_id)
+        known = channel.eta_seconds if channel else None
+        return model.eta_seconds if known is None else known
+
     def serving(self, model: str) -> tuple[Channel, ...]:
         """The channels that can develop a model, the preferred ones first."""
         if model not in self._by_model:

@@ -122,7 +122,7 @@ class Submission:
             await self._assets.discard(new.uploads)
         else:
             self._enqueue(submitted.task_id, channel.id)
-        return Accepted(submitted, asked.model, model.eta_seconds)
+        return Accepted(submitted, asked.model, self._router.usual_seconds(channel.id, model))
 
     async def _write(self, new: NewTask) -> Submitted:
         for _ in range(_DRAWS - 1):
