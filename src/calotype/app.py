@@ -186,7 +186,12 @@ def _nobody(_task_id: int, _channel_id: int) -> None:
 
 
 class _Worker:
-    """Queue and runner of this process, made when the server starts."""
+    """Queue and runner of this process, and its hold on the data folder.
+
+    Raises:
+        SettingsError: another process works on this data folder.
+
+    """
 
     def __init__(self, core: Core, assets: Assets, references: ReferenceIntake) -> None:
         self._core = core
@@ -205,16 +210,10 @@ class _Worker:
         )
         self._queue = EmbeddedQueue(self._runner.run, channels=core.router.channels)
         self.put = self._queue.put
-        self._lock: IO[str] | None = None
+        self._lock = _lock(core.settings.data_dir / "worker.lock")
 
     async def start(self) -> None:
-        """Begin, with every task that an earlier process left unfinished.
-
-        Raises:
-            SettingsError: another process works on this data folder.
-
-        """
-        self._lock = _lock(self._core.settings.data_dir / "worker.lock")
+        """Begin, with every task that an earlier process left unfinished."""
         self._queue.start()
         after, found = 0, 0
         while page := await self._core.store.unfinished(after=after, limit=_PAGE):
@@ -236,8 +235,7 @@ class _Worker:
         cut_off = await self._queue.stop(self._core.settings.drain_seconds)
         for provider in self._providers.values():
             await provider.close()
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.close()
         log.info("the worker has stopped, %d tasks cut off in the middle of a step", cut_off)
 
 

@@ -8,7 +8,6 @@ enqueued once at a time. Each channel is an entrypoint of its own, with its own 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -51,16 +50,15 @@ class EmbeddedQueue:
                 _entrypoint(channel.id), concurrency_limit=channel.concurrency
             )(self._handle)
         forever = timedelta(days=365)  # a heartbeat outlives nothing: the jobs die with us
-        self._tasks = [
-            asyncio.create_task(
-                self._manager.run(
-                    batch_size=BATCH,
-                    heartbeat_timeout=forever,
-                    log_aggregation_interval=timedelta(0),
-                )
-            ),
-            asyncio.create_task(self._keep_house()),
-        ]
+        manager = asyncio.create_task(
+            self._manager.run(
+                batch_size=BATCH,
+                heartbeat_timeout=forever,
+                log_aggregation_interval=timedelta(0),
+            )
+        )
+        manager.add_done_callback(_tell)
+        self._tasks = [manager, asyncio.create_task(self._keep_house())]
 
     @property
     def alive(self) -> bool:
@@ -89,8 +87,7 @@ class EmbeddedQueue:
         await asyncio.wait([manager], timeout=limit_seconds)
         cut_off = len(self._manager.job_context) if not manager.done() else 0
         manager.cancel()
-        with suppress(asyncio.CancelledError):
-            await manager
+        await asyncio.wait([manager])
         return cut_off
 
     async def _flush(self) -> None:
@@ -115,6 +112,11 @@ class EmbeddedQueue:
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             await self._queries.clear_queue_log()  # it would grow by three rows for each task
+
+
+def _tell(manager: asyncio.Task[None]) -> None:
+    if not manager.cancelled() and (error := manager.exception()) is not None:
+        log.critical("the queue has stopped; restart the server", exc_info=error)
 
 
 def _entrypoint(channel_id: int) -> str:
