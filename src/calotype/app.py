@@ -27,6 +27,7 @@ from calotype.domain.channel import channels_in_force
 from calotype.domain.clock import Clock, system_clock
 from calotype.domain.errors import Unavailable
 from calotype.domain.ids import IdSource
+from calotype.domain.urls import canonical_hosts
 from calotype.net.fetcher import GuardedFetcher
 from calotype.providers.registry import PROVIDERS, built_in_channel
 from calotype.queue import EmbeddedQueue
@@ -130,7 +131,7 @@ def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
         ids=core.ids,
         clock=core.clock,
     )
-    allowed = frozenset(host.lower() for host in settings.reference_allow_hosts)
+    allowed = _allowed_hosts(settings)
     fetcher = GuardedFetcher(
         allowed,
         max_bytes=max(model.references.max_bytes for model in core.catalog.models.values()),
@@ -179,6 +180,16 @@ def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
     if worker:
         checks["queue"] = worker.check
     return application.build(context, checks=checks, lifespan=lifespan)
+
+
+def _allowed_hosts(settings: Settings) -> frozenset[str]:
+    try:
+        return canonical_hosts(frozenset(settings.reference_allow_hosts))
+    except ValueError as error:
+        raise SettingsError(
+            f"CALOTYPE_REFERENCE_ALLOW_HOSTS: {error}; write host names or addresses, "
+            "separated by commas."
+        ) from None
 
 
 def _nobody(_task_id: int, _channel_id: int) -> None:

@@ -39,6 +39,7 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # behind a proxy, public_url says how clients reach us
         timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
     )
     server = _Server(config, url=f"http://{shown}:{port}")

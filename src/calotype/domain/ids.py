@@ -13,7 +13,8 @@ from typing import Final, Literal
 Kind = Literal["task", "asset", "key"]
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_TO_PYTHON: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _LETTERS: Final = 13
 _EPOCH_MS: Final = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 _FORM: Final = re.compile(rf"[0-7][{_ALPHABET}]{{{_LETTERS - 1}}}\Z")
@@ -39,22 +40,18 @@ class IdSource:
 
 def encode(kind: Kind, number: int) -> str:
     """The public word for an id."""
-    letters = ["0"] * _LETTERS
-    for place in range(_LETTERS - 1, -1, -1):
-        letters[place] = _ALPHABET[number & 31]
-        number >>= 5
-    return f"{kind}_{''.join(letters)}"
+    pairs = _PAIRS
+    return (
+        f"{kind}_{_ALPHABET[number >> 60]}{pairs[number >> 50 & 1023]}{pairs[number >> 40 & 1023]}"
+        f"{pairs[number >> 30 & 1023]}{pairs[number >> 20 & 1023]}{pairs[number >> 10 & 1023]}"
+        f"{pairs[number & 1023]}"
+    )
 
 
 def decode(kind: Kind, word: str) -> int | None:
     """The id behind a public word, or None where the word is not one of ours."""
     prefix = f"{kind}_"
-    if not word.startswith(prefix):
-        return None
     letters = word[len(prefix) :]
-    if not _FORM.match(letters):
+    if not word.startswith(prefix) or not _FORM.match(letters):
         return None
-    number = 0
-    for letter in letters:
-        number = number << 5 | _VALUES[letter]
-    return number
+    return int(letters.translate(_TO_PYTHON), 32)

@@ -60,7 +60,7 @@ class Assets:
         self, store: AssetStore, *, secret: bytes, url_seconds: int, ids: IdSource, clock: Clock
     ) -> None:
         self.store = store
-        self._signer = hmac.new(secret, b"calotype asset url v1", hashlib.sha256)
+        self._signing_key = hmac.digest(secret, b"calotype asset url v1", "sha256")
         self._url_seconds = url_seconds
         self._ids = ids
         self._clock = clock
@@ -148,9 +148,8 @@ class Assets:
         return decode("asset", match[1]) or 0
 
     def _signature(self, name: str, expires: str) -> str:
-        signer = self._signer.copy()
-        signer.update(f"{name}\n{expires}".encode(errors="replace"))
-        return signer.hexdigest()
+        named = f"{name}\n{expires}".encode(errors="replace")
+        return hmac.digest(self._signing_key, named, "sha256").hex()
 
 
 def _judge_type(head: bytes, content_types: Sequence[str]) -> None:

@@ -18,6 +18,9 @@ from calotype.services.assets import Assets
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between tries at a reference that may yet come; the task's deadline ends them too."""
 
+FETCHES = 32
+"""References fetched at a time by one process."""
+
 
 class ReferenceFailed(Exception):
     """A reference cannot be had; carries the code and message with which the task fails."""
@@ -43,6 +46,7 @@ class ReferenceIntake:
         self._fetcher = fetcher
         self._allow_hosts = allow_hosts
         self._clock = clock
+        self._fetches = asyncio.Semaphore(FETCHES)
 
     def judge(self, urls: object) -> list[Reference]:
         """References by URL, judged by form and address without a look at the network.
@@ -97,7 +101,7 @@ class ReferenceIntake:
     ) -> Asset:
         for pause in (*PAUSES, None):
             try:
-                async with self._fetcher.open(url) as stream:
+                async with self._fetches, self._fetcher.open(url) as stream:
                     kept = await self._assets.keep(
                         aiter(stream),
                         account_id=account_id,
@@ -110,8 +114,8 @@ class ReferenceIntake:
             except FetchRefused as error:
                 late = pause is None or self._clock() + pause * 1000 >= deadline_at
                 if not error.retryable or late:
-                    message = f"{_shown(url)} could not be fetched: {error}"
-                    raise ReferenceFailed("reference_fetch_failed", message) from error
+                    message = f"{_shown(url)} could not be fetched: {error.message}"
+                    raise ReferenceFailed(error.code, message) from error
             else:
                 return kept.asset
             await asyncio.sleep(pause or 0)

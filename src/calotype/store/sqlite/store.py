@@ -26,6 +26,7 @@ from calotype.domain.task import (
 )
 from calotype.store.port import Account, Entry, Submitted, Taken
 from calotype.store.sqlite import accounts, connection, proof, rows, submission, transitions
+from calotype.store.sqlite.keycache import KeyCache
 from calotype.store.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class SqliteStore:
         self._path = path
         self._lazy_writer: Writer | None = None
         self._lazy_reader: sqlite3.Connection | None = None
+        self._lazy_key_cache: KeyCache | None = None
 
     async def migrate(self) -> int:
         return await asyncio.to_thread(connection.migrate, self._path)
@@ -51,6 +53,9 @@ class SqliteStore:
         if self._lazy_reader is not None:
             self._lazy_reader.close()
             self._lazy_reader = None
+        if self._lazy_key_cache is not None:
+            self._lazy_key_cache.close()
+            self._lazy_key_cache = None
 
     # Accounts, keys, money
 
@@ -87,12 +92,18 @@ class SqliteStore:
         await self._write(partial(accounts.add_key, key=key, digest=digest))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
+        if (known := self._key_cache.get(digest)) is not None:
+            return known
         found = self._read(
             f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
             "WHERE digest = ?",
             digest,
         )
-        return rows.key(found[0]) if found else None
+        if not found:
+            return None
+        key = rows.key(found[0])
+        self._key_cache.put(digest, key)
+        return key
 
     async def keys(self) -> Sequence[ApiKey]:
         found = self._read(
@@ -102,7 +113,9 @@ class SqliteStore:
         return [rows.key(row) for row in found]
 
     async def revoke_key(self, key_id: int, *, now: int) -> bool:
-        return await self._write(partial(accounts.revoke_key, key_id=key_id, now=now))
+        revoked = await self._write(partial(accounts.revoke_key, key_id=key_id, now=now))
+        self._key_cache.invalidate()
+        return revoked
 
     # Submission and reading
 
@@ -243,6 +256,12 @@ class SqliteStore:
         return await asyncio.to_thread(on_own_connection)
 
     # Plumbing
+
+    @property
+    def _key_cache(self) -> KeyCache:
+        if self._lazy_key_cache is None:
+            self._lazy_key_cache = KeyCache(self._path.with_suffix(".keys"))
+        return self._lazy_key_cache
 
     @property
     def _writer(self) -> Writer:

@@ -1,0 +1,369 @@
+"""Fetching what a stranger's URL points at, without being led anywhere that is not public.
+
+The address check happens inside the connector's own name lookup: the connection is made to the
+very addresses that were judged, so a name that changes its answer between check and use gains
+nothing. TLS still verifies the name. Every redirect is a new URL under the same rules.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final, Self
+from urllib.parse import urljoin
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from calotype.domain.errors import InvalidParameter
+from calotype.domain.urls import (
+    ReferenceUrl,
+    canonical_host,
+    canonical_hosts,
+    is_public,
+    parse_reference_url,
+)
+
+MAX_REDIRECTS: Final = 3
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_GOOD: Final = range(200, 300)
+_PASSING_FAULTS: Final = frozenset({408, 425, 429, *range(500, 600)})
+_DNS_THREADS: Final = 16
+_HEADERS: Final = {
+    "User-Agent": "Calotype",
+    "Accept": "image/png, image/jpeg, image/webp, */*;q=0.1",
+    "Accept-Encoding": "identity",
+}
+
+
+class FetchRefused(Exception):
+    """A URL was not fetched to its end.
+
+    Args:
+        message: one sentence for the user; it names no address of ours.
+        retryable: whether the same URL may work a little later.
+        code: which of ``errors.FAILURES`` a task fails with for this.
+
+    """
+
+    def __init__(
+        self, message: str, *, retryable: bool, code: str = "reference_fetch_failed"
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retryable = retryable
+        self.code = code
+
+
+class CheckedResolver(AbstractResolver):
+    """Looks a name up once and gives out its addresses only if all of them may be reached.
+
+    Args:
+        lookup: who asks DNS; closed together with this.
+        allow_hosts: names and addresses that may be reached though they are not public.
+
+    """
+
+    def __init__(self, lookup: AbstractResolver, allow_hosts: frozenset[str]) -> None:
+        self._lookup = lookup
+        self._allow_hosts = canonical_hosts(allow_hosts)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of ``host``, all of them judged.
+
+        Raises:
+            FetchRefused: one of the addresses is not public, or there is none.
+            OSError: the name cannot be resolved.
+
+        """
+        found = await self._lookup.resolve(host, port, family)
+        if not found:
+            raise FetchRefused("The host of the reference URL has no address.", retryable=True)
+        if host not in self._allow_hosts and not all(
+            self._may_reach(record["host"]) for record in found
+        ):
+            raise FetchRefused(
+                "The host of the reference URL does not resolve to a public address.",
+                retryable=False,
+            )
+        return found
+
+    def _may_reach(self, address: str) -> bool:
+        if is_public(address):
+            return True
+        try:
+            return canonical_host(address) in self._allow_hosts
+        except ValueError:
+            return False
+
+    async def close(self) -> None:
+        """Close the lookup."""
+        await self._lookup.close()
+
+
+class SystemLookup(AbstractResolver):
+    """The operating system's name lookup, in threads of its own.
+
+    A stranger can name a host whose name server answers slowly or never; that must not use up
+    the event loop's default threads, which the rest of the process works with.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="reference-dns")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Every address of ``host``.
+
+        Raises:
+            OSError: the name cannot be resolved.
+
+        """
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM),
+        )
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, proto, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Let the threads go; a lookup under way ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class FetchedStream:
+    """The body of an answer, read once, chunk by chunk: ``async for chunk in stream``.
+
+    Iterating raises ``FetchRefused`` when the body is over the limit, late or cut short. It is
+    complete only when the iteration has come to its end.
+    """
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, *, max_bytes: int, clock: "_Clock"
+    ) -> None:
+        self._response = response
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._taken = 0
+        declared = response.headers.get("Content-Type")
+        self.content_type: str | None = declared and declared.partition(";")[0].strip().lower()
+        """What the server calls it, bare and in lower case: a hint, never a proof."""
+        self.content_length: int | None = response.content_length
+        """Bytes that the server announced; None where it did not."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        async with self._clock.guard():
+            chunk = await self._response.content.readany()
+        if not chunk:
+            raise StopAsyncIteration
+        self._taken += len(chunk)
+        if self._taken > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        return chunk
+
+
+class GuardedFetcher:
+    """Fetches URLs that users gave, from public hosts only, bounded in bytes and in time.
+
+    It holds no connection between fetches and sets no limit on how many run at once: that is
+    the caller's.
+
+    Args:
+        allow_hosts: names and addresses that are fetched from though they are not public.
+        max_bytes: limit on the body of one answer, in bytes.
+        timeout_seconds: limit on one fetch from lookup to last byte, redirects included.
+        resolver: who asks DNS instead of the operating system; closed by ``close``.
+        tls: how TLS peers are verified instead of by the system's authorities.
+
+    Raises:
+        ValueError: an entry of ``allow_hosts`` is no host.
+
+    """
+
+    def __init__(
+        self,
+        allow_hosts: frozenset[str],
+        *,
+        max_bytes: int,
+        timeout_seconds: float = 30,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._allow_hosts = canonical_hosts(allow_hosts)
+        self._max_bytes = max_bytes
+        self._timeout_seconds = timeout_seconds
+        self._resolver = CheckedResolver(resolver or SystemLookup(), self._allow_hosts)
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def close(self) -> None:
+        """Close every connection; what is being fetched ends in an error."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+        await self._resolver.close()
+
+    @asynccontextmanager
+    async def open(self, url: str) -> AsyncIterator[FetchedStream]:
+        """The body behind ``url`` as a stream; its connection is closed on exit.
+
+        Raises:
+            FetchRefused: on entry, the URL may not be fetched or did not answer with a body
+                of at most ``max_bytes``; on iterating, see ``FetchedStream``.
+
+        """
+        clock = _Clock(self._timeout_seconds)
+        response = await self._follow(url, clock)
+        try:
+            _check_answer(response, self._max_bytes)
+            yield FetchedStream(response, max_bytes=self._max_bytes, clock=clock)
+        finally:
+            response.close()
+
+    async def _follow(self, url: str, clock: "_Clock") -> aiohttp.ClientResponse:
+        """The first answer that is no redirect."""
+        target = self._judge(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            async with clock.guard():
+                response = await self._request(target)
+            if response.status not in _REDIRECTS:
+                return response
+            response.close()
+            target = self._next_hop(target, response.headers.get("Location", ""))
+        raise FetchRefused(
+            f"The reference URL redirects more than {MAX_REDIRECTS} times.", retryable=False
+        )
+
+    def _judge(self, url: str) -> ReferenceUrl:
+        try:
+            return parse_reference_url(url, allow_hosts=self._allow_hosts)
+        except InvalidParameter as error:
+            raise FetchRefused(error.message, retryable=False) from None
+
+    def _next_hop(self, current: ReferenceUrl, location: str) -> ReferenceUrl:
+        if not location.strip():
+            raise FetchRefused("The reference URL redirects to nowhere.", retryable=False)
+        try:
+            # A space in Location is a common slip of servers, and means what it says.
+            joined = urljoin(str(current), location.strip().replace(" ", "%20"))
+        except ValueError:
+            joined = ""
+        target = self._judge(joined)
+        if current.scheme == "https" and target.scheme != "https":
+            raise FetchRefused("The reference URL redirects from https to http.", retryable=False)
+        return target
+
+    async def _request(self, target: ReferenceUrl) -> aiohttp.ClientResponse:
+        if self._closed:
+            raise FetchRefused("This server is shutting down.", retryable=True)
+        if self._session is None:
+            self._session = self._new_session()
+        return await self._session.get(URL(str(target), encoded=True), allow_redirects=False)
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=self._resolver,
+                use_dns_cache=False,
+                force_close=True,
+                limit=0,
+                ssl=self._tls or True,
+            ),
+            headers=_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+
+class _Clock:
+    """The one deadline of a fetch, over all its redirects and its body."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline = asyncio.get_running_loop().time() + seconds
+
+    @asynccontextmanager
+    async def guard(self) -> AsyncIterator[None]:
+        """Around a wait for the network: what goes wrong in it becomes ``FetchRefused``."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                yield
+        except TimeoutError as error:
+            raise FetchRefused(
+                f"Fetching the reference URL took longer than {self._seconds:g} seconds.",
+                retryable=True,
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _network_failure(error) from error
+
+
+def _check_answer(response: aiohttp.ClientResponse, max_bytes: int) -> None:
+    """Refuse an answer whose status or headers already say that it cannot serve."""
+    status = response.status
+    # No range was asked for, so part of a body is no answer either.
+    if status not in _GOOD or status == HTTPStatus.PARTIAL_CONTENT:
+        raise FetchRefused(
+            f"The reference URL was answered with HTTP status {status}.",
+            retryable=status in _PASSING_FAULTS,
+        )
+    encodings = ",".join(response.headers.getall("Content-Encoding", [])).lower().split(",")
+    if any(encoding.strip() not in {"", "identity"} for encoding in encodings):
+        raise FetchRefused(
+            "The reference URL was answered in a compressed form that was not asked for.",
+            retryable=False,
+        )
+    if response.content_length is not None and response.content_length > max_bytes:
+        raise _too_large(max_bytes)
+
+
+def _too_large(max_bytes: int) -> FetchRefused:
+    return FetchRefused(
+        f"The reference image is larger than {max_bytes} bytes.",
+        retryable=False,
+        code="reference_too_large",
+    )
+
+
+def _network_failure(error: aiohttp.ClientError | OSError) -> FetchRefused:
+    """The kind of failure in our words: the library's name addresses."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return FetchRefused("The host of the reference URL cannot be resolved.", retryable=True)
+        case aiohttp.ClientConnectorCertificateError():
+            return FetchRefused(
+                "The host of the reference URL has no valid TLS certificate.", retryable=False
+            )
+        case aiohttp.ClientConnectorError():
+            return FetchRefused(
+                "The host of the reference URL cannot be connected to.", retryable=True
+            )
+        case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
+            return FetchRefused(
+                "The reference URL was not answered in valid HTTP.", retryable=False
+            )
+        case _:
+            return FetchRefused(
+                "The connection to the host of the reference URL broke.", retryable=True
+            )
