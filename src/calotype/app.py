@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from calotype.domain.catalog import Catalog
 from calotype.domain.channel import channels_in_force
 from calotype.domain.clock import Clock, system_clock
 from calotype.domain.errors import Unavailable
+from calotype.domain.fairness import priority
 from calotype.domain.ids import IdSource
 from calotype.domain.urls import canonical_hosts
 from calotype.net.fetcher import GuardedFetcher
@@ -192,7 +194,7 @@ def _allowed_hosts(settings: Settings) -> frozenset[str]:
         ) from None
 
 
-def _nobody(_task_id: int, _channel_id: int) -> None:
+def _nobody(_task_id: int, _channel_id: int, _priority: int) -> None:
     """Without a worker nobody is told; the next start with one finds the task."""
 
 
@@ -227,11 +229,17 @@ class _Worker:
         """Begin, with every task that an earlier process left unfinished."""
         self._queue.start()
         after, found = 0, 0
+        backlogs: Counter[int] = Counter()
         while page := await self._core.store.unfinished(after=after, limit=_PAGE):
-            for task_id, channel_id in page:
-                known = self._core.router.get(channel_id) is not None
-                self.put(task_id, channel_id if known else self._core.router.channels[0].id)
-            after, found = page[-1][0], found + len(page)
+            for one in page:
+                known = self._core.router.get(one.channel_id) is not None
+                self.put(
+                    one.task_id,
+                    one.channel_id if known else self._core.router.channels[0].id,
+                    priority(submitted_at=one.created_at, backlog=backlogs[one.account_id]),
+                )
+                backlogs[one.account_id] += 1
+            after, found = page[-1].task_id, found + len(page)
         if found:
             log.info("going on with %d unfinished tasks", found)
 

@@ -39,7 +39,7 @@ class EmbeddedQueue:
         self._queries = InMemoryQueries(InMemoryDriver())
         self._manager = QueueManager(self._queries)
         self._known: set[int] = set()
-        self._pending: list[tuple[int, int]] = []
+        self._pending: list[tuple[int, int, int]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -65,15 +65,15 @@ class EmbeddedQueue:
         """Whether tasks are being handed out."""
         return bool(self._tasks) and not self._tasks[0].done()
 
-    def put(self, task_id: int, channel_id: int) -> None:
-        """Enqueue a task that is not enqueued yet.
+    def put(self, task_id: int, channel_id: int, priority: int) -> None:
+        """Enqueue a task that is not enqueued yet; the higher ``priority`` is, the sooner.
 
         Those put within one turn of the loop are enqueued together.
         """
         if task_id in self._known:
             return
         self._known.add(task_id)
-        self._pending.append((task_id, channel_id))
+        self._pending.append((task_id, channel_id, priority))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
 
@@ -94,9 +94,9 @@ class EmbeddedQueue:
         self._flushing = None
         pending, self._pending = self._pending, []
         await self._queries.enqueue(
-            [_entrypoint(channel_id) for _, channel_id in pending],
-            [str(task_id).encode() for task_id, _ in pending],
-            [0] * len(pending),
+            [_entrypoint(channel_id) for _, channel_id, _ in pending],
+            [str(task_id).encode() for task_id, _, _ in pending],
+            [priority for _, _, priority in pending],
         )
 
     async def _handle(self, job: Job) -> None:

@@ -152,6 +152,16 @@ async def test_of_many_submissions_at_once_as_many_succeed_as_can_be_paid(store:
     assert await store.prove() == []
 
 
+async def test_a_submission_tells_how_many_of_the_account_stand_before_it(store: Store) -> None:
+    account = await funded(store)
+    together = await asyncio.gather(*(store.submit(new_task(account)) for _ in range(4)))
+    assert sorted(result.backlog for result in together) == [0, 1, 2, 3]
+    task = await taken(store, together[0].task_id)
+    await store.fail(task, failure("upstream_failed", "It broke."), now=NOW)
+    assert (await store.submit(new_task(account))).backlog == 3
+    assert await store.prove() == []
+
+
 async def test_a_taken_id_is_told_and_takes_no_neighbour_with_it(store: Store) -> None:
     account = await funded(store)
     first = await submitted(store, account)
@@ -349,9 +359,9 @@ async def test_unfinished_tasks_are_listed_by_id_in_pages(store: Store) -> None:
     finished = await taken(store, ids[2])
     await store.fail(finished, failure("upstream_failed", "It broke."), now=NOW)
     first = await store.unfinished(after=0, limit=2)
-    rest = await store.unfinished(after=first[-1][0], limit=9)
-    assert [task_id for task_id, _ in (*first, *rest)] == [ids[0], ids[1], ids[3], ids[4]]
-    assert {channel for _, channel in first} == {7}
+    rest = await store.unfinished(after=first[-1].task_id, limit=9)
+    assert [one.task_id for one in (*first, *rest)] == [ids[0], ids[1], ids[3], ids[4]]
+    assert {(one.channel_id, one.account_id) for one in first} == {(7, account)}
 
 
 async def test_tasks_are_listed_newest_first_by_account_and_state(store: Store) -> None:

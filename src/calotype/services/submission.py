@@ -9,6 +9,7 @@ import msgspec
 from calotype.domain.catalog import Catalog, Model
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidParameter, ReferenceTooLarge, UnsupportedReferenceType
+from calotype.domain.fairness import priority
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
 from calotype.domain.pricing import price
@@ -36,7 +37,7 @@ class Submission:
     """Accepts requests.
 
     Args:
-        enqueue: tells a worker of a task, ``(task id, channel id)``; must not block.
+        enqueue: tells a worker of a task, ``(task id, channel id, priority)``; must not block.
 
     """
 
@@ -47,7 +48,7 @@ class Submission:
         router: Router,
         *,
         assets: Assets,
-        enqueue: Callable[[int, int], None],
+        enqueue: Callable[[int, int, int], None],
         ids: IdSource,
         clock: Clock,
     ) -> None:
@@ -121,7 +122,11 @@ class Submission:
         if submitted.replayed:
             await self._assets.discard(new.uploads)
         else:
-            self._enqueue(submitted.task_id, channel.id)
+            self._enqueue(
+                submitted.task_id,
+                channel.id,
+                priority(submitted_at=submitted.created_at, backlog=submitted.backlog),
+            )
         return Accepted(submitted, asked.model, self._router.usual_seconds(channel.id, model))
 
     async def _write(self, new: NewTask) -> Submitted:

@@ -46,6 +46,17 @@ class Submitted(msgspec.Struct, frozen=True):
     created_at: int
     replayed: bool
     """True when the idempotency key named a task that was there already."""
+    backlog: int = 0
+    """How many unfinished tasks of the account stood before this one."""
+
+
+class Unfinished(msgspec.Struct, frozen=True):
+    """What the queue needs to know of a task."""
+
+    task_id: int
+    account_id: int
+    channel_id: int
+    created_at: int
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -166,8 +177,8 @@ class Store(Protocol):
 
     # Running a task
 
-    async def unfinished(self, *, after: int, limit: int) -> Sequence[tuple[int, int]]:
-        """``(task id, channel id)`` of tasks that are not final, from ``after`` on, by id."""
+    async def unfinished(self, *, after: int, limit: int) -> Sequence[Unfinished]:
+        """Tasks that are not final, those with an id above ``after``, by id."""
         ...
 
     async def take(self, task_id: int, *, now: int) -> Taken | None:

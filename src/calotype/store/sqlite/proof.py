@@ -30,13 +30,13 @@ _ACCOUNTS: Final = f"""
        OR a.balance < 0 OR a.reserved < 0 OR a.reserved > a.balance
 """
 _RESERVED: Final = """
-    SELECT a.name, a.reserved, COALESCE(t.reserved, 0)
+    SELECT a.name, a.reserved, a.unfinished, COALESCE(t.reserved, 0), COALESCE(t.number, 0)
     FROM accounts a
     LEFT JOIN (
-        SELECT account_id, SUM(reserved) AS reserved
+        SELECT account_id, SUM(reserved) AS reserved, COUNT(*) AS number
         FROM tasks WHERE completed_at IS NULL GROUP BY account_id
     ) t ON t.account_id = a.id
-    WHERE a.reserved <> COALESCE(t.reserved, 0)
+    WHERE a.reserved <> COALESCE(t.reserved, 0) OR a.unfinished <> COALESCE(t.number, 0)
 """
 _TASKS: Final = """
     SELECT t.id, t.state, t.billing, t.reserved, t.actual, t.released

@@ -24,7 +24,7 @@ from calotype.domain.task import (
     State,
     Task,
 )
-from calotype.store.port import Account, Entry, Submitted, Taken
+from calotype.store.port import Account, Entry, Submitted, Taken, Unfinished
 from calotype.store.sqlite import accounts, connection, proof, rows, submission, transitions
 from calotype.store.sqlite.keycache import KeyCache
 from calotype.store.sqlite.writer import Writer
@@ -151,14 +151,14 @@ class SqliteStore:
 
     # Running a task
 
-    async def unfinished(self, *, after: int, limit: int) -> Sequence[tuple[int, int]]:
+    async def unfinished(self, *, after: int, limit: int) -> Sequence[Unfinished]:
         found = self._read(
-            "SELECT id, channel_id FROM tasks WHERE completed_at IS NULL AND id > ? "
-            "ORDER BY id LIMIT ?",
+            "SELECT id, account_id, channel_id, created_at FROM tasks "
+            "WHERE completed_at IS NULL AND id > ? ORDER BY id LIMIT ?",
             after,
             limit,
         )
-        return [(task_id, channel_id) for task_id, channel_id in found]
+        return [Unfinished(*row) for row in found]
 
     async def take(self, task_id: int, *, now: int) -> Taken | None:
         return await self._write(partial(transitions.take, task_id=task_id, now=now))

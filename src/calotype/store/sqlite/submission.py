@@ -11,7 +11,10 @@ from calotype.store.port import IdTaken, Submitted
 from calotype.store.sqlite.rows import encode, insert_assets
 from calotype.store.sqlite.writer import in_savepoint
 
-_RESERVE = "UPDATE accounts SET reserved = reserved + ? WHERE id = ? AND balance - reserved >= ?"
+_RESERVE = (
+    "UPDATE accounts SET reserved = reserved + ?1, unfinished = unfinished + ?2 "
+    "WHERE id = ?3 AND balance - reserved >= ?1 RETURNING unfinished"
+)
 _INSERT_TASK = (
     "INSERT INTO tasks (id, account_id, key_id, request_id, state, progress, request, refs, "
     "channel_id, claim, seq, billing, reserved, actual, released, deadline_at, abandon_at, "
@@ -49,8 +52,8 @@ def submit_all(
         if isinstance(outcome, InsufficientBalance | sqlite3.IntegrityError) and len(group) > 1:
             one_by_one.extend(group)
         else:
-            for new in group:
-                results[id(new)] = _result(new, outcome)
+            for place, new in enumerate(group):
+                results[id(new)] = _result(new, outcome, place)
     for new in one_by_one:
         results[id(new)] = in_savepoint(connection, partial(_submit_one, new=new))
     return [results[id(new)] for new in tasks]
@@ -73,7 +76,7 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
                 )
             return Submitted(task_id, request_id, created_at, replayed=True)
     try:
-        _accept(connection, [new])
+        backlog = _accept(connection, [new])
     except sqlite3.IntegrityError as error:
         raise IdTaken from error
     if new.idempotency_key is not None:
@@ -82,14 +85,18 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
             "VALUES (?, ?, ?, ?, ?)",
             (new.account_id, new.idempotency_key, new.fingerprint, new.id, new.created_at),
         )
-    return _accepted(new)
+    return _accepted(new, backlog)
 
 
-def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> None:
-    """Reserve and write tasks of one account, all of them or none."""
+def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> int:
+    """Reserve and write tasks of one account, all of them or none.
+
+    Returns how many unfinished tasks the account had before.
+    """
     account_id = group[0].account_id
     total = sum(new.price for new in group)
-    if connection.execute(_RESERVE, (total, account_id, total)).rowcount != 1:
+    reserved = connection.execute(_RESERVE, (total, len(group), account_id)).fetchall()
+    if not reserved:
         raise _insufficient(connection, account_id, group[0].price)
     connection.executemany(_INSERT_TASK, [_task_values(new) for new in group])
     connection.executemany(_INSERT_EVENT, [(new.id, new.created_at) for new in group])
@@ -99,6 +106,7 @@ def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> None:
     for new in group:
         if new.uploads:
             insert_assets(connection, new.uploads, task_id=new.id, kind="reference")
+    return int(reserved[0][0]) - len(group)
 
 
 def _task_values(new: NewTask) -> tuple[object, ...]:
@@ -130,11 +138,11 @@ def _insufficient(
     )
 
 
-def _accepted(new: NewTask) -> Submitted:
-    return Submitted(new.id, new.request_id, new.created_at, replayed=False)
+def _accepted(new: NewTask, backlog: int) -> Submitted:
+    return Submitted(new.id, new.request_id, new.created_at, replayed=False, backlog=backlog)
 
 
-def _result(new: NewTask, outcome: Exception | None) -> Submitted | Exception:
+def _result(new: NewTask, outcome: int | Exception, place: int) -> Submitted | Exception:
     if isinstance(outcome, sqlite3.IntegrityError):
         return IdTaken()
-    return _accepted(new) if outcome is None else outcome
+    return outcome if isinstance(outcome, Exception) else _accepted(new, outcome + place)

@@ -221,6 +221,9 @@ def _finish(
     connection.execute(_EVENT, (task.id, seq, now, event, state, progress))
     if event is Event.COMPLETE:
         settle(connection, account_id, task.id, kind=EntryKind.COMMIT, amount=actual, now=now)
+    connection.execute(
+        "UPDATE accounts SET unfinished = unfinished - 1 WHERE id = ?", (account_id,)
+    )
     if released or event is Event.FAIL:
         settle(connection, account_id, task.id, kind=EntryKind.RELEASE, amount=released, now=now)
 

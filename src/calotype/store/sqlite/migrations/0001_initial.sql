@@ -5,6 +5,7 @@ CREATE TABLE accounts (
     name       TEXT NOT NULL UNIQUE,
     balance    INTEGER NOT NULL DEFAULT 0 CHECK (balance >= 0),
     reserved   INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0 AND reserved <= balance),
+    unfinished INTEGER NOT NULL DEFAULT 0 CHECK (unfinished >= 0),
     created_at INTEGER NOT NULL
 ) STRICT;
 
