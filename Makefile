@@ -1,0 +1,91 @@
+# Everything a person runs here. It needs make and Python 3.11 or newer; the rest goes into .venv/.
+
+ARGS ?=
+PYTHON_FITS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	"$$python" -c '$(PYTHON_FITS)' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
+
+# Tools start as modules, not by their scripts in bin/: a script's first line holds this folder's path.
+VENV_PYTHON := .venv/bin/python
+PIP_QUIET := --quiet --quiet --no-input --disable-pip-version-check
+PIP_INSTALL := $(VENV_PYTHON) -m pip install $(PIP_QUIET)
+RUNTIME := .venv/.runtime-installed
+DEV := .venv/.dev-installed
+
+# Wheels only, each by its hash; then this package itself, by the build backend the lock brought.
+install = \
+	echo 'Installing requirements/$(1).lock into .venv (about $(2) the first time)'; \
+	$(PIP_INSTALL) --only-binary :all: --require-hashes --requirement requirements/$(1).lock && \
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable . && \
+	echo '$(CURDIR)' >.venv/.folder
+
+# One gate of `make check`: its name, then its command.
+gate = \
+	printf '\n── %s\n' '$(1)'; \
+	$(2) || { printf '\nmake check stopped at "%s": mend what it shows and run it again.\n' '$(1)'; exit 1; }
+
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: demo serve test check bench lock clean help
+
+# An environment without its Python, or copied from another folder, whose code it would run, is stale.
+ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
+.PHONY: $(RUNTIME) $(DEV)
+endif
+
+demo: $(RUNTIME) ## Show the whole product on this machine: no key, no account, no upstream
+	@$(VENV_PYTHON) tools/demo.py $(ARGS)
+
+serve: $(RUNTIME) ## Start the server; ARGS="…" goes to calotype serve
+	@.venv/bin/calotype serve $(ARGS)
+
+test: $(DEV) ## Run the tests; ARGS="-k name" picks some
+	@$(VENV_PYTHON) -m pytest -q -ra $(ARGS)
+
+check: $(DEV) ## Judge format, lint, types, layers and sizes; stops at the first that fails
+	@$(call gate,format,$(VENV_PYTHON) -m ruff format --check)
+	@$(call gate,lint,$(VENV_PYTHON) -m ruff check)
+	@$(call gate,types,$(VENV_PYTHON) -m mypy)
+	@$(call gate,layers,$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports_command as run; run()' --no-logo)
+	@for tool in tools/*_gate.py; do $(call gate,'"$$tool"',$(VENV_PYTHON) "$$tool"); done
+	@printf '\nAll gates passed.\n'
+
+bench: $(DEV) ## Measure throughput, latency and memory; ARGS="…" goes to the benchmark
+	@$(VENV_PYTHON) benchmarks/bench.py $(ARGS)
+
+lock: $(VENV_PYTHON) ## Pin anew after a change in pyproject.toml; ARGS=--upgrade takes the newest of everything
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; trap 'exit 1' INT TERM; \
+	$(VENV_PYTHON) -m venv "$$tools"; \
+	"$$tools/bin/python" -m pip install $(PIP_QUIET) uv; \
+	lock() { \
+		UV_CUSTOM_COMPILE_COMMAND='make lock' "$$tools/bin/uv" pip compile --quiet --universal \
+			--python-version 3.11 --generate-hashes pyproject.toml "$$@"; \
+	}; \
+	lock --group dev --output-file requirements/dev.lock $(ARGS); \
+	cp requirements/dev.lock requirements/runtime.lock; \
+	lock --group build --output-file requirements/runtime.lock  # keeps the versions it finds there
+
+clean: ## Remove .venv, caches, builds and the demo's data; calotype-data/ stays
+	@rm -rf .venv .demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# What is needed for serving; the dev lock holds the same versions and more.
+$(RUNTIME): $(VENV_PYTHON) requirements/runtime.lock pyproject.toml
+	@$(call install,runtime,20 s)
+	@touch $@
+
+$(DEV): $(VENV_PYTHON) requirements/dev.lock pyproject.toml
+	@$(call install,dev,40 s)
+	@touch $(RUNTIME) $@
+
+$(VENV_PYTHON):
+	@'$(PYTHON)' -c '$(PYTHON_FITS)' 2>/dev/null || { \
+		echo 'Calotype needs Python 3.11 or newer with its venv module$(if $(PYTHON),; $(PYTHON) is not that).' >&2; \
+		echo 'Install one (Debian: python3 and python3-venv) or name it: make PYTHON=/path/to/python3.11 …' >&2; \
+		exit 1; }
+	@'$(PYTHON)' -m venv --clear .venv
