@@ -1,6 +1,8 @@
-"""Rows to records and back. JSON columns hold msgspec's encoding of the domain's own types."""
+"""Rows to records and back, for every database: columns come in the order named here.
 
-import sqlite3
+JSON columns hold msgspec's encoding of the domain's own types.
+"""
+
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -45,7 +47,7 @@ KEY: Final = (
 )
 ACCOUNT: Final = "id, name, balance, reserved"
 
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 
 
 def task(row: Row) -> Task:
@@ -94,28 +96,3 @@ def key(row: Row) -> ApiKey:
 def account(row: Row) -> Account:
     """A row of ``ACCOUNT`` columns."""
     return Account(id=row[0], name=row[1], balance=Balance(balance=row[2], reserved=row[3]))
-
-
-def insert_assets(
-    connection: sqlite3.Connection, assets: Sequence[Asset], *, task_id: int, kind: str
-) -> None:
-    """Write down images that lie in the asset store already."""
-    connection.executemany(
-        "INSERT INTO assets (id, account_id, task_id, kind, key, content_type, bytes, width, "
-        "height, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                asset.id,
-                asset.account_id,
-                task_id,
-                kind,
-                asset.key,
-                asset.content_type,
-                asset.bytes,
-                asset.width,
-                asset.height,
-                asset.created_at,
-            )
-            for asset in assets
-        ],
-    )

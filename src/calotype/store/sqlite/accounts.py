@@ -5,8 +5,8 @@ import sqlite3
 from calotype.domain.errors import InsufficientBalance
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import EFFECTS, Balance, EntryKind, format_usd
+from calotype.store import rows
 from calotype.store.port import Account
-from calotype.store.sqlite import rows
 
 
 def open_account(connection: sqlite3.Connection, name: str, now: int) -> Account:

@@ -24,8 +24,9 @@ from calotype.domain.task import (
     State,
     Task,
 )
+from calotype.store import rows
 from calotype.store.port import Account, Entry, Submitted, Taken, Unfinished
-from calotype.store.sqlite import accounts, connection, proof, rows, submission, transitions
+from calotype.store.sqlite import accounts, connection, proof, submission, transitions
 from calotype.store.sqlite.keycache import KeyCache
 from calotype.store.sqlite.writer import Writer
 

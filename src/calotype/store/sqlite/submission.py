@@ -8,7 +8,8 @@ from calotype.domain.errors import IdempotencyConflict, InsufficientBalance
 from calotype.domain.money import EntryKind, format_usd
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
-from calotype.store.sqlite.rows import encode, insert_assets
+from calotype.store.rows import encode
+from calotype.store.sqlite.assets import insert_assets
 from calotype.store.sqlite.writer import in_savepoint
 
 _RESERVE = (

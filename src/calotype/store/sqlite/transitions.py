@@ -11,7 +11,6 @@ from typing import Any, Final
 from calotype.domain.errors import Failure
 from calotype.domain.money import EFFECTS, EntryKind
 from calotype.domain.task import (
-    TRANSITIONS,
     Asset,
     AttemptState,
     BillingStatus,
@@ -20,40 +19,29 @@ from calotype.domain.task import (
     ResultImage,
     Task,
 )
+from calotype.store import rows
 from calotype.store.port import Fenced, Taken
-from calotype.store.sqlite import rows
-
-
-def _enters(event: Event) -> str:
-    cases = " ".join(
-        f"WHEN '{left}' THEN '{entered}'" for left, entered in TRANSITIONS[event].enters.items()
-    )
-    return f"CASE state {cases} END"
-
-
-def _leaves(event: Event) -> str:
-    states = ", ".join(f"'{state}'" for state in TRANSITIONS[event].enters)
-    return f"state IN ({states})"
-
+from calotype.store.sqlite.assets import insert_assets
+from calotype.store.statements import enters, leaves
 
 _TAKE: Final = (
-    f"UPDATE tasks SET state = {_enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, "
-    f"updated_at = ?1 WHERE id = ?2 AND {_leaves(Event.TAKE)} RETURNING {rows.TASK}"
+    f"UPDATE tasks SET state = {enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, "
+    f"updated_at = ?1 WHERE id = ?2 AND {leaves(Event.TAKE)} RETURNING {rows.TASK}"
 )
 _MOVE: Final = {
     event: (
-        f"UPDATE tasks SET state = {_enters(event)}, progress = MAX(progress, MIN(?1, 99)), "
-        f"seq = seq + 1, updated_at = ?2 WHERE id = ?3 AND claim = ?4 AND {_leaves(event)} "
+        f"UPDATE tasks SET state = {enters(event)}, progress = MAX(progress, MIN(?1, 99)), "
+        f"seq = seq + 1, updated_at = ?2 WHERE id = ?3 AND claim = ?4 AND {leaves(event)} "
         "RETURNING seq, state, progress"
     )
     for event in (Event.QUEUE, Event.RUN)
 }
 _FINISH: Final = {
     event: (
-        f"UPDATE tasks SET state = {_enters(event)}, progress = MAX(progress, ?1), "
+        f"UPDATE tasks SET state = {enters(event)}, progress = MAX(progress, ?1), "
         "billing = ?2, actual = ?3, released = reserved - ?3, result = ?4, error = ?5, "
         "seq = seq + 1, updated_at = ?6, completed_at = ?6 "
-        f"WHERE id = ?7 AND claim = ?8 AND {_leaves(event)} "
+        f"WHERE id = ?7 AND claim = ?8 AND {leaves(event)} "
         "RETURNING seq, state, progress, account_id, actual, released"
     )
     for event in (Event.COMPLETE, Event.FAIL)
@@ -68,7 +56,7 @@ _BOOK: Final = "UPDATE accounts SET balance = balance + ?, reserved = reserved +
 _CLOSE: Final = (
     "UPDATE attempts SET state = ?1, detail = ?2, cost_micro_usdc = ?3, finished_at = ?4 "
     "WHERE task_id = ?5 AND number = ?6 AND finished_at IS NULL "
-    "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?5 AND claim = ?7)"
+    "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?5 AND claim = ?7 AND completed_at IS NULL)"
 )
 
 
@@ -99,7 +87,7 @@ def keep_references(
             (rows.encode(references), task.id, task.claim),
         ).rowcount
     )
-    rows.insert_assets(connection, assets, task_id=task.id, kind="reference")
+    insert_assets(connection, assets, task_id=task.id, kind="reference")
 
 
 def begin_attempt(
@@ -124,7 +112,8 @@ def accept_attempt(
         connection.execute(
             "UPDATE attempts SET state = ?1, upstream_id = ?2 "
             "WHERE task_id = ?3 AND number = ?4 AND state = ?5 "
-            "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?3 AND claim = ?6)",
+            "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?3 AND claim = ?6 "
+            "AND completed_at IS NULL)",
             (
                 AttemptState.ACCEPTED,
                 upstream_id,
@@ -190,7 +179,7 @@ def complete(
     )
     finished = (100, BillingStatus.COMMITTED, actual, result, None, now, task.id, task.claim)
     _finish(connection, task, Event.COMPLETE, values=finished, now=now)
-    rows.insert_assets(connection, images, task_id=task.id, kind="result")
+    insert_assets(connection, images, task_id=task.id, kind="result")
 
 
 def fail(

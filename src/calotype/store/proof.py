@@ -1,0 +1,98 @@
+"""Proving the books, on any database: each statement finds nothing when all is well.
+
+``money.EFFECTS`` is turned into SQL here too, so that the proof sums by the same table by which
+the store books, but from the ledger's rows alone.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from calotype.domain.ids import encode
+from calotype.store.rows import Row
+from calotype.store.statements import ledger_sum
+
+_ACCOUNTS: Final = f"""
+    SELECT a.name, a.balance, COALESCE(l.balance, 0), a.reserved, COALESCE(l.reserved, 0)
+    FROM accounts a
+    LEFT JOIN (
+        SELECT account_id, {ledger_sum("balance")} AS balance, {ledger_sum("reserved")} AS reserved
+        FROM ledger GROUP BY account_id
+    ) l ON l.account_id = a.id
+    WHERE a.balance <> COALESCE(l.balance, 0) OR a.reserved <> COALESCE(l.reserved, 0)
+       OR a.balance < 0 OR a.reserved < 0 OR a.reserved > a.balance
+"""
+_RESERVED: Final = """
+    SELECT a.name, a.reserved, a.unfinished, COALESCE(t.reserved, 0), COALESCE(t.number, 0)
+    FROM accounts a
+    LEFT JOIN (
+        SELECT account_id, SUM(reserved) AS reserved, COUNT(*) AS number
+        FROM tasks WHERE completed_at IS NULL GROUP BY account_id
+    ) t ON t.account_id = a.id
+    WHERE a.reserved <> COALESCE(t.reserved, 0) OR a.unfinished <> COALESCE(t.number, 0)
+"""
+_TASKS: Final = """
+    SELECT t.id, t.state, t.billing, t.reserved, t.actual, t.released
+    FROM tasks t
+    LEFT JOIN (
+        SELECT task_id,
+               SUM(CASE kind WHEN 'reserve' THEN amount END) AS reserved,
+               SUM(CASE kind WHEN 'commit' THEN amount END) AS actual,
+               SUM(CASE kind WHEN 'release' THEN amount END) AS released,
+               COUNT(*) FILTER (WHERE kind = 'reserve') AS reserves,
+               COUNT(*) FILTER (WHERE kind IN ('commit', 'release')) AS settlements
+        FROM ledger WHERE task_id IS NOT NULL GROUP BY task_id
+    ) l ON l.task_id = t.id
+    WHERE COALESCE(l.reserves, 0) <> 1
+       OR l.reserved <> t.reserved
+       OR COALESCE(l.actual, 0) <> t.actual
+       OR COALESCE(l.released, 0) <> t.released
+       OR t.billing <> CASE t.state
+            WHEN 'success' THEN 'committed' WHEN 'fail' THEN 'released' ELSE 'reserved' END
+       OR (t.state IN ('success', 'fail')) <> (t.completed_at IS NOT NULL)
+       OR (t.completed_at IS NULL AND l.settlements > 0)
+       OR (t.completed_at IS NOT NULL AND t.reserved <> t.actual + t.released)
+"""
+_STRAY: Final = """
+    SELECT l.id, l.kind, l.amount FROM ledger l
+    LEFT JOIN tasks t ON t.id = l.task_id AND t.account_id = l.account_id
+    WHERE (l.task_id IS NOT NULL AND t.id IS NULL)
+       OR (l.task_id IS NULL AND l.kind IN ('reserve', 'commit', 'release'))
+"""
+
+
+def _account(row: Row) -> str:
+    name, balance, booked, reserved, booked_reserved = row
+    return (
+        f"Account '{name}' shows balance {balance} and reserved {reserved}, "
+        f"its ledger sums to {booked} and {booked_reserved}."
+    )
+
+
+def _reserved(row: Row) -> str:
+    name, reserved, number, task_reserved, tasks = row
+    return (
+        f"Account '{name}' has {reserved} reserved for {number} unfinished tasks, "
+        f"its {tasks} unfinished tasks reserve {task_reserved}."
+    )
+
+
+def _task(row: Row) -> str:
+    task_id, state, billing, reserved, actual, released = row
+    return (
+        f"Task {encode('task', task_id)} ({state}, {billing}) says reserved {reserved}, "
+        f"actual {actual}, released {released}; its ledger entries say otherwise."
+    )
+
+
+def _stray(row: Row) -> str:
+    entry_id, kind, amount = row
+    return f"Ledger entry {entry_id} ({kind} {amount}) belongs to no task of its account."
+
+
+PROOFS: Final[tuple[tuple[str, Callable[[Row], str]], ...]] = (
+    (_ACCOUNTS, _account),
+    (_RESERVED, _reserved),
+    (_TASKS, _task),
+    (_STRAY, _stray),
+)
+"""Statement → the sentence for each row that it finds; to be run on one snapshot."""
