@@ -38,7 +38,7 @@ BUILT_IN: Final = Channel(
     description="Built in: draws a placeholder picture from the prompt. No upstream is called.",
 )
 
-_ID: Final = re.compile(r"sandbox-(\d{1,15})-(\d{1,9})\Z")
+_ID: Final = re.compile(r"sandbox-(\d{1,15})-(\d{1,15})\Z")
 _CHUNK: Final = 256 * 1024
 
 
@@ -104,8 +104,8 @@ def _refusal(job: Job, steering: Steering) -> Refused | TryLater | Unknown | Non
     if steering.unknown:
         return Refused(
             "upstream_rejected",
-            f"The sandbox knows no word 'sandbox:{steering.unknown[0]}'; "
-            f"it knows {', '.join(WORDS)}.",
+            f"The sandbox knows no word 'sandbox:{steering.unknown[0]}'; it knows "
+            f"{', '.join(WORDS)}, and numbers below a million with up to three decimals.",
         )
     if "refuse" in steering.words:
         return Refused(

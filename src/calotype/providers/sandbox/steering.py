@@ -19,7 +19,8 @@ WORDS: Final = {
     "never": "accept and never finish",
     "unknown": "drop the connection so that nobody knows whether the job was accepted",
 }
-_FORM: Final = re.compile(r"\bsandbox:([a-z0-9-]+)(?:=(\d{1,6}(?:\.\d{1,3})?))?")
+_FORM: Final = re.compile(r"\bsandbox:([a-z0-9-]+)(?:=([\w.+-]*))?")
+_NUMBER: Final = re.compile(r"\d{1,6}(?:\.\d{1,3})?", re.ASCII)
 
 
 class Steering(msgspec.Struct, frozen=True):
@@ -28,7 +29,7 @@ class Steering(msgspec.Struct, frozen=True):
     words: dict[str, float | None]
     """Word → its number, where it has one."""
     unknown: tuple[str, ...]
-    """Words that look like steering and are none."""
+    """What looks like steering and is none: another word, or a number that cannot be read."""
 
     def times(self, word: str) -> int:
         """How many sends a word is good for: its number, 1 without one, 0 when absent."""
@@ -44,8 +45,12 @@ def read_steering(prompt: str) -> Steering:
     unknown: list[str] = []
     for match in _FORM.finditer(prompt):
         word, number = match.groups()
-        if word in WORDS:
-            words[word] = None if number is None else float(number)
-        else:
+        if word not in WORDS:
             unknown.append(word)
+        elif number is None:
+            words[word] = None
+        elif _NUMBER.fullmatch(number := number.rstrip(".")):  # the sentence may end here
+            words[word] = float(number)
+        else:
+            unknown.append(f"{word}={number}")
     return Steering(words, tuple(unknown))
