@@ -21,3 +21,7 @@ def priority(*, submitted_at: int, backlog: int) -> int:
 
     """
     return -((submitted_at - _EPOCH_MS) // 1000 + STRIDE * backlog)
+
+
+PRIORITY_SQL: Final = f"(-((created_at - {_EPOCH_MS}) / 1000 + {STRIDE} * backlog))::int"
+"""The same, for a statement that has the columns ``created_at`` and ``backlog``."""

@@ -25,9 +25,10 @@ from calotype.domain.task import (
     Task,
 )
 from calotype.store import rows
+from calotype.store.keycache import KeyCache
 from calotype.store.port import Account, Entry, Submitted, Taken, Unfinished
 from calotype.store.sqlite import accounts, connection, proof, submission, transitions
-from calotype.store.sqlite.keycache import KeyCache
+from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -40,7 +41,8 @@ class SqliteStore:
         self._path = path
         self._lazy_writer: Writer | None = None
         self._lazy_reader: sqlite3.Connection | None = None
-        self._lazy_key_cache: KeyCache | None = None
+        self._lazy_revocations: SharedMark | None = None
+        self._keys = KeyCache(self._revocation_mark)
 
     async def migrate(self) -> int:
         return await asyncio.to_thread(connection.migrate, self._path)
@@ -54,9 +56,9 @@ class SqliteStore:
         if self._lazy_reader is not None:
             self._lazy_reader.close()
             self._lazy_reader = None
-        if self._lazy_key_cache is not None:
-            self._lazy_key_cache.close()
-            self._lazy_key_cache = None
+        if self._lazy_revocations is not None:
+            self._lazy_revocations.close()
+            self._lazy_revocations = None
 
     # Accounts, keys, money
 
@@ -93,7 +95,8 @@ class SqliteStore:
         await self._write(partial(accounts.add_key, key=key, digest=digest))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
-        if (known := self._key_cache.get(digest)) is not None:
+        mark = self._revocation_mark()
+        if (known := self._keys.get(digest)) is not None:
             return known
         found = self._read(
             f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
@@ -103,7 +106,7 @@ class SqliteStore:
         if not found:
             return None
         key = rows.key(found[0])
-        self._key_cache.put(digest, key)
+        self._keys.put(digest, key, mark=mark)
         return key
 
     async def keys(self) -> Sequence[ApiKey]:
@@ -115,7 +118,7 @@ class SqliteStore:
 
     async def revoke_key(self, key_id: int, *, now: int) -> bool:
         revoked = await self._write(partial(accounts.revoke_key, key_id=key_id, now=now))
-        self._key_cache.invalidate()
+        self._revocations.change()
         return revoked
 
     # Submission and reading
@@ -259,10 +262,13 @@ class SqliteStore:
     # Plumbing
 
     @property
-    def _key_cache(self) -> KeyCache:
-        if self._lazy_key_cache is None:
-            self._lazy_key_cache = KeyCache(self._path.with_suffix(".keys"))
-        return self._lazy_key_cache
+    def _revocations(self) -> SharedMark:
+        if self._lazy_revocations is None:
+            self._lazy_revocations = SharedMark(self._path.with_suffix(".revocations"))
+        return self._lazy_revocations
+
+    def _revocation_mark(self) -> bytes:
+        return self._revocations.read()
 
     @property
     def _writer(self) -> Writer:

@@ -1,0 +1,188 @@
+"""Accepting tasks: reservation, task, event, ledger entry and job, many in one statement."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from calotype.domain.errors import IdempotencyConflict, InsufficientBalance
+from calotype.domain.fairness import PRIORITY_SQL
+from calotype.domain.money import EntryKind, format_usd
+from calotype.domain.task import BillingStatus, NewTask, State
+from calotype.store.port import IdTaken, Submitted
+from calotype.store.postgres.connection import Connection
+from calotype.store.rows import encode
+
+_SUBMIT: Final = f"""
+WITH input AS (
+    SELECT * FROM unnest(
+        $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[], $6::bytea[],
+        $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]
+    ) WITH ORDINALITY AS i (
+        id, account_id, key_id, request_id, request, refs,
+        channel_id, price, deadline_at, abandon_at, created_at, place
+    )
+), locked AS (  -- in the same order everywhere, so that two batches never wait for each other
+    SELECT id FROM accounts WHERE id IN (SELECT account_id FROM input) ORDER BY id FOR UPDATE
+), sums AS (
+    SELECT account_id, SUM(price)::bigint AS total, COUNT(*) AS number
+    FROM input JOIN locked ON locked.id = account_id GROUP BY account_id
+), paid AS (
+    UPDATE accounts a SET reserved = reserved + total, unfinished = unfinished + number
+    FROM sums WHERE a.id = account_id AND balance - reserved >= total
+    RETURNING a.id, unfinished - number AS backlog
+), accepted AS (
+    SELECT input.*, backlog - 1 + ROW_NUMBER() OVER (PARTITION BY account_id ORDER BY place)
+        AS backlog
+    FROM input JOIN paid ON paid.id = account_id
+), new_tasks AS (
+    INSERT INTO tasks (
+        id, account_id, key_id, request_id, state, progress, request, refs, channel_id, claim,
+        seq, billing, reserved, actual, released, deadline_at, abandon_at, created_at, updated_at
+    )
+    SELECT id, account_id, key_id, request_id, '{State.WAITING}', 0, request, refs, channel_id, 0,
+        1, '{BillingStatus.RESERVED}', price, 0, 0, deadline_at, abandon_at, created_at, created_at
+    FROM accepted
+), new_events AS (
+    INSERT INTO events (task_id, seq, at, event, state, progress)
+    SELECT id, 1, created_at, 'submit', '{State.WAITING}', 0 FROM accepted
+), new_entries AS (
+    INSERT INTO ledger (account_id, task_id, kind, amount, created_at)
+    SELECT account_id, id, '{EntryKind.RESERVE}', price, created_at FROM accepted
+), new_jobs AS (
+    INSERT INTO pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, headers, status)
+    SELECT {PRIORITY_SQL}, 'channel-' || channel_id, convert_to(id::text, 'UTF8'), now(),
+        id::text, '{{}}'::jsonb, 'queued'
+    FROM accepted
+), new_assets AS (
+    INSERT INTO assets (
+        id, task_id, account_id, kind, key, content_type, bytes, width, height, created_at
+    )
+    SELECT u.id, u.task_id, accepted.account_id, 'reference', u.key, u.content_type, u.bytes,
+        u.width, u.height, u.created_at
+    FROM unnest(
+        $12::bigint[], $13::bigint[], $14::text[], $15::text[], $16::bigint[], $17::bigint[],
+        $18::bigint[], $19::bigint[]
+    ) AS u (id, task_id, key, content_type, bytes, width, height, created_at)
+    JOIN accepted ON accepted.id = u.task_id
+)
+SELECT id, backlog FROM accepted
+"""
+_REPLAYED: Final = """
+SELECT k.fingerprint, k.task_id, t.request_id, t.created_at
+FROM idempotency_keys k JOIN tasks t ON t.id = k.task_id
+WHERE k.account_id = $1 AND k.key = $2
+"""
+_REMEMBER: Final = """
+INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING key
+"""
+
+
+async def submit_all(
+    connection: Connection, tasks: Sequence[NewTask]
+) -> list[Submitted | Exception]:
+    """Accept each task or say why not.
+
+    Those without an idempotency key go together. Where an account cannot pay all of its own, or
+    an id clashes, the ones concerned are taken one by one, in order.
+    """
+    results: dict[int, Submitted | Exception] = {}
+    together = [new for new in tasks if new.idempotency_key is None]
+    if together:
+        try:
+            backlogs = await _accept(connection, together)
+        except asyncpg.UniqueViolationError:
+            backlogs = {}
+        for new in together:
+            if new.id in backlogs:
+                results[id(new)] = _accepted(new, backlogs[new.id])
+    for new in tasks:
+        if id(new) not in results:
+            results[id(new)] = await _submit_one(connection, new)
+    return [results[id(new)] for new in tasks]
+
+
+async def _submit_one(connection: Connection, new: NewTask) -> Submitted | Exception:
+    try:
+        if new.idempotency_key is None:
+            return await _accept_one(connection, new)
+        async with connection.transaction():
+            remembered = await connection.fetchval(
+                _REMEMBER,
+                new.account_id,
+                new.idempotency_key,
+                new.fingerprint,
+                new.id,
+                new.created_at,
+            )
+            if remembered is None:
+                return await _replay(connection, new)
+            return await _accept_one(connection, new)
+    except (InsufficientBalance, IdempotencyConflict) as error:
+        return error
+    except asyncpg.UniqueViolationError:
+        return IdTaken()
+
+
+async def _replay(connection: Connection, new: NewTask) -> Submitted:
+    known = await connection.fetchrow(_REPLAYED, new.account_id, new.idempotency_key)
+    if known is None or known[0] != new.fingerprint:
+        raise IdempotencyConflict(
+            "This Idempotency-Key was used with another request; send the same request "
+            "again, or use a new key.",
+        )
+    return Submitted(known[1], known[2], known[3], replayed=True)
+
+
+async def _accept_one(connection: Connection, new: NewTask) -> Submitted:
+    backlogs = await _accept(connection, [new])
+    if new.id not in backlogs:
+        available = await connection.fetchval(
+            "SELECT balance - reserved FROM accounts WHERE id = $1", new.account_id
+        )
+        raise InsufficientBalance(
+            f"This request costs {format_usd(new.price)} USDC and the account has "
+            f"{format_usd(available)} USDC available; add credit or wait for running tasks to end."
+        )
+    return _accepted(new, backlogs[new.id])
+
+
+async def _accept(connection: Connection, tasks: Sequence[NewTask]) -> dict[int, int]:
+    """Accept those tasks whose accounts can pay all of theirs; id → backlog."""
+    rows = await connection.fetch(_SUBMIT, *_task_columns(tasks), *_upload_columns(tasks))
+    return {row[0]: row[1] for row in rows}
+
+
+def _task_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
+    return [
+        [new.id for new in tasks],
+        [new.account_id for new in tasks],
+        [new.key_id for new in tasks],
+        [new.request_id for new in tasks],
+        [encode(new.request) for new in tasks],
+        [encode(new.references) for new in tasks],
+        [new.channel_id for new in tasks],
+        [new.price for new in tasks],
+        [new.deadline_at for new in tasks],
+        [new.abandon_at for new in tasks],
+        [new.created_at for new in tasks],
+    ]
+
+
+def _upload_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
+    uploads = [(new.id, upload) for new in tasks for upload in new.uploads]
+    return [
+        [upload.id for _, upload in uploads],
+        [task_id for task_id, _ in uploads],
+        [upload.key for _, upload in uploads],
+        [upload.content_type for _, upload in uploads],
+        [upload.bytes for _, upload in uploads],
+        [upload.width for _, upload in uploads],
+        [upload.height for _, upload in uploads],
+        [upload.created_at for _, upload in uploads],
+    ]
+
+
+def _accepted(new: NewTask, backlog: int) -> Submitted:
+    return Submitted(new.id, new.request_id, new.created_at, replayed=False, backlog=backlog)

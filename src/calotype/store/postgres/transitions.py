@@ -1,0 +1,153 @@
+"""Moving tasks: one statement each, in which all else hangs on the guarded update of the task.
+
+The guards and the states entered are generated from ``domain.task.TRANSITIONS``; what a
+settlement does to an account from ``money.EFFECTS``.
+"""
+
+from typing import Final
+
+from calotype.domain.money import EFFECTS, EntryKind
+from calotype.domain.task import AttemptState, BillingStatus, Event
+from calotype.store import rows
+from calotype.store.statements import enters, leaves
+
+_TOLD: Final = (
+    "told AS (INSERT INTO events (task_id, seq, at, event, state, progress) "
+    "SELECT id, seq, updated_at, '{event}', state, progress FROM moved)"
+)
+_ASSETS: Final = """
+    INSERT INTO assets (
+        id, task_id, account_id, kind, key, content_type, bytes, width, height, created_at
+    )
+    SELECT u.id, moved.id, moved.account_id, '{kind}', u.key, u.content_type, u.bytes, u.width,
+        u.height, u.created_at
+    FROM moved, unnest(
+        ${first}::bigint[], ${second}::text[], ${third}::text[], ${fourth}::bigint[],
+        ${fifth}::bigint[], ${sixth}::bigint[], ${seventh}::bigint[]
+    ) AS u (id, key, content_type, bytes, width, height, created_at)
+"""
+
+
+def _assets(kind: str, *, after: int) -> str:
+    names = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
+    places = {name: after + place for place, name in enumerate(names, start=1)}
+    return _ASSETS.format(kind=kind, **places)
+
+
+def _settled(side: str, commit: str, release: str) -> str:
+    committed = getattr(EFFECTS[EntryKind.COMMIT], side)
+    released = getattr(EFFECTS[EntryKind.RELEASE], side)
+    return f"({committed}) * {commit} + ({released}) * {release}"
+
+
+TAKE: Final = f"""
+WITH moved AS (
+    UPDATE tasks SET state = {enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, updated_at = $2
+    WHERE id = $1 AND {leaves(Event.TAKE)}
+    RETURNING {rows.TASK}
+), {_TOLD.format(event=Event.TAKE)}
+SELECT {rows.TASK} FROM moved
+"""
+
+KEEP_REFERENCES: Final = f"""
+WITH moved AS (
+    UPDATE tasks SET refs = $3 WHERE id = $1 AND claim = $2 AND completed_at IS NULL
+    RETURNING id, account_id
+), kept AS ({_assets("reference", after=3)})
+SELECT id FROM moved
+"""
+
+
+def _move(event: Event) -> str:
+    return (
+        f"UPDATE tasks SET state = {enters(event)}, "
+        "progress = GREATEST(progress, LEAST($3::bigint, 99)), seq = seq + 1, updated_at = $4 "
+        f"WHERE id = $1 AND claim = $2 AND {leaves(event)} "
+        "RETURNING id, seq, state, progress, updated_at"
+    )
+
+
+MOVE: Final = {
+    event: f"WITH moved AS ({_move(event)}), {_TOLD.format(event=event)} SELECT id FROM moved"
+    for event in (Event.QUEUE, Event.RUN)
+}
+
+BEGIN_ATTEMPT: Final = {
+    event: f"""
+WITH moved AS ({_move(event)}), {_TOLD.format(event=event)}
+INSERT INTO attempts (task_id, number, channel_id, state, started_at)
+SELECT id, 1 + COALESCE((SELECT MAX(number) FROM attempts WHERE task_id = $1), 0), $5,
+    '{AttemptState.SENDING}', updated_at
+FROM moved RETURNING number
+"""
+    for event in (Event.QUEUE, Event.RUN)
+}
+
+_HELD: Final = """held AS (
+    SELECT id FROM tasks WHERE id = $1 AND claim = $2 AND completed_at IS NULL FOR UPDATE
+)"""
+
+ACCEPT_ATTEMPT: Final = f"""
+WITH {_HELD}
+UPDATE attempts SET state = '{AttemptState.ACCEPTED}', upstream_id = $4
+FROM held WHERE task_id = held.id AND number = $3 AND attempts.state = '{AttemptState.SENDING}'
+RETURNING number
+"""
+
+CLOSE_ATTEMPT: Final = f"""
+WITH {_HELD}
+UPDATE attempts SET state = $4, detail = $5, finished_at = $6
+FROM held WHERE task_id = held.id AND number = $3 AND finished_at IS NULL
+RETURNING number
+"""
+
+COMPLETE: Final = f"""
+WITH moved AS (
+    UPDATE tasks SET state = {enters(Event.COMPLETE)}, progress = 100,
+        billing = '{BillingStatus.COMMITTED}', actual = $3, released = reserved - $3, result = $4,
+        seq = seq + 1, updated_at = $5, completed_at = $5
+    WHERE id = $1 AND claim = $2 AND {leaves(Event.COMPLETE)} AND EXISTS (
+        SELECT 1 FROM attempts WHERE task_id = $1 AND number = $6 AND finished_at IS NULL
+    )
+    RETURNING id, account_id, seq, state, progress, updated_at, actual, released
+), {_TOLD.format(event=Event.COMPLETE)}, closed AS (
+    UPDATE attempts SET state = '{AttemptState.DONE}', cost_micro_usdc = $7, finished_at = $5
+    FROM moved WHERE task_id = moved.id AND number = $6
+), booked AS (
+    INSERT INTO ledger (account_id, task_id, kind, amount, created_at)
+    SELECT account_id, id, '{EntryKind.COMMIT}', actual, $5 FROM moved
+    UNION ALL
+    SELECT account_id, id, '{EntryKind.RELEASE}', released, $5 FROM moved WHERE released > 0
+), settled AS (
+    UPDATE accounts SET
+        balance = balance + {_settled("balance", "actual", "released")},
+        reserved = reserved + {_settled("reserved", "actual", "released")},
+        unfinished = unfinished - 1
+    FROM moved WHERE accounts.id = moved.account_id
+), kept AS ({_assets("result", after=7)})
+SELECT id FROM moved
+"""
+
+FAIL: Final = f"""
+WITH moved AS (
+    UPDATE tasks SET state = {enters(Event.FAIL)}, billing = '{BillingStatus.RELEASED}',
+        released = reserved, error = $3, seq = seq + 1, updated_at = $4, completed_at = $4
+    WHERE id = $1 AND claim = $2 AND {leaves(Event.FAIL)} AND ($5::bigint IS NULL OR EXISTS (
+        SELECT 1 FROM attempts WHERE task_id = $1 AND number = $5 AND finished_at IS NULL
+    ))
+    RETURNING id, account_id, seq, state, progress, updated_at, released
+), {_TOLD.format(event=Event.FAIL)}, closed AS (
+    UPDATE attempts SET state = $6, detail = $7, finished_at = $4
+    FROM moved WHERE task_id = moved.id AND number = $5
+), booked AS (
+    INSERT INTO ledger (account_id, task_id, kind, amount, created_at)
+    SELECT account_id, id, '{EntryKind.RELEASE}', released, $4 FROM moved
+), settled AS (
+    UPDATE accounts SET
+        balance = balance + {_settled("balance", "0", "released")},
+        reserved = reserved + {_settled("reserved", "0", "released")},
+        unfinished = unfinished - 1
+    FROM moved WHERE accounts.id = moved.account_id
+)
+SELECT id FROM moved
+"""
