@@ -11,8 +11,10 @@ from starlette.routing import Route, Router
 from calotype.api.assets import AssetFiles
 from calotype.api.context import Context
 from calotype.api.discovery import Discovery
+from calotype.api.docs_page import DocsPage
 from calotype.api.edge import Edge
 from calotype.api.images import Generations
+from calotype.api.openapi import OpenApi, build_document
 from calotype.api.status import Check, Status
 from calotype.api.tasks import Tasks
 
@@ -26,6 +28,10 @@ def build(
     """The ASGI application."""
     generations, tasks = Generations(context), Tasks(context)
     discovery, status, files = Discovery(context), Status(context, checks), AssetFiles(context)
+
+    channels = context.router.serving
+    document = build_document(context.catalog, channels, public_url=context.public_url)
+    docs = DocsPage(document, context.catalog, channels, public_url=context.public_url)
 
     async def submit(request: Request) -> Response:
         answer = await generations.handle(request.scope, request.receive, request.state.request_id)
@@ -44,6 +50,8 @@ def build(
         Route("/v1/assets/{name}", files.handle),
         Route("/healthz", status.health),
         Route("/readyz", status.ready),
+        Route("/openapi.json", OpenApi(document).handle),
+        Route("/docs", docs.handle),
     ]
     rest = Router(routes, redirect_slashes=False, lifespan=lifespan)
     return Edge(generations, tasks, rest)

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from calotype.api.context import Context
+from calotype.api.render import has_copy
 from calotype.domain.errors import AssetNotFound, RangeNotSatisfiable
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?:(\d{1,15})-(\d{0,15})|-(\d{1,15}))\Z")
@@ -37,9 +38,10 @@ class AssetFiles:
             "x-content-type-options": "nosniff",
             "content-security-policy": "default-src 'none'; sandbox",
         }
-        if etag in request.headers.get("if-none-match", ""):
+        if has_copy(request, etag):
             return Response(status_code=304, headers=headers)
-        _judge_range(request, asset.bytes)
+        if request.headers.get("if-range", etag) == etag:  # else the whole image is sent
+            _judge_range(request, asset.bytes)
         return FileResponse(path, headers=headers, media_type=asset.content_type)
 
 

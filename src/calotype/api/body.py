@@ -1,21 +1,47 @@
 """Reading request bodies, within limits."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 import msgspec
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from calotype.api.context import header
 from calotype.domain.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 MAX_JSON_BYTES: Final = 1024 * 1024
+LINGER_SECONDS: Final = 30.0
+"""How long the rest of a refused body is waited for."""
 
 _decode = msgspec.json.Decoder().decode
 
 
 class ClientGone(Exception):
     """The client hung up before its request was complete."""
+
+
+class Incoming:
+    """A request's body on its way in: passes on ASGI's ``receive`` and knows when the end came."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        # Whoever sends ``Expect: 100-continue`` sends nothing until the body is asked for.
+        self.ended = header(scope, b"expect") is not None
+
+    async def receive(self) -> Message:
+        """The next message."""
+        message = await self._receive()
+        self.ended = not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Let the rest come and forget it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self.ended:
+                    await self.receive()
 
 
 async def stream(receive: Receive, *, limit: int) -> AsyncIterator[bytes]:

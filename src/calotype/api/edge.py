@@ -1,13 +1,13 @@
 """The outermost layer: request ids, errors, and the short way to the two busiest routes."""
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from calotype.api import tasks
-from calotype.api.body import ClientGone
+from calotype.api.body import ClientGone, Incoming
 from calotype.api.context import RequestIds
 from calotype.api.images import Generations
 from calotype.api.render import Answer, error_answer
@@ -15,10 +15,12 @@ from calotype.api.tasks import Tasks
 from calotype.domain.errors import (
     CalotypeError,
     InternalError,
-    InvalidRequest,
+    MalformedBody,
     MethodNotAllowed,
     UnknownRoute,
 )
+
+_FIRST_ERROR: Final = 400
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,9 @@ class Edge:
             await self._rest(scope, receive, send)
             return
         response = _Response(send, self._request_ids.of(scope))
+        body = Incoming(scope, receive)
         try:
-            answer = await self._answer(scope, receive, response)
+            answer = await self._answer(scope, body.receive, response)
         except ClientGone:
             return
         except CalotypeError as error:
@@ -57,7 +60,7 @@ class Edge:
             message = f"Something broke on our side; the logs tell more of {response.request_id}."
             answer = error_answer(InternalError(message))
         if answer is not None:
-            await response.finish(answer)
+            await response.finish(answer, body)
 
     async def _answer(self, scope: Scope, receive: Receive, response: "_Response") -> Answer | None:
         path, method = scope["path"], scope["method"]
@@ -91,7 +94,7 @@ class _Response:
             message = {**message, "headers": headers}
         await self._send(message)
 
-    async def finish(self, answer: Answer) -> None:
+    async def finish(self, answer: Answer, body: Incoming) -> None:
         headers = [
             *answer.headers,
             (b"content-length", str(len(answer.body)).encode()),
@@ -99,7 +102,14 @@ class _Response:
         ]
         start = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await self._send(start)
-        await self._send({"type": "http.response.body", "body": answer.body})
+        if answer.status < _FIRST_ERROR or body.ended:
+            await self._send({"type": "http.response.body", "body": answer.body})
+            return
+        # Ending here could close the connection under a client that is still sending: it would
+        # be told of the reset and not of what is wrong.
+        await self._send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        await body.drain()
+        await self._send({"type": "http.response.body", "body": b""})
 
 
 def _routing_error(error: HTTPException, scope: Scope) -> CalotypeError:
@@ -109,4 +119,4 @@ def _routing_error(error: HTTPException, scope: Scope) -> CalotypeError:
     if error.status_code == 405:  # noqa: PLR2004 -- as the router says it
         allow = (error.headers or {}).get("Allow", "GET")
         return MethodNotAllowed(f"{path} takes {allow}, not {method}.", allow=allow)
-    return InvalidRequest(str(error.detail))
+    return MalformedBody(str(error.detail))

@@ -14,6 +14,7 @@ from calotype.domain.errors import (
     TooManyReferences,
 )
 from calotype.domain.task import Reference
+from calotype.domain.validation import REFERENCE_FIELD
 from calotype.services.assets import Kept
 
 MAX_PARTS: Final = 64
@@ -70,7 +71,7 @@ async def read_form(
             if len(form.references) > max_references:
                 raise TooManyReferences(
                     f"No model takes more than {max_references} reference images.",
-                    param="image",
+                    param=REFERENCE_FIELD,
                 )
     except multipart.ParserLimitReached as error:
         raise BodyTooLarge(f"The form is over a limit: {error}.") from None
@@ -81,7 +82,10 @@ async def read_form(
 
 
 async def _events(chunks: AsyncIterator[bytes], boundary: str) -> AsyncGenerator[Event, None]:
-    with multipart.PushMultipartParser(boundary, max_segment_count=MAX_PARTS) as parser:
+    # Latin-1 decodes every byte: names that we know are ASCII, and file names carry no meaning.
+    with multipart.PushMultipartParser(
+        boundary, max_segment_count=MAX_PARTS, header_charset="latin-1"
+    ) as parser:
         async for chunk in chunks:
             for event in parser.parse(chunk):
                 yield event
@@ -95,9 +99,11 @@ async def _read_part(
     keep: Keep,
     judge: Judge,
 ) -> None:
-    name: str = segment.name
+    name = segment.name.encode("latin-1").decode(errors="replace")
+    if not name:
+        raise MalformedBody("A part of the form has no name; name each field.")
     payload = _payload(events)
-    if segment.filename is None:
+    if not _is_file(segment):
         if name in _FILES:
             raise InvalidParameter(
                 f"{name} must be a file; give URLs as image_input.", param="image"
@@ -115,13 +121,18 @@ async def _read_part(
             f"{name} was sent as a file; send files as 'image' or 'image[]'.", param=name
         )
     first = await anext(payload, b"")
-    if not first and not segment.filename:
+    if not first and segment.filename == "":
         return  # a browser's file input that was left empty
     try:
         form.references.append(await keep(_rejoined(first, payload)))
     except CalotypeError as error:
         error.param = "image"
         raise
+
+
+def _is_file(segment: Event) -> bool:
+    """Whether a part is a file; old clients name some files only as ``filename*`` (RFC 5987)."""
+    return segment.filename is not None or "filename*=" in segment["Content-Disposition"]
 
 
 async def _payload(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:

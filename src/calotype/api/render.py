@@ -92,11 +92,15 @@ def cacheable(answer: Answer, *, max_age: int = 60) -> Answer:
     return Answer(answer.status, answer.body, [*answer.headers, (b"etag", etag), kept])
 
 
-def unless_known(request: Request, answer: Answer) -> Response:
-    """A cacheable answer, or 304 when the client's copy is the same (RFC 9110, 13.1.2)."""
-    etag = dict(answer.headers)[b"etag"].decode()
+def has_copy(request: Request, etag: str) -> bool:
+    """Whether the client's copy is the one with this ETag (RFC 9110, 13.1.2)."""
     known = ",".join(request.headers.getlist("if-none-match")).split(",")
-    if {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in known):
+    return not {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in known)
+
+
+def unless_known(request: Request, answer: Answer) -> Response:
+    """A cacheable answer, or 304 when the client's copy is the same."""
+    if not has_copy(request, dict(answer.headers)[b"etag"].decode()):
         return answer.response()
     kept = [(name, value) for name, value in answer.headers if name != b"content-type"]
     return Answer(304, b"", kept).response()

@@ -1,0 +1,367 @@
+"""Every route, as OpenAPI operations: what goes in, and every answer that can come out."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from calotype.api.openapi.errors import refusal
+from calotype.api.openapi.requests import FORM, JSON
+from calotype.api.openapi.shapes import Schema, reference
+from calotype.api.render import STATUSES
+
+Operation = dict[str, Any]
+
+_KEY: Final = ("missing_api_key", "invalid_api_key")
+_BROKEN: Final = ("internal_error", "service_unavailable")
+_SUBMIT: Final = (
+    "missing_field",
+    "invalid_parameter",
+    "unsupported_parameter",
+    "unsupported_response_format",
+    "unknown_model",
+    "unknown_channel",
+    "too_many_references",
+    "unsupported_reference_type",
+    "malformed_body",
+    *_KEY,
+    "insufficient_balance",
+    "idempotency_conflict",
+    "reference_too_large",
+    "body_too_large",
+    "unsupported_media_type",
+    *_BROKEN,
+)
+_ASSET: Final = (
+    "invalid_signature",
+    "url_expired",
+    "asset_not_found",
+    "range_not_satisfiable",
+    *_BROKEN,
+)
+_TOO_MANY: Final = 429
+_SAID: Final = {
+    400: "The request is wrong as it stands.",
+    401: "The caller is not known.",
+    402: "The account cannot pay.",
+    403: "The caller may not do this.",
+    404: "There is no such thing.",
+    405: "The path does not have this method; `Allow` names those it has.",
+    409: "The request contradicts an earlier one.",
+    413: "Something in the request is too large.",
+    415: "The body is of a type that is not read.",
+    416: "The range lies outside the image.",
+    429: "Too many requests, or a quota is used up; `Retry-After` says when to come back.",
+    500: "Something broke on our side.",
+    503: "Not now; `Retry-After` says when to come back.",
+}
+_EXTRA_HEADERS: Final = {
+    401: "WWW-Authenticate",
+    405: "Allow",
+    416: "Content-Range",
+    429: "Retry-After",
+    503: "Retry-After",
+}
+_CACHED: Final = ("ETag", "Cache-Control")
+
+
+def paths(examples: dict[str, Any]) -> dict[str, Schema]:
+    """The operations by path and method.
+
+    Args:
+        examples: requests to show at submission, as OpenAPI's example objects by name.
+
+    """
+    return {
+        "/v1/images/generations": {"post": _submit(examples)},
+        "/v1/tasks/{task_id}": {"get": _task()},
+        "/v1/models": {"get": _models()},
+        "/v1/models/{model_id}": {"get": _model()},
+        "/v1/models/brands/{brand}/image": {"get": _brand()},
+        "/v1/credits/balance": {"get": _balance()},
+        "/v1/assets/{name}": {"get": _asset()},
+        "/healthz": {"get": _health()},
+        "/readyz": {"get": _ready()},
+        "/openapi.json": {"get": _openapi()},
+        "/docs": {"get": _docs()},
+    }
+
+
+def error_response(status: int, codes: Sequence[str], *, schema: str = "Error") -> Schema:
+    """An answer in the one shape, with the codes that it may carry."""
+    lines = [f"- `{code}`: {refusal(code).cause} {refusal(code).cure}" for code in codes]
+    said = "\n".join([_SAID.get(status, "Refused."), "", *lines]).rstrip()
+    headers = [_EXTRA_HEADERS[status]] if status in _EXTRA_HEADERS else []
+    response = _response(said, json=reference(schema), headers=headers)
+    return {**response, "x-codes": list(codes)}
+
+
+def _response(
+    description: str, *, json: Schema | None = None, headers: Sequence[str] = ()
+) -> Schema:
+    names = [*headers, "X-Request-Id"]
+    response: Schema = {
+        "description": description,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+    }
+    if json is not None:
+        response["content"] = {"application/json": {"schema": json}}
+    return response
+
+
+def _refusals(codes: Sequence[str]) -> dict[str, Schema]:
+    """The error answers of an operation, by status; where a key is asked for, 429 is among them."""
+    by_status: dict[int, list[str]] = {_TOO_MANY: []} if set(_KEY) <= set(codes) else {}
+    for code in codes:
+        by_status.setdefault(STATUSES[code], []).append(code)
+    return {str(status): error_response(status, by_status[status]) for status in sorted(by_status)}
+
+
+def _operation(
+    name: str,
+    tag: str,
+    summary: str,
+    *,
+    description: str,
+    answers: dict[str, Schema],
+    codes: Sequence[str],
+    parameters: Sequence[Schema] = (),
+) -> Operation:
+    operation: Operation = {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        "description": description,
+        "parameters": [*parameters, {"$ref": "#/components/parameters/X-Request-Id"}],
+        "responses": {**answers, **_refusals(codes)},
+    }
+    if not set(_KEY) <= set(codes):
+        operation["security"] = []
+    return operation
+
+
+def _in_path(name: str, description: str, example: str) -> Schema:
+    schema = {"type": "string", "examples": [example]}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": schema,
+    }
+
+
+_IF_NONE_MATCH: Final[Schema] = {"$ref": "#/components/parameters/If-None-Match"}
+
+
+def _known() -> dict[str, Schema]:
+    return {"304": _response("The copy with this `ETag` is still good.", headers=_CACHED)}
+
+
+def _submit(examples: dict[str, Any]) -> Operation:
+    accepted = _response(
+        "Accepted: the task is on disk and its price is set aside.",
+        json=reference("TaskAccepted"),
+        headers=("Location",),
+    )
+    accepted["links"] = {
+        "task": {
+            "operationId": "getTask",
+            "parameters": {"task_id": "$response.body#/task_id"},
+            "description": "The task, until it is final.",
+        }
+    }
+    operation = _operation(
+        "createGeneration",
+        "Images",
+        "Submit an image request",
+        description="Creates a task and answers at once; the image is never in this answer. Which "
+        "fields there are depends on the model: a field that it does not declare is refused, and "
+        "nothing that was asked for is dropped or changed in silence.\n\n"
+        "JSON and form mean the same. A form may carry reference images as files, and its numbers "
+        "and booleans are text. In JSON, null counts as absent.\n\n"
+        "With an `Idempotency-Key`, sending the same request again is safe: it gives the same "
+        "task, and is not charged again.",
+        answers={"202": accepted},
+        codes=_SUBMIT,
+        parameters=[{"$ref": "#/components/parameters/Idempotency-Key"}],
+    )
+    files = {"contentType": "image/jpeg, image/png, image/webp"}
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {"schema": reference(JSON), "examples": examples},
+            "multipart/form-data": {
+                "schema": reference(FORM),
+                "encoding": {"image": files},
+            },
+        },
+    }
+    return operation
+
+
+def _task() -> Operation:
+    return _operation(
+        "getTask",
+        "Tasks",
+        "Read a task",
+        description="Only its owner sees a task. Read it until `state` is `success` or `fail`, "
+        "each time after `recommended_poll_interval_ms`; then `result.data[].url` has the images, "
+        "or `error` says why there are none.",
+        answers={"200": _response("The task.", json=reference("Task"), headers=["Cache-Control"])},
+        codes=(*_KEY, "task_not_found", *_BROKEN),
+        parameters=[_in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e")],
+    )
+
+
+def _models() -> Operation:
+    listed = _response("The models.", json=reference("ModelList"), headers=_CACHED)
+    return _operation(
+        "listModels",
+        "Models",
+        "List the models",
+        description="Every model with its parameters, limits, prices and channels: the same "
+        "entries that requests are validated and charged by. Public and cacheable.",
+        answers={"200": listed, **_known()},
+        codes=("internal_error",),
+        parameters=[_IF_NONE_MATCH],
+    )
+
+
+def _model() -> Operation:
+    return _operation(
+        "getModel",
+        "Models",
+        "Read one model",
+        description="One entry of the list. Public and cacheable.",
+        answers={
+            "200": _response("The model.", json=reference("Model"), headers=_CACHED),
+            **_known(),
+        },
+        codes=("model_not_found", "internal_error"),
+        parameters=[_in_path("model_id", "Id of the model.", "nano-banana-pro"), _IF_NONE_MATCH],
+    )
+
+
+def _brand() -> Operation:
+    mark = _response("The mark, as SVG.", headers=_CACHED)
+    mark["content"] = {"image/svg+xml": {"schema": {"type": "string"}}}
+    return _operation(
+        "getBrandImage",
+        "Models",
+        "Read a brand's mark",
+        description="What a model's `brand_image_url` names. Public and cacheable.",
+        answers={"200": mark, **_known()},
+        codes=("brand_not_found", "internal_error"),
+        parameters=[_in_path("brand", "A model's `brand_key`.", "google"), _IF_NONE_MATCH],
+    )
+
+
+def _balance() -> Operation:
+    return _operation(
+        "getBalance",
+        "Account",
+        "Read the balance",
+        description="The credits of the key's owner.",
+        answers={"200": _response("The credits.", json=reference("Balance"))},
+        codes=(*_KEY, *_BROKEN),
+    )
+
+
+def _asset() -> Operation:
+    headers = ("ETag", "Cache-Control", "Content-Disposition", "Accept-Ranges")
+    whole = _response("The image.", headers=headers)
+    part = _response("The part that `Range` asked for.", headers=[*headers, "Content-Range"])
+    file = {"schema": {"type": "string", "format": "binary"}}
+    for response in (whole, part):
+        response["content"] = dict.fromkeys(("image/png", "image/jpeg", "image/webp"), file)
+    text = {"type": "string"}
+    return _operation(
+        "getAsset",
+        "Images",
+        "Download an image",
+        description="What a task's `result.data[].url` names; take that URL as it is. It is "
+        "signed, so it needs no key, and expires; each read of the task gives a fresh one.",
+        answers={"200": whole, "206": part, **_known()},
+        codes=_ASSET,
+        parameters=[
+            _in_path("name", "Name of the image.", "asset_1k0v3m9d5b8qe.png"),
+            {
+                "name": "expires",
+                "in": "query",
+                "required": True,
+                "description": "Until when the URL is good; Unix seconds.",
+                "schema": text,
+            },
+            {
+                "name": "signature",
+                "in": "query",
+                "required": True,
+                "description": "Proves that this server made the URL.",
+                "schema": text,
+            },
+            {
+                "name": "Range",
+                "in": "header",
+                "description": "One range of bytes, such as `bytes=0-1023`; anything else is "
+                "ignored.",
+                "schema": text,
+            },
+            _IF_NONE_MATCH,
+        ],
+    )
+
+
+def _health() -> Operation:
+    return _operation(
+        "getHealth",
+        "Server",
+        "Is the process alive",
+        description="Looks at nothing but the process itself.",
+        answers={"200": _response("It is.", json=reference("Health"))},
+        codes=("internal_error",),
+    )
+
+
+def _ready() -> Operation:
+    operation = _operation(
+        "getReadiness",
+        "Server",
+        "Can requests be served",
+        description="Looks at every part that a request needs: database, image store, queue.",
+        answers={"200": _response("They can.", json=reference("Readiness"))},
+        codes=_BROKEN,
+    )
+    status = STATUSES["service_unavailable"]
+    operation["responses"][str(status)] = error_response(
+        status, ["service_unavailable"], schema="NotReady"
+    )
+    return operation
+
+
+def _openapi() -> Operation:
+    document = {"type": "object", "description": "An OpenAPI 3.1 document."}
+    return _operation(
+        "getOpenApi",
+        "Server",
+        "This document",
+        description="The API with the models of this server. Public and cacheable.",
+        answers={
+            "200": _response("The document.", json=document, headers=_CACHED),
+            **_known(),
+        },
+        codes=("internal_error",),
+        parameters=[_IF_NONE_MATCH],
+    )
+
+
+def _docs() -> Operation:
+    page = _response("The page.", headers=(*_CACHED, "Content-Security-Policy"))
+    page["content"] = {"text/html": {"schema": {"type": "string"}}}
+    return _operation(
+        "getDocs",
+        "Server",
+        "The reference for people",
+        description="The same as a page to read. Public and cacheable.",
+        answers={"200": page, **_known()},
+        codes=("internal_error",),
+        parameters=[_IF_NONE_MATCH],
+    )
