@@ -11,7 +11,7 @@ import os
 import random
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -24,7 +24,7 @@ from calotype.api.context import Context
 from calotype.assets.disk import DiskAssets
 from calotype.catalog import load_catalog
 from calotype.domain.catalog import Catalog
-from calotype.domain.channel import channels_in_force
+from calotype.domain.channel import Channel, channels_in_force
 from calotype.domain.clock import Clock, system_clock
 from calotype.domain.errors import Unavailable
 from calotype.domain.fairness import priority
@@ -32,7 +32,7 @@ from calotype.domain.ids import IdSource
 from calotype.domain.urls import canonical_hosts
 from calotype.net.fetcher import GuardedFetcher
 from calotype.providers.registry import PROVIDERS, built_in_channel
-from calotype.queue import EmbeddedQueue
+from calotype.queue import EmbeddedQueue, SharedQueue
 from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
 from calotype.services.delivery import Delivery
@@ -41,12 +41,13 @@ from calotype.services.routing import Router
 from calotype.services.running import Runner
 from calotype.services.submission import Submission
 from calotype.settings import Settings, SettingsError
-from calotype.store.port import Store
+from calotype.store.port import SharedStore, Store
 from calotype.store.sqlite import SqliteStore
 
 IDEMPOTENCY_KEPT_MS: Final = 48 * 3600 * 1000
 """Twice what the contract promises."""
 HOUSEKEEPING_SECONDS: Final = 600.0
+RECONCILE_SECONDS: Final = 10.0
 _PAGE: Final = 1000
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def build_core(settings: Settings) -> Core:
         built_in=built_in_channel(settings),
         models=list(catalog.models),
     )
-    store = SqliteStore(settings.database_path)
+    store = _store(settings)
     ids = IdSource(system_clock)
     return Core(
         settings=settings,
@@ -101,6 +102,14 @@ def build_core(settings: Settings) -> Core:
         ids=ids,
         clock=system_clock,
     )
+
+
+def _store(settings: Settings) -> Store:
+    if settings.shared_database:
+        from calotype.store.postgres import PostgresStore
+
+        return PostgresStore(settings.database_url)
+    return SqliteStore(settings.database_path)
 
 
 def secret_of(settings: Settings) -> bytes:
@@ -125,36 +134,24 @@ def secret_of(settings: Settings) -> bytes:
 def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
     """The server: API, and with it, unless told otherwise, queue and worker."""
     settings = core.settings
-    disk = DiskAssets(settings.data_dir / "assets")
-    assets = Assets(
-        disk,
-        secret=secret_of(settings),
-        url_seconds=settings.asset_url_seconds,
-        ids=core.ids,
-        clock=core.clock,
-    )
-    allowed = _allowed_hosts(settings)
-    fetcher = GuardedFetcher(
-        allowed,
-        max_bytes=max(model.references.max_bytes for model in core.catalog.models.values()),
-        timeout_seconds=settings.reference_timeout_seconds,
-    )
-    references = ReferenceIntake(assets, fetcher, allow_hosts=allowed, clock=core.clock)
-    worker = _Worker(core, assets, references) if with_worker else None
+    images = _Images(core)
+    worker = Worker(core, images) if with_worker else None
     context = Context(
         accounts=core.accounts,
-        assets=assets,
-        asset_store=disk,
+        assets=images.assets,
+        asset_store=images.disk,
         catalog=core.catalog,
-        delivery=Delivery(core.store, core.catalog, core.router, assets=assets, clock=core.clock),
-        references=references,
+        delivery=Delivery(
+            core.store, core.catalog, core.router, assets=images.assets, clock=core.clock
+        ),
+        references=images.references,
         router=core.router,
         store=core.store,
         submission=Submission(
             core.store,
             core.catalog,
             core.router,
-            assets=assets,
+            assets=images.assets,
             enqueue=worker.put if worker else _nobody,
             ids=core.ids,
             clock=core.clock,
@@ -164,8 +161,8 @@ def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
-        await core.store.migrate()
-        await disk.sweep()
+        await core.store.prepare()
+        await images.disk.sweep()
         housekeeper = asyncio.create_task(_keep_house(core))
         if worker:
             await worker.start()
@@ -175,10 +172,10 @@ def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
             housekeeper.cancel()
             if worker:
                 await worker.stop()
-            await fetcher.close()
+            await images.close()
             await core.store.close()
 
-    checks = {"database": core.store.ping, "assets": disk.ping}
+    checks = {"database": core.store.ping, "assets": images.disk.ping}
     if worker:
         checks["queue"] = worker.check
     return application.build(context, checks=checks, lifespan=lifespan)
@@ -198,16 +195,53 @@ def _nobody(_task_id: int, _channel_id: int, _priority: int) -> None:
     """Without a worker nobody is told; the next start with one finds the task."""
 
 
-class _Worker:
-    """Queue and runner of this process, and its hold on the data folder.
+class _Images:
+    """What takes images in and keeps them."""
+
+    def __init__(self, core: Core) -> None:
+        settings = core.settings
+        self.disk = DiskAssets(settings.data_dir / "assets")
+        self.assets = Assets(
+            self.disk,
+            secret=secret_of(settings),
+            url_seconds=settings.asset_url_seconds,
+            ids=core.ids,
+            clock=core.clock,
+        )
+        allowed = _allowed_hosts(settings)
+        self.fetcher = GuardedFetcher(
+            allowed,
+            max_bytes=max(model.references.max_bytes for model in core.catalog.models.values()),
+            timeout_seconds=settings.reference_timeout_seconds,
+        )
+        self.references = ReferenceIntake(
+            self.assets, self.fetcher, allow_hosts=allowed, clock=core.clock
+        )
+
+    async def close(self) -> None:
+        """Let go of connections and of the staging folder."""
+        await self.fetcher.close()
+        self.disk.close()
+
+
+class Worker:
+    """Queue and runner of this process.
+
+    Args:
+        core: what it works with.
+        images: where images go.
+        channels: slugs of the channels to work for; None is all.
 
     Raises:
-        SettingsError: another process works on this data folder.
+        SettingsError: a channel does not exist, or another process works on this data folder.
 
     """
 
-    def __init__(self, core: Core, assets: Assets, references: ReferenceIntake) -> None:
+    def __init__(
+        self, core: Core, images: _Images, *, channels: Sequence[str] | None = None
+    ) -> None:
         self._core = core
+        self._channels = _chosen(core.router.channels, channels)
         self._providers = {
             channel.id: PROVIDERS[channel.provider](channel, core.settings, core.clock)
             for channel in core.router.channels
@@ -217,17 +251,44 @@ class _Worker:
             core.catalog,
             core.router,
             providers=self._providers,
-            assets=assets,
-            references=references,
+            assets=images.assets,
+            references=images.references,
             clock=core.clock,
         )
-        self._queue = EmbeddedQueue(self._runner.run, channels=core.router.channels)
-        self.put = self._queue.put
-        self._lock = _lock(core.settings.data_dir / "worker.lock")
+        self._lock: IO[str] | None = None
+        self._queue: EmbeddedQueue | SharedQueue | None = None
+        self._reconciler: asyncio.Task[None] | None = None
+        if not core.settings.shared_database:
+            self._lock = _lock(core.settings.data_dir / "worker.lock")
+            self._queue = EmbeddedQueue(self._runner.run, channels=self._channels)
+
+    def put(self, task_id: int, channel_id: int, priority: int) -> None:
+        """Tell the embedded queue of a task; a shared one was told by the store."""
+        if isinstance(self._queue, EmbeddedQueue):
+            self._queue.put(task_id, channel_id, priority)
 
     async def start(self) -> None:
         """Begin, with every task that an earlier process left unfinished."""
+        if isinstance(self._queue, EmbeddedQueue):
+            self._queue.start()
+            await self._enqueue_unfinished()
+        else:
+            await self._start_shared()
+
+    async def _start_shared(self) -> None:
+        store = self._core.store
+        if not isinstance(store, SharedStore):
+            raise TypeError("only a shared store has a shared queue")
+        self._queue = SharedQueue(
+            self._runner.run,
+            channels=self._channels,
+            jobs=await store.open_jobs(),
+            limit=self._core.settings.worker_concurrency or None,
+        )
         self._queue.start()
+        self._reconciler = asyncio.create_task(_keep_reconciled(store, self._core.clock))
+
+    async def _enqueue_unfinished(self) -> None:
         after, found = 0, 0
         backlogs: Counter[int] = Counter()
         while page := await self._core.store.unfinished(after=after, limit=_PAGE):
@@ -245,17 +306,75 @@ class _Worker:
 
     async def check(self) -> None:
         """Raise when tasks are not being handed out."""
-        if not self._queue.alive:
+        if self._queue is None or not self._queue.alive:
             raise Unavailable("The queue has stopped.", retry_after=5)
 
     async def stop(self) -> None:
         """Park what can be parked, wait for the rest within the limit."""
+        if self._reconciler is not None:
+            self._reconciler.cancel()
         self._runner.park()
-        cut_off = await self._queue.stop(self._core.settings.drain_seconds)
+        running = self._queue.running if self._queue else 0
+        log.info("stopping with %d tasks in this process", running)
+        cut_off = await self._queue.stop(self._core.settings.drain_seconds) if self._queue else 0
         for provider in self._providers.values():
             await provider.close()
-        self._lock.close()
-        log.info("the worker has stopped, %d tasks cut off in the middle of a step", cut_off)
+        if self._lock is not None:
+            self._lock.close()
+        log.info(
+            "the worker has stopped: %d tasks finished or parked, %d cut off in mid-step",
+            *(running - cut_off, cut_off),
+        )
+
+
+async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asyncio.Event) -> None:
+    """A worker without an API, until told to stop.
+
+    Raises:
+        SettingsError: the database is not shared, or a channel does not exist.
+
+    """
+    if not core.settings.shared_database:
+        raise SettingsError(
+            "CALOTYPE_DATABASE_URL: a worker of its own needs PostgreSQL; with the embedded "
+            "database the server is the worker."
+        )
+    await core.store.prepare()
+    images = _Images(core)
+    worker = Worker(core, images, channels=channels)
+    await worker.start()
+    try:
+        await stop.wait()
+    finally:
+        await worker.stop()
+        await images.close()
+        await core.store.close()
+
+
+def _chosen(channels: Sequence[Channel], slugs: Sequence[str] | None) -> list[Channel]:
+    if slugs is None:
+        return list(channels)
+    known = {channel.slug: channel for channel in channels}
+    for slug in slugs:
+        if slug not in known:
+            raise SettingsError(
+                f"--channels: there is no channel '{slug}'; there are {', '.join(known)}."
+            )
+    return [known[slug] for slug in slugs]
+
+
+async def _keep_reconciled(store: SharedStore, clock: Clock) -> None:
+    while True:
+        try:
+            done = await store.reconcile(now=clock())
+            if done is not None and done.anything:
+                log.warning(
+                    "reconciled: %d jobs made anew, %d dropped, %d overdue tasks ended",
+                    *(done.enqueued, done.dropped, done.ended),
+                )
+        except Unavailable:
+            log.warning("reconciliation has to wait: the database does not answer")
+        await asyncio.sleep(RECONCILE_SECONDS)
 
 
 def _lock(path: Path) -> IO[str]:

@@ -1,20 +1,22 @@
-"""PgQueuer, embedded: the process that accepts tasks runs them too.
+"""PgQueuer, in both its modes: inside one process, or shared by every process on one database.
 
-A job only says 'look at task X'; the task row is the truth. So a job may be lost with the
-process: at the next start every unfinished task is enqueued again. Within one process a task is
-enqueued once at a time. Each channel is an entrypoint of its own, with its own limit.
+A job only says 'look at task X'; the task row is the truth. So a job may be lost or come twice:
+lost ones are found again (at the next start, or by reconciliation), and whoever comes second
+finds the task taken under another claim. Each channel is an entrypoint of its own, so that its
+limit holds, over all processes when they share the queue.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from pgqueuer.adapters.inmemory import InMemoryDriver, InMemoryQueries
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
+from pgqueuer.ports import RepositoryPort
 
 from calotype.domain.channel import Channel
 from calotype.domain.ids import encode
@@ -24,89 +26,114 @@ BATCH: Final = 64
 RETRY: Final = timedelta(seconds=5)
 """Pause after something of ours broke while a task was running."""
 HOUSEKEEPING_SECONDS: Final = 10.0
+LEASE: Final = timedelta(seconds=12)
+"""A worker that has not been heard of for so long has lost its tasks."""
+GLANCE: Final = timedelta(seconds=2)
+"""How often an idle worker looks for tasks of the lost; with ``LEASE``, how fast they go on."""
+
+Run = Callable[[int], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
 
-class EmbeddedQueue:
+def entrypoint(channel_id: int) -> str:
+    """The queue's name for a channel; the store on PostgreSQL spells it the same in SQL."""
+    return f"channel-{channel_id}"
+
+
+class TaskQueue:
     """Hands tasks to ``run``, at most ``channel.concurrency`` of each channel at a time."""
 
-    def __init__(
-        self, run: Callable[[int], Awaitable[None]], *, channels: Sequence[Channel]
-    ) -> None:
+    def __init__(self, run: Run, manager: QueueManager, *, channels: Sequence[Channel]) -> None:
         self._run = run
+        self._manager = manager
         self._channels = channels
-        self._queries = InMemoryQueries(InMemoryDriver())
-        self._manager = QueueManager(self._queries)
-        self._known: set[int] = set()
-        self._pending: list[tuple[int, int, int]] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._active: dict[int, asyncio.Future[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        """Begin to hand out tasks."""
-        for channel in self._channels:
-            self._manager.entrypoint(
-                _entrypoint(channel.id), concurrency_limit=channel.concurrency
-            )(self._handle)
-        forever = timedelta(days=365)  # a heartbeat outlives nothing: the jobs die with us
-        manager = asyncio.create_task(
-            self._manager.run(
-                batch_size=BATCH,
-                heartbeat_timeout=forever,
-                log_aggregation_interval=timedelta(0),
-            )
-        )
-        manager.add_done_callback(_tell)
-        self._tasks = [manager, asyncio.create_task(self._keep_house())]
 
     @property
     def alive(self) -> bool:
         """Whether tasks are being handed out."""
-        return bool(self._tasks) and not self._tasks[0].done()
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
-    def put(self, task_id: int, channel_id: int, priority: int) -> None:
-        """Enqueue a task that is not enqueued yet; the higher ``priority`` is, the sooner.
-
-        Those put within one turn of the loop are enqueued together.
-        """
-        if task_id in self._known:
-            return
-        self._known.add(task_id)
-        self._pending.append((task_id, channel_id, priority))
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush())
+    @property
+    def running(self) -> int:
+        """How many tasks are being run."""
+        return len(self._active)
 
     async def stop(self, limit_seconds: float) -> int:
         """Hand out nothing more and wait for what runs; returns how many had to be cut off."""
-        self._manager.shutdown.set()
         if not self._tasks:
             return 0
-        manager, housekeeper = self._tasks
-        housekeeper.cancel()
+        self._manager.shutdown.set()
+        manager, *others = self._tasks
         await asyncio.wait([manager], timeout=limit_seconds)
-        cut_off = len(self._manager.job_context) if not manager.done() else 0
-        manager.cancel()
-        await asyncio.wait([manager])
+        cut_off = self.running
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait([manager, *others])
         return cut_off
 
-    async def _flush(self) -> None:
-        self._flushing = None
-        pending, self._pending = self._pending, []
-        await self._queries.enqueue(
-            [_entrypoint(channel_id) for _, channel_id, _ in pending],
-            [str(task_id).encode() for task_id, _, _ in pending],
-            [priority for _, _, priority in pending],
-        )
+    def _begin(self, **options: Any) -> None:
+        for channel in self._channels:
+            self._manager.entrypoint(entrypoint(channel.id), concurrency_limit=channel.concurrency)(
+                self._handle
+            )
+        manager = asyncio.create_task(self._manager.run(**options))
+        manager.add_done_callback(_tell)
+        self._tasks.append(manager)
 
     async def _handle(self, job: Job) -> None:
+        """Run the task of a job; a second job for a task that runs here waits for its end."""
         task_id = int(job.payload or b"0")
+        if (active := self._active.get(task_id)) is not None:
+            await asyncio.wait([active])
+            return
+        self._active[task_id] = asyncio.get_running_loop().create_future()
         try:
             await self._run(task_id)
         except Exception as error:
             log.exception("%s broke; it is tried again", encode("task", task_id))
             raise RetryRequested(RETRY, reason=type(error).__name__) from error
-        self._known.discard(task_id)
+        finally:
+            self._active.pop(task_id).set_result(None)
+
+
+class EmbeddedQueue(TaskQueue):
+    """The queue in this process's memory: jobs live as long as the process."""
+
+    def __init__(self, run: Run, *, channels: Sequence[Channel]) -> None:
+        self._queries = InMemoryQueries(InMemoryDriver())
+        super().__init__(run, QueueManager(self._queries), channels=channels)
+        self._pending: list[tuple[int, int, int]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to hand out tasks."""
+        self._begin(
+            batch_size=BATCH,
+            heartbeat_timeout=timedelta(days=365),  # the jobs die with us, not before
+            log_aggregation_interval=timedelta(0),
+        )
+        self._tasks.append(asyncio.create_task(self._keep_house()))
+
+    def put(self, task_id: int, channel_id: int, priority: int) -> None:
+        """Enqueue a task; the higher ``priority`` is, the sooner.
+
+        Those put within one turn of the loop are enqueued together.
+        """
+        self._pending.append((task_id, channel_id, priority))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+
+    async def _flush(self) -> None:
+        self._flushing = None
+        pending, self._pending = self._pending, []
+        await self._queries.enqueue(
+            [entrypoint(channel_id) for _, channel_id, _ in pending],
+            [str(task_id).encode() for task_id, _, _ in pending],
+            [priority for _, _, priority in pending],
+        )
 
     async def _keep_house(self) -> None:
         while True:
@@ -114,10 +141,38 @@ class EmbeddedQueue:
             await self._queries.clear_queue_log()  # it would grow by three rows for each task
 
 
+class SharedQueue(TaskQueue):
+    """The queue in PostgreSQL: any number of workers on any number of machines.
+
+    Jobs are enqueued by the store, in the submission's own transaction.
+
+    Args:
+        jobs: PgQueuer's tables, by a connection that mends itself.
+        limit: most tasks at a time in this process; None is no limit.
+
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        channels: Sequence[Channel],
+        jobs: RepositoryPort,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(run, QueueManager(jobs), channels=channels)
+        self._limit = limit
+
+    def start(self) -> None:
+        """Begin to hand out tasks."""
+        self._begin(
+            batch_size=BATCH if self._limit is None else max(1, min(BATCH, self._limit // 2)),
+            dequeue_timeout=GLANCE,
+            heartbeat_timeout=LEASE,
+            max_concurrent_tasks=self._limit,
+        )
+
+
 def _tell(manager: asyncio.Task[None]) -> None:
     if not manager.cancelled() and (error := manager.exception()) is not None:
         log.critical("the queue has stopped; restart the server", exc_info=error)
-
-
-def _entrypoint(channel_id: int) -> str:
-    return f"channel-{channel_id}"

@@ -18,6 +18,7 @@ from calotype.domain.channel import Channel
 
 PREFIX: Final = "CALOTYPE_"
 CONFIG_FILE: Final = "calotype.toml"
+POSTGRES: Final = ("postgresql://", "postgres://")
 CLIENT_VARIABLES: Final = frozenset({"CALOTYPE_CONFIG", "CALOTYPE_API_KEY", "CALOTYPE_BASE_URL"})
 """Read by the command line, not by the server."""
 
@@ -52,7 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret = Secret("")
     """Signs asset URLs; empty makes one and keeps it in the data folder."""
     database_url: str = ""
-    """``sqlite:///path/to/file.db``; empty is ``calotype.db`` in the data folder."""
+    """``sqlite:///path/to/file.db`` or ``postgresql://user@host/name``; empty is ``calotype.db``
+    in the data folder."""
     catalog_dir: Path | None = None
     """Folder of the operator's own model files, which add to or replace the shipped ones."""
     reference_allow_hosts: tuple[str, ...] = ()
@@ -61,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest time for one try at fetching one reference."""
     asset_url_seconds: int = 86_400
     """How long a signed image URL is good for, at least."""
+    worker_concurrency: int = 0
+    """Most tasks at a time in one worker process on PostgreSQL; 0 is no limit."""
     drain_seconds: float = 20.0
     """How long a stopping server waits for work that cannot be parked."""
     sandbox_seconds: float = 4.0
@@ -71,6 +75,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``debug``, ``info``, ``warning`` or ``error``."""
     channels: tuple[Channel, ...] = ()
     """Upstreams; in ``calotype.toml`` only."""
+
+    @property
+    def shared_database(self) -> bool:
+        """Whether other machines may work on the same database."""
+        return self.database_url.startswith(POSTGRES)
 
     @property
     def database_path(self) -> Path:
@@ -205,6 +214,7 @@ def _check(values: Mapping[str, Any], source: str) -> None:
         "drain_seconds": 0,
         "asset_url_seconds": 60,
         "sandbox_processes": 1,
+        "worker_concurrency": 0,
         "reference_timeout_seconds": 1,
     }
     for name, least in low.items():
@@ -217,10 +227,10 @@ def _check(values: Mapping[str, Any], source: str) -> None:
             f"{_where('log_level', source)}: must be debug, info, warning or error."
         )
     database = values.get("database_url", "")
-    if database and not database.startswith("sqlite:///"):
+    if database and not database.startswith(("sqlite:///", *POSTGRES)):
         raise SettingsError(
-            f"{_where('database_url', source)}: write sqlite:///path/to/file.db, "
-            "or leave it out for the database in the data folder."
+            f"{_where('database_url', source)}: write sqlite:///path/to/file.db or "
+            "postgresql://user@host/name, or leave it out for the database in the data folder."
         )
     public = values.get("public_url", "")
     if public and not public.startswith(("http://", "https://")):

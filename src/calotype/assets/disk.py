@@ -5,8 +5,10 @@ the file and its folder are synced here before anyone is told that the image is 
 """
 
 import asyncio
+import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,20 +23,33 @@ _CHUNK: Final = 256 * 1024
 _BUFFER: Final = 1024 * 1024
 """Bytes that the writer holds back before it writes them out."""
 _STAGING: Final = "incoming"
+_LOCK: Final = "lock"
 
 
 class DiskAssets:
-    """An asset store in the folder ``root``, made when it is not there."""
+    """An asset store in the folder ``root``, made when it is not there.
+
+    Each process stages in a folder of its own and holds a lock in it, so that another one knows
+    what was left behind and what is still being written.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        (root / _STAGING).mkdir(parents=True, exist_ok=True)
+        self._staging = f"{_STAGING}/{secrets.token_hex(8)}"
+        (root / self._staging).mkdir(parents=True)
+        self._lock = (root / self._staging / _LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._store = LocalStore(root)
+
+    def close(self) -> None:
+        """Let go of the staging folder, which is empty by now."""
+        shutil.rmtree(self._root / self._staging, ignore_errors=True)
+        self._lock.close()
 
     @asynccontextmanager
     async def stage(self) -> AsyncIterator["_StagedFile"]:
         """Begin to take an image in."""
-        staged = _StagedFile(self._root, self._store)
+        staged = _StagedFile(self._root, self._store, f"{self._staging}/{secrets.token_hex(8)}")
         try:
             yield staged
         finally:
@@ -66,7 +81,7 @@ class DiskAssets:
 
     async def ping(self) -> None:
         """Write and remove a small file."""
-        name = f"{_STAGING}/ping-{secrets.token_hex(8)}"
+        name = f"{self._staging}/ping-{secrets.token_hex(8)}"
         try:
             await obstore.put_async(self._store, name, b"ping")
             await obstore.delete_async(self._store, name)
@@ -74,21 +89,28 @@ class DiskAssets:
             raise Unavailable("The asset store cannot be written.", retry_after=5) from error
 
     async def sweep(self) -> int:
-        """Remove what an earlier process left staged."""
+        """Remove what a process that is gone left staged."""
+        return await asyncio.to_thread(_sweep, self._root / _STAGING)
 
-        def remove() -> int:
-            left = list((self._root / _STAGING).iterdir())
-            for file in left:
-                file.unlink(missing_ok=True)
-            return len(left)
 
-        return await asyncio.to_thread(remove)
+def _sweep(staging: Path) -> int:
+    """Remove the folders whose lock nobody holds."""
+    removed = 0
+    for folder in staging.iterdir():
+        try:
+            with (folder / _LOCK).open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                removed += len(list(folder.iterdir())) - 1
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # held by its process, just begun, or just removed
+            continue
+    return removed
 
 
 class _StagedFile:
-    def __init__(self, root: Path, store: LocalStore) -> None:
+    def __init__(self, root: Path, store: LocalStore, name: str) -> None:
         self._root = root
-        self._name = f"{_STAGING}/{secrets.token_hex(16)}"
+        self._name = name
         self._writer = obstore.open_writer_async(
             store, self._name, buffer_size=_BUFFER, max_concurrency=1
         )

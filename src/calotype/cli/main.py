@@ -1,35 +1,75 @@
-"""The ``calotype`` command."""
+"""The ``calotype`` command, put together from one module per group of commands."""
 
-import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from calotype.app import Core, build_core
-from calotype.cli.serve import serve as run_server
-from calotype.settings import Settings
+from calotype import __version__
+from calotype.cli import credits as credit_commands
+from calotype.cli import doctor, faults, generate, keys, models, server, tasks
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(
+    name="calotype",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with its locals would show secrets
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 -- typer hands the flag over like this
+    if asked:
+        print(f"calotype {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def _root(context: typer.Context, config: Annotated[Path | None, typer.Option()] = None) -> None:
+def _root(
+    context: typer.Context,
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CALOTYPE_CONFIG",
+            help="The configuration; without it calotype.toml in this folder, where there is one.",
+            metavar="FILE",
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 -- its callback prints and exits
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Self-hosted image generation: one endpoint, many models, every request a durable task.
+
+    Begin with: calotype keys create --name me --credits 10, then calotype serve.
+    """
     context.obj = config
 
 
-def _core(context: typer.Context) -> Core:
-    settings = Settings.load(file=context.obj)
-    logging.basicConfig(level=settings.log_level.upper())
-    return build_core(settings)
-
-
-@app.command()
-def serve(context: typer.Context, worker: Annotated[bool, typer.Option()] = True) -> None:
-    """Serve."""
-    run_server(_core(context), with_worker=worker)
+app.command()(server.serve)
+app.command()(server.worker)
+app.command()(server.migrate)
+app.add_typer(keys.app, name="keys")
+app.add_typer(credit_commands.app, name="credits")
+app.command()(models.models)
+app.command()(generate.generate)
+app.add_typer(tasks.app, name="tasks")
+app.command()(doctor.doctor)
 
 
 def main() -> None:
-    """Run."""
-    app()
+    """Run the command that the arguments name.
+
+    What a person can do something about is told in one line on stderr; the rest is a fault of
+    ours and shows its traceback.
+    """
+    try:
+        app()
+    except Exception as error:
+        fault = faults.explain(error)
+        if fault is None:
+            raise
+        faults.tell(fault.message)
+        sys.exit(fault.exit_code)

@@ -1,13 +1,15 @@
 """``calotype serve``: the server process."""
 
+import asyncio
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 
 import uvicorn
 import uvloop
 
-from calotype.app import Core, build_app, secret_of
+from calotype.app import Core, build_app, run_worker, secret_of
 from calotype.settings import SettingsError
 
 _BACKLOG = 2048
@@ -25,9 +27,28 @@ def serve(core: Core, *, with_worker: bool) -> None:
     uvloop.run(_serve(core, with_worker=with_worker))
 
 
+def work(core: Core, *, channels: Sequence[str] | None) -> None:
+    """Work until told to stop; SIGTERM and Ctrl-C end it cleanly.
+
+    Raises:
+        SettingsError: the database is not shared, or a channel does not exist.
+        StoreError: the database cannot be used.
+
+    """
+    secret_of(core.settings)
+
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await run_worker(core, channels=channels, stop=stop)
+
+    uvloop.run(until_stopped())
+
+
 async def _serve(core: Core, *, with_worker: bool) -> None:
     settings = core.settings
-    await core.store.migrate()
+    await core.store.prepare()
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host

@@ -7,7 +7,7 @@ micro-USDC. Faults of the database itself are raised as ``errors.Unavailable``.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -89,6 +89,15 @@ class Store(Protocol):
 
     async def migrate(self) -> int:
         """Bring the schema up to date and return its version; a newer one is refused."""
+        ...
+
+    async def prepare(self) -> None:
+        """Make ready to work: an embedded database is migrated, a shared one must have been.
+
+        Raises:
+            StoreError: the database cannot be used as it is.
+
+        """
         ...
 
     async def ping(self) -> None:
@@ -241,4 +250,30 @@ class Store(Protocol):
 
     async def prove(self) -> Sequence[str]:
         """Prove the books: one sentence for each thing that does not hold."""
+        ...
+
+
+class Reconciled(msgspec.Struct, frozen=True):
+    """How many of each were set right."""
+
+    enqueued: int
+    dropped: int
+    ended: int
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was anything to do."""
+        return bool(self.enqueued or self.dropped or self.ended)
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A store that many processes share, and the queue with it."""
+
+    async def open_jobs(self) -> Any:
+        """PgQueuer's tables in this database, for a worker (a ``RepositoryPort``)."""
+        ...
+
+    async def reconcile(self, *, now: int) -> Reconciled | None:
+        """Set right what no worker will; None while another process is at it."""
         ...

@@ -15,6 +15,8 @@ from calotype.store.port import StoreError
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql\Z")
+_WORKS_FROM: Final = re.compile(r"-- works from: (\d+)\n")
+"""A migration's first line: the oldest schema whose code can work with the new one."""
 _LOCK: Final = 0x63616C6F  # 'calo': one migration at a time
 POOL: Final = 8
 """Connections of one process for reads and transitions; submissions have one of their own."""
@@ -50,12 +52,7 @@ async def migrate(url: str) -> int:
         StoreError: the database cannot be reached, or a newer Calotype wrote it.
 
     """
-    try:
-        connection = await asyncpg.connect(url, command_timeout=None)
-    except (*OUTAGES, asyncpg.PostgresError, ValueError) as error:
-        raise StoreError(
-            f"CALOTYPE_DATABASE_URL: cannot connect ({error}); check host, port, name and password."
-        ) from error
+    connection = await _connect(url)
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
@@ -64,11 +61,54 @@ async def migrate(url: str) -> int:
         await connection.close()
 
 
-async def version(connection: Connection) -> int:
-    """The schema's version, 0 for none."""
+async def check(url: str) -> None:
+    """Judge the schema of a shared database, which only ``calotype migrate`` changes.
+
+    A newer schema is fine where it says that this code can work with it, so that processes can
+    be replaced one by one.
+
+    Raises:
+        StoreError: it cannot be reached, is too old, or too new.
+
+    """
+    connection = await _connect(url)
+    try:
+        found, works_from = await version(connection)
+    finally:
+        await connection.close()
+    if found < newest():
+        raise StoreError(
+            f"The database's schema has version {found}, this Calotype works with {newest()}; "
+            "run calotype migrate."
+        )
+    if works_from > newest():
+        raise _too_new(found)
+
+
+async def version(connection: Connection) -> tuple[int, int]:
+    """The schema's version, and the oldest one whose code works with it; 0 for none."""
     if await connection.fetchval("SELECT to_regclass('calotype_schema')") is None:
-        return 0
-    return int(await connection.fetchval("SELECT MAX(version) FROM calotype_schema") or 0)
+        return 0, 0
+    row = await connection.fetchrow(
+        "SELECT version, works_from FROM calotype_schema ORDER BY version DESC LIMIT 1"
+    )
+    return (row[0], row[1]) if row else (0, 0)
+
+
+async def _connect(url: str) -> "asyncpg.Connection[Any]":
+    try:
+        return await asyncpg.connect(url)
+    except (*OUTAGES, asyncpg.PostgresError, ValueError) as error:
+        raise StoreError(
+            f"CALOTYPE_DATABASE_URL: cannot connect ({error}); check host, port, name and password."
+        ) from error
+
+
+def _too_new(found: int) -> StoreError:
+    return StoreError(
+        f"The database's schema has version {found}, this Calotype knows {newest()}; "
+        "start the newer Calotype that wrote it, or restore a backup."
+    )
 
 
 def newest() -> int:
@@ -85,20 +125,24 @@ def _migrations() -> dict[int, Path]:
 
 
 async def _apply(connection: "asyncpg.Connection[Any]") -> int:
-    found = await version(connection)
+    found, _ = await version(connection)
     if found > newest():
-        raise StoreError(
-            f"The database's schema has version {found}, this Calotype knows {newest()}; "
-            "start the newer Calotype that wrote it, or restore a backup."
-        )
+        raise _too_new(found)
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS calotype_schema "
-        "(version BIGINT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+        "(version BIGINT PRIMARY KEY, works_from BIGINT NOT NULL, "
+        "applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
     )
     for number, file in _migrations().items():
         if number > found:
-            await connection.execute(file.read_text(encoding="utf-8"))
-            await connection.execute("INSERT INTO calotype_schema (version) VALUES ($1)", number)
+            script = file.read_text(encoding="utf-8")
+            works_from = _WORKS_FROM.match(script)
+            await connection.execute(script)
+            await connection.execute(
+                "INSERT INTO calotype_schema (version, works_from) VALUES ($1, $2)",
+                number,
+                int(works_from[1]) if works_from else number,
+            )
     queue = Queries(AsyncpgDriver(connection))
     if await queue.has_table(queue.qbe.settings.queue_table):
         await queue.upgrade()

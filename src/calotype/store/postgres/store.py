@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+from pgqueuer.ports import RepositoryPort
 
 from calotype.domain.errors import Failure, InsufficientBalance
 from calotype.domain.keys import ApiKey
@@ -24,8 +25,8 @@ from calotype.domain.task import (
 )
 from calotype.store import rows
 from calotype.store.keycache import KeyCache
-from calotype.store.port import Account, Entry, Fenced, Submitted, Taken, Unfinished
-from calotype.store.postgres import connection, submission, transitions
+from calotype.store.port import Account, Entry, Fenced, Reconciled, Submitted, Taken, Unfinished
+from calotype.store.postgres import connection, jobs, reconciliation, submission, transitions
 from calotype.store.postgres.batcher import Batcher
 from calotype.store.postgres.connection import COMMAND_SECONDS, POOL, Connection, outages_told
 from calotype.store.proof import PROOFS
@@ -48,6 +49,18 @@ class PostgresStore:
 
     async def migrate(self) -> int:
         return await connection.migrate(self._url)
+
+    async def prepare(self) -> None:
+        await connection.check(self._url)
+
+    async def open_jobs(self) -> RepositoryPort:
+        """The queue that submissions enqueue to, for a worker of this process."""
+        return await jobs.open_jobs(self._url)
+
+    async def reconcile(self, *, now: int) -> Reconciled | None:
+        """Set right what no worker will; None while another process is at it."""
+        async with self._connection() as db:
+            return await reconciliation.reconcile(db, now=now)
 
     async def ping(self) -> None:
         async with self._connection() as db:

@@ -47,6 +47,9 @@ class SqliteStore:
     async def migrate(self) -> int:
         return await asyncio.to_thread(connection.migrate, self._path)
 
+    async def prepare(self) -> None:
+        await self.migrate()
+
     async def ping(self) -> None:
         await self._write(lambda db: db.execute("SELECT 1 FROM accounts LIMIT 1").fetchall())
 

@@ -1,3 +1,4 @@
+-- works from: 1
 -- Times are milliseconds since 1970, money is micro-USDC.
 
 CREATE TABLE accounts (

@@ -1,0 +1,180 @@
+"""``calotype keys``: API keys, made, listed, revoked."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calotype.cli import arguments, session, show
+from calotype.cli.faults import CommandFault
+from calotype.domain.ids import decode, encode
+from calotype.domain.keys import ApiKey, hash_key, is_well_formed
+from calotype.domain.money import format_usd
+
+if TYPE_CHECKING:  # importing it takes longer than the command
+    from calotype.app import Core
+
+_CANDIDATES = 10
+
+app = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    *,
+    name: Annotated[
+        str, typer.Option(parser=arguments.label, metavar="NAME", help="What the key is for.")
+    ],
+    account: Annotated[
+        str | None,
+        typer.Option(
+            parser=arguments.label,
+            metavar="NAME",
+            help="Whose key it is: all keys of an account share its credits, tasks and images. "
+            "Opened when there is none.",
+            show_default="the name of the key",
+        ),
+    ] = None,
+    credit: Annotated[
+        int | None,
+        typer.Option(
+            "--credits",
+            parser=arguments.positive_usd,
+            metavar="USD",
+            help="Credit to add to the account.",
+        ),
+    ] = None,
+    expires_in: Annotated[
+        int | None,
+        typer.Option(
+            parser=arguments.duration,
+            metavar="DURATION",
+            help="How long it is good for, such as 30d, 12h or 3600s; without it for ever.",
+        ),
+    ] = None,
+) -> None:
+    """Make an API key, and its account when there is none.
+
+    The key alone goes to stdout, so that a script can take it up; the rest to stderr. It is
+    shown this once: only its hash is kept.
+    """
+
+    async def body(core: "Core") -> None:
+        secret, key = await core.accounts.create_key(
+            name, account=account or name, expires_in_seconds=expires_in
+        )
+        print(secret, flush=True)
+        until = f"good until {show.moment(key.expires_at)}" if expires_in else "does not expire"
+        show.note(f"{encode('key', key.id)} '{key.name}' of account '{key.account}', {until}.")
+        owner = await core.accounts.find(key.account)
+        if owner is not None and credit is not None:
+            owner = await core.accounts.add_credit(owner, credit, note=f"with key '{key.name}'")
+        if owner is not None:
+            show.note(f"The account has {format_usd(owner.balance.available)} USDC available.")
+        show.note("Keep the key: it is not shown again.")
+
+    session.with_core(context, body, migrate=True)
+
+
+@app.command(name="list")
+def list_keys(
+    context: typer.Context,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List every key, newest first, by its id and its first characters."""
+
+    async def body(core: "Core") -> Sequence[ApiKey]:
+        return await core.store.keys()
+
+    keys = session.with_core(context, body, migrate=True)
+    if json:
+        show.json([_document(key) for key in keys])
+        return
+    if not keys:
+        show.note("There are no keys yet; calotype keys create --name me makes one.")
+        return
+    show.table(
+        ["ID", "PREFIX", "NAME", "ACCOUNT", "CREATED", "EXPIRES", "REVOKED"],
+        [
+            [
+                encode("key", key.id),
+                key.prefix,
+                key.name,
+                key.account,
+                show.moment(key.created_at),
+                show.moment(key.expires_at, none="never"),
+                show.moment(key.revoked_at, none="no"),
+            ]
+            for key in keys
+        ],
+    )
+
+
+@app.command()
+def revoke(
+    context: typer.Context,
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY", help="Its id (key_…), its first characters (ck_…), or all of it."
+        ),
+    ],
+) -> None:
+    """Revoke a key for good, from the next request on.
+
+    First characters that more than one key has are refused.
+    """
+
+    async def body(core: "Core") -> None:
+        found = _the_one(key, await _matching(core, key))
+        described = f"{encode('key', found.id)} '{found.name}' of account '{found.account}'"
+        if await core.accounts.revoke(found):
+            print(f"Revoked {show.plain(described)}.")
+        else:
+            print(f"{show.plain(described)} was revoked already.")
+
+    session.with_core(context, body, migrate=True)
+
+
+async def _matching(core: "Core", given: str) -> list[ApiKey]:
+    """The keys that an id, a beginning, or a whole key can mean."""
+    if is_well_formed(given):
+        found = await core.store.find_key(hash_key(given))
+        return [found] if found else []
+    keys = await core.store.keys()
+    number = decode("key", given)
+    if number is not None:
+        return [key for key in keys if key.id == number]
+    if not given.startswith("ck_"):
+        return []
+    return [key for key in keys if key.prefix.startswith(given)]
+
+
+def _the_one(given: str, matching: Sequence[ApiKey]) -> ApiKey:
+    """The one key that can be meant; among several, those already revoked do not count."""
+    if not matching:
+        raise CommandFault(f"There is no key '{given}'; calotype keys list shows them.")
+    able = [key for key in matching if key.revoked_at is None] or list(matching)
+    if len(able) > 1:
+        candidates = ", ".join(
+            f"{encode('key', key.id)} ({key.prefix}… '{key.name}')" for key in able[:_CANDIDATES]
+        )
+        more = f" and {len(able) - _CANDIDATES} more" if len(able) > _CANDIDATES else ""
+        raise CommandFault(
+            f"'{given}' can be any of {len(able)} keys: {candidates}{more}; name one by its id."
+        )
+    return able[0]
+
+
+def _document(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": encode("key", key.id),
+        "prefix": key.prefix,
+        "name": key.name,
+        "account": key.account,
+        "created_at": show.seconds(key.created_at),
+        "expires_at": show.seconds(key.expires_at),
+        "revoked_at": show.seconds(key.revoked_at),
+    }

@@ -1,0 +1,109 @@
+"""What a command works with: the settings, and the core made of them."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from calotype.cli.faults import CommandFault
+
+if TYPE_CHECKING:  # importing them takes longer than most commands
+    from calotype.app import Core
+    from calotype.settings import Settings
+
+T = TypeVar("T")
+
+
+def settings_of(context: typer.Context) -> "Settings":
+    """The settings from the file that ``--config`` names and from the environment."""
+    from calotype.settings import Settings
+
+    return Settings.load(file=context.obj)
+
+
+def with_core(
+    context: typer.Context, body: Callable[["Core"], Awaitable[T]], *, migrate: bool
+) -> T:
+    """Run ``body`` on an open core.
+
+    Args:
+        context: of the command.
+        body: what the command does.
+        migrate: make the database or bring it up to date; otherwise it has to be there already.
+
+    Raises:
+        CommandFault: there is no database that could be read.
+
+    """
+    from calotype.app import build_core
+
+    settings = settings_of(context)
+    _log(settings)
+    if not migrate:
+        _require_schema(settings.database_path)
+    core = build_core(settings)
+
+    async def run() -> T:
+        try:
+            if migrate:
+                await core.store.migrate()
+            return await body(core)
+        finally:
+            await core.store.close()
+
+    return asyncio.run(run())
+
+
+def assets_folder(settings: "Settings") -> Path:
+    """Where the images lie."""
+    return settings.data_dir / "assets"
+
+
+def schema_versions(path: Path) -> tuple[int, int]:
+    """The version of the schema in a database that exists, and the one that we know.
+
+    Raises:
+        sqlite3.Error: the file is no database.
+
+    """
+    from calotype.store.sqlite import connection
+
+    folder = Path(connection.__file__).parent / "migrations"
+    known = max(int(file.name[:4]) for file in folder.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    reader = connection.connect(path, read_only=True)
+    try:
+        (found,) = reader.execute("PRAGMA user_version").fetchone()
+    finally:
+        reader.close()
+    return found, known
+
+
+def _require_schema(path: Path) -> None:
+    if not path.exists():
+        raise CommandFault(
+            f"{path}: there is no database yet; run calotype serve or calotype migrate."
+        )
+    found, known = schema_versions(path)
+    if found < known:
+        raise CommandFault(
+            f"{path}: the schema has version {found}, this Calotype works with {known}; "
+            "run calotype migrate."
+        )
+    if found > known:
+        raise CommandFault(
+            f"{path}: the schema has version {found}, this Calotype knows {known}; "
+            "use the newer Calotype that wrote it."
+        )
+
+
+def _log(settings: "Settings") -> None:
+    """A command tells of what goes wrong itself; the log is for those who debug it."""
+    if settings.log_level == "debug":
+        from calotype.cli import logs
+
+        logs.configure(settings.log_level)
+    else:
+        logging.getLogger("calotype").addHandler(logging.NullHandler())

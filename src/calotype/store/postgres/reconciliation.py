@@ -1,0 +1,92 @@
+"""Setting right what no worker will: one process at a time, a batch at a time.
+
+* a task that is not final and has no job gets one;
+* a job whose task is final is dropped;
+* a task past its time that no worker holds is ended.
+"""
+
+from typing import Final
+
+from calotype.domain.errors import failure
+from calotype.domain.fairness import PRIORITY_SQL
+from calotype.domain.task import OPEN_ATTEMPT, AttemptState
+from calotype.store import rows
+from calotype.store.port import Reconciled
+from calotype.store.postgres import transitions
+from calotype.store.postgres.connection import Connection
+
+LEASE: Final = 0x72656373  # 'recs'
+BATCH: Final = 500
+PATIENCE_MS: Final = 30_000
+"""A job may be missing for a moment, and a worker may end an overdue task itself."""
+
+_ENQUEUE: Final = f"""
+INSERT INTO pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, headers, status)
+SELECT {PRIORITY_SQL}, 'channel-' || channel_id, convert_to(id::text, 'UTF8'), now(), id::text,
+    '{{}}'::jsonb, 'queued'
+FROM (
+    SELECT id, channel_id, created_at, 0 AS backlog FROM tasks
+    WHERE completed_at IS NULL AND updated_at < $1
+        AND NOT EXISTS (SELECT 1 FROM pgqueuer WHERE dedupe_key = tasks.id::text)
+    ORDER BY id LIMIT {BATCH}
+) missing
+ON CONFLICT DO NOTHING
+"""
+_DROP: Final = f"""
+DELETE FROM pgqueuer WHERE id IN (
+    SELECT q.id FROM pgqueuer q JOIN tasks ON tasks.id::text = q.dedupe_key
+    WHERE q.status = 'queued' AND tasks.completed_at IS NOT NULL LIMIT {BATCH}
+)
+"""
+_OVERDUE: Final = f"""
+SELECT tasks.id FROM tasks LEFT JOIN pgqueuer q ON q.dedupe_key = tasks.id::text
+WHERE completed_at IS NULL AND q.status IS DISTINCT FROM 'picked'
+    AND (abandon_at < $1 OR (tasks.state = 'waiting' AND deadline_at < $1))
+ORDER BY tasks.id LIMIT {BATCH}
+"""
+
+
+async def reconcile(connection: Connection, *, now: int) -> Reconciled | None:
+    """One round; None while another process is at it."""
+    if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEASE):
+        return None
+    try:
+        before = now - PATIENCE_MS
+        overdue = await connection.fetch(_OVERDUE, before)
+        for row in overdue:
+            await _end(connection, row[0], now=now)
+        return Reconciled(
+            enqueued=_count(await connection.execute(_ENQUEUE, before)),
+            dropped=_count(await connection.execute(_DROP)),
+            ended=len(overdue),
+        )
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", LEASE)
+
+
+async def _end(connection: Connection, task_id: int, *, now: int) -> None:
+    """Take the task, so that nobody else can write it, and fail it."""
+    found = await connection.fetch(transitions.TAKE, task_id, now)
+    if not found:
+        return
+    task = rows.task(found[0])
+    attempts = await connection.fetch(
+        f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = $1 ORDER BY number", task_id
+    )
+    last = rows.attempt(attempts[-1]) if attempts else None
+    open_attempt = last.number if last is not None and last.state in OPEN_ATTEMPT else None
+    why = failure("deadline_exceeded", "No worker came to it in time.")
+    await connection.fetch(
+        transitions.FAIL,
+        task_id,
+        task.claim,
+        rows.encode(why),
+        now,
+        open_attempt,
+        AttemptState.UNKNOWN if open_attempt is not None else None,
+        why.message,
+    )
+
+
+def _count(done: str) -> int:
+    return int(done.rpartition(" ")[2])
