@@ -118,6 +118,8 @@ def conforms(declared: dict[str, Any], value: object) -> bool:
         "number": (int, float),
         "boolean": (bool,),
     }
+    if declared["type"] == "integer" and isinstance(value, float) and value.is_integer():
+        value = int(value)  # to JSON it is the same number
     if type(value) not in kinds[declared["type"]]:
         return False
     if "enum" in declared:
@@ -258,7 +260,7 @@ def test_what_is_no_truth_value_is_no_async(value: object) -> None:
         ({**GPT, "n": 2}, errors.InvalidParameter, "n"),
         ({**GPT, "n": 0}, errors.InvalidParameter, "n"),
         ({**GPT, "n": True}, errors.InvalidParameter, "n"),
-        ({**GPT, "n": 1.0}, errors.InvalidParameter, "n"),
+        ({**GPT, "n": 1.5}, errors.InvalidParameter, "n"),
         ({**GPT, "n": "1"}, errors.InvalidParameter, "n"),
         ({**GPT, "n": 10**5000}, errors.InvalidParameter, "n"),
         ({**GPT, "channel_id": "1"}, errors.InvalidParameter, "channel_id"),
@@ -278,7 +280,7 @@ def test_what_is_no_truth_value_is_no_async(value: object) -> None:
         ({**GPT, "quality": None}, errors.UnsupportedParameter, "quality"),
         ({**GPT, "bad\ud800": 1}, errors.UnsupportedParameter, None),
         ({**GPT, "x" * 1000: 1}, errors.UnsupportedParameter, None),
-        ({**FLEX, "seed": 1.0}, errors.InvalidParameter, "seed"),
+        ({**FLEX, "seed": 1.5}, errors.InvalidParameter, "seed"),
         ({**FLEX, "seed": True}, errors.InvalidParameter, "seed"),
         ({**FLEX, "guidance": math.nan}, errors.InvalidParameter, "guidance"),
         ({**FLEX, "guidance": math.inf}, errors.InvalidParameter, "guidance"),

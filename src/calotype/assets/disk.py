@@ -12,7 +12,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import obstore
 from obstore.store import LocalStore
@@ -36,20 +36,29 @@ class DiskAssets:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._staging = f"{_STAGING}/{secrets.token_hex(8)}"
-        (root / self._staging).mkdir(parents=True)
-        self._lock = (root / self._staging / _LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock: IO[str] | None = None
+        (root / _STAGING).mkdir(parents=True, exist_ok=True)
         self._store = LocalStore(root)
 
     def close(self) -> None:
         """Let go of the staging folder, which is empty by now."""
-        shutil.rmtree(self._root / self._staging, ignore_errors=True)
-        self._lock.close()
+        if self._lock is not None:
+            shutil.rmtree(self._root / self._staging, ignore_errors=True)
+            self._lock.close()
+            self._lock = None
+
+    def _staged_name(self) -> str:
+        if self._lock is None:
+            folder = self._root / self._staging
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / _LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return f"{self._staging}/{secrets.token_hex(8)}"
 
     @asynccontextmanager
     async def stage(self) -> AsyncIterator["_StagedFile"]:
         """Begin to take an image in."""
-        staged = _StagedFile(self._root, self._store, f"{self._staging}/{secrets.token_hex(8)}")
+        staged = _StagedFile(self._root, self._store, self._staged_name())
         try:
             yield staged
         finally:
@@ -81,7 +90,7 @@ class DiskAssets:
 
     async def ping(self) -> None:
         """Write and remove a small file."""
-        name = f"{self._staging}/ping-{secrets.token_hex(8)}"
+        name = self._staged_name()
         try:
             await obstore.put_async(self._store, name, b"ping")
             await obstore.delete_async(self._store, name)

@@ -286,6 +286,8 @@ def _whole(value: object, *, text: bool) -> int | None:
     if text and isinstance(value, str):
         value = value.strip()
         return int(value) if _INTEGER.fullmatch(value) else None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # to JSON, 1.0 is the same number as 1
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
