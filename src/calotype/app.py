@@ -13,6 +13,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -48,6 +49,7 @@ IDEMPOTENCY_KEPT_MS: Final = 48 * 3600 * 1000
 """Twice what the contract promises."""
 HOUSEKEEPING_SECONDS: Final = 600.0
 RECONCILE_SECONDS: Final = 10.0
+CHECK_SECONDS: Final = 1.0
 _PAGE: Final = 1000
 
 log = logging.getLogger(__name__)
@@ -259,7 +261,7 @@ class Worker:
         self._queue: EmbeddedQueue | SharedQueue | None = None
         self._reconciler: asyncio.Task[None] | None = None
         if not core.settings.shared_database:
-            self._lock = _lock(core.settings.data_dir / "worker.lock")
+            self._lock = _lock(core.settings.worker_lock_path)
             self._queue = EmbeddedQueue(self._runner.run, channels=self._channels)
 
     def put(self, task_id: int, channel_id: int, priority: int) -> None:
@@ -283,6 +285,7 @@ class Worker:
             self._runner.run,
             channels=self._channels,
             jobs=await store.open_jobs(),
+            lease=timedelta(seconds=self._core.settings.worker_lease_seconds),
             limit=self._core.settings.worker_concurrency or None,
         )
         self._queue.start()
@@ -309,6 +312,19 @@ class Worker:
         if self._queue is None or not self._queue.alive:
             raise Unavailable("The queue has stopped.", retry_after=5)
 
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait for ``stop``.
+
+        Raises:
+            Unavailable: the queue has stopped on its own.
+
+        """
+        while not stop.is_set():
+            await self.check()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await stop.wait()
+
     async def stop(self) -> None:
         """Park what can be parked, wait for the rest within the limit."""
         if self._reconciler is not None:
@@ -332,6 +348,7 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
 
     Raises:
         SettingsError: the database is not shared, or a channel does not exist.
+        Unavailable: the queue has stopped on its own; a supervisor is to start another worker.
 
     """
     if not core.settings.shared_database:
@@ -344,7 +361,7 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
     worker = Worker(core, images, channels=channels)
     await worker.start()
     try:
-        await stop.wait()
+        await worker.until(stop)
     finally:
         await worker.stop()
         await images.close()
@@ -374,6 +391,8 @@ async def _keep_reconciled(store: SharedStore, clock: Clock) -> None:
                 )
         except Unavailable:
             log.warning("reconciliation has to wait: the database does not answer")
+        except Exception:
+            log.exception("reconciliation broke; it is tried again")
         await asyncio.sleep(RECONCILE_SECONDS)
 
 

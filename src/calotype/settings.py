@@ -65,6 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a signed image URL is good for, at least."""
     worker_concurrency: int = 0
     """Most tasks at a time in one worker process on PostgreSQL; 0 is no limit."""
+    worker_lease_seconds: float = 12.0
+    """After so long without a sign of life a worker on PostgreSQL has lost its tasks to others;
+    the same in every worker."""
     drain_seconds: float = 20.0
     """How long a stopping server waits for work that cannot be parked."""
     sandbox_seconds: float = 4.0
@@ -87,6 +90,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.database_url:
             return Path(self.database_url.removeprefix("sqlite:///"))
         return self.data_dir / "calotype.db"
+
+    @property
+    def worker_lock_path(self) -> Path:
+        """Held by the one process that develops tasks of the embedded database."""
+        return self.database_path.with_name("worker.lock")
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, file: Path | None = None) -> Self:
@@ -204,6 +212,7 @@ def _channels(value: Any, source: str) -> tuple[Channel, ...]:
 
 
 RESERVED_CHANNEL_IDS: Final = 9
+MIN_SECRET: Final = 16
 
 
 def _check(values: Mapping[str, Any], source: str) -> None:
@@ -215,6 +224,7 @@ def _check(values: Mapping[str, Any], source: str) -> None:
         "asset_url_seconds": 60,
         "sandbox_processes": 1,
         "worker_concurrency": 0,
+        "worker_lease_seconds": 2,
         "reference_timeout_seconds": 1,
     }
     for name, least in low.items():
@@ -231,6 +241,12 @@ def _check(values: Mapping[str, Any], source: str) -> None:
         raise SettingsError(
             f"{_where('database_url', source)}: write sqlite:///path/to/file.db or "
             "postgresql://user@host/name, or leave it out for the database in the data folder."
+        )
+    secret = values.get("secret", Secret("")).value
+    if secret and len(secret) < MIN_SECRET:
+        raise SettingsError(
+            f"{_where('secret', source)}: must have {MIN_SECRET} characters or more; whoever "
+            "guesses it can make image URLs."
         )
     public = values.get("public_url", "")
     if public and not public.startswith(("http://", "https://")):

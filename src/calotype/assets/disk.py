@@ -37,6 +37,7 @@ class DiskAssets:
         self._root = root
         self._staging = f"{_STAGING}/{secrets.token_hex(8)}"
         self._lock: IO[str] | None = None
+        self._synced: set[Path] = set()
         (root / _STAGING).mkdir(parents=True, exist_ok=True)
         self._store = LocalStore(root)
 
@@ -58,7 +59,7 @@ class DiskAssets:
     @asynccontextmanager
     async def stage(self) -> AsyncIterator["_StagedFile"]:
         """Begin to take an image in."""
-        staged = _StagedFile(self._root, self._store, self._staged_name())
+        staged = _StagedFile(self._root, self._store, self._staged_name(), synced=self._synced)
         try:
             yield staged
         finally:
@@ -117,8 +118,9 @@ def _sweep(staging: Path) -> int:
 
 
 class _StagedFile:
-    def __init__(self, root: Path, store: LocalStore, name: str) -> None:
+    def __init__(self, root: Path, store: LocalStore, name: str, *, synced: set[Path]) -> None:
         self._root = root
+        self._synced = synced
         self._name = name
         self._writer = obstore.open_writer_async(
             store, self._name, buffer_size=_BUFFER, max_concurrency=1
@@ -134,7 +136,8 @@ class _StagedFile:
 
     async def publish(self, key: str) -> None:
         await self._close()
-        await asyncio.to_thread(_publish, self._root / self._name, self._root / key)
+        staged = self._root / self._name
+        await asyncio.to_thread(_publish, staged, self._root, key, synced=self._synced)
 
     async def discard(self) -> None:
         """Remove what was not published."""
@@ -148,13 +151,21 @@ class _StagedFile:
             await self._writer.close()
 
 
-def _publish(staged: Path, final: Path) -> None:
+def _publish(staged: Path, root: Path, key: str, *, synced: set[Path]) -> None:
+    """Make a staged file durable under its key.
+
+    ``synced`` holds the folders whose own entries are known to be on disk.
+    """
     _sync(staged)
-    if not final.parent.exists():
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _sync(final.parent.parent)
-    staged.rename(final)
-    _sync(final.parent)
+    folder = root
+    for name in Path(key).parent.parts:
+        parent, folder = folder, folder / name
+        if folder not in synced:
+            folder.mkdir(exist_ok=True)
+            _sync(parent)
+            synced.add(folder)
+    staged.rename(root / key)
+    _sync(folder)
 
 
 def _sync(path: Path) -> None:

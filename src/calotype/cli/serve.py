@@ -13,6 +13,8 @@ from calotype.app import Core, build_app, run_worker, secret_of
 from calotype.settings import SettingsError
 
 _BACKLOG = 2048
+OPEN_REQUEST_SECONDS = 5
+"""How long a stopping server waits for requests that are under way, before it drains tasks."""
 
 
 def serve(core: Core, *, with_worker: bool) -> None:
@@ -61,7 +63,7 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # behind a proxy, public_url says how clients reach us
-        timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+        timeout_graceful_shutdown=OPEN_REQUEST_SECONDS,
     )
     server = _Server(config, url=f"http://{shown}:{port}")
     # uvicorn raises the signal that stopped it once more at its end; here that ends nothing.

@@ -50,6 +50,7 @@ class Delivery:
             "request_id": task.request_id,
             "model": task.model,
             "type": "image",
+            "channel": self._channel(task.channel_id),
             "state": task.state,
             "progress": task.progress,
             "request": await self._request(task, base_url),
@@ -112,6 +113,13 @@ class Delivery:
                 }
             )
         return {"created": task.completed_at // 1000, "data": data}
+
+    def _channel(self, channel_id: int) -> dict[str, Any]:
+        """Who develops the task, as discovery shows it: so a sandbox picture is known as one."""
+        channel = self._router.get(channel_id)
+        if channel is None:  # the operator took it away since
+            return {"id": channel_id}
+        return {"id": channel.id, "name": channel.name, "slug": channel.slug}
 
     def _hints(self, task: Task) -> dict[str, int]:
         try:

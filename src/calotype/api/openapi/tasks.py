@@ -98,6 +98,15 @@ def _task() -> Schema:
         "A task as its owner sees it.",
         {
             **_identity(),
+            "channel": record(
+                "The channel that develops the task, as discovery shows it.",
+                {
+                    "id": whole("What `channel_id` pins."),
+                    "name": text("For people.", examples=["Sandbox"]),
+                    "slug": text("Short and stable.", examples=["sandbox"]),
+                },
+                optional=("name", "slug"),
+            ),
             "state": choice(_STATES, "Only goes forward."),
             "progress": whole("Percent; never falls, 100 on success.", maximum=100),
             "request": reference("TaskRequest"),
@@ -153,6 +162,7 @@ def _done() -> Schema:
         "request_id": "req_5f1c0a7be2d94c3f8a6b1e07",
         "model": "nano-banana-pro",
         "type": "image",
+        "channel": {"id": 1, "name": "Sandbox", "slug": "sandbox"},
         "state": "success",
         "progress": 100,
         "request": {

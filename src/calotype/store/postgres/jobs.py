@@ -6,15 +6,16 @@ PostgreSQL, so an outage here is an empty queue for a moment, and a lost listene
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 import asyncpg
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver, Relay
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.models import Job, TracebackRecord
-from pgqueuer.domain.types import JOB_STATUS
+from pgqueuer.domain.types import JOB_STATUS, JobId
 from pgqueuer.ports.driver import NotifyCallback
 
 from calotype.store.postgres.connection import COMMAND_SECONDS, OUTAGES
@@ -22,64 +23,135 @@ from calotype.store.postgres.connection import COMMAND_SECONDS, OUTAGES
 CONNECTIONS: Final = 4
 PAUSE_SECONDS: Final = 1.0
 
+_OWNED: Final = """
+SELECT q.id FROM pgqueuer q JOIN unnest($1::bigint[], $2::uuid[]) AS mine (id, manager)
+ON q.id = mine.id AND q.queue_manager_id = mine.manager
+"""
+_PUT_BACK: Final = """
+UPDATE pgqueuer q SET status = 'queued', execute_after = now() + $3::interval,
+    attempts = attempts + 1, updated = now(), queue_manager_id = NULL, slot = NULL
+FROM unnest($1::bigint[], $2::uuid[]) AS mine (id, manager)
+WHERE q.id = mine.id AND q.queue_manager_id = mine.manager
+"""
+
+Ended: TypeAlias = tuple[Job, JOB_STATUS, TracebackRecord | None]
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-async def open_jobs(url: str) -> "Jobs":
-    """The queue's tables, by a pool of their own."""
-    pool = await asyncpg.create_pool(
-        url, min_size=1, max_size=CONNECTIONS, command_timeout=COMMAND_SECONDS
-    )
-    return Jobs(_Driver(pool, url))
-
-
 class Jobs(Queries):
     """PgQueuer's queries, for a worker that outlives outages and writes only what it owns."""
 
+    def __init__(self, pool: "asyncpg.Pool[Any]", url: str) -> None:
+        super().__init__(_Driver(pool, url))
+        self._pool = pool
+        self._outage = Outage()
+        self._unwritten: list[Ended] = []
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._pool.close()
+
     async def dequeue(self, *arguments: Any, **options: Any) -> list[Job]:
         """Jobs to run; none while the database does not answer."""
-        return await _or_nothing(super().dequeue, [], *arguments, **options)
+        try:
+            if self._unwritten:
+                await self._end(self._unwritten)
+                self._unwritten = []
+            lease = self._outage.lengthened(options["heartbeat_timeout"])
+            options = {**options, "heartbeat_timeout": lease}
+            found = await super().dequeue(*arguments, **options)
+        except OUTAGES as error:
+            self._outage.begin()
+            log.warning("the queue does not answer: %s", type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)
+            return []
+        self._outage.end()
+        return found
 
     async def eligible_queued_work(self, entrypoints: list[Any]) -> int:
         """How many jobs wait; none while the database does not answer."""
-        return await _or_nothing(super().eligible_queued_work, 0, entrypoints)
+        return await _or(0, super().eligible_queued_work, entrypoints)
 
     async def next_deferred_eta(self, entrypoints: list[Any]) -> timedelta | None:
         """When the next delayed job is due; nobody knows while the database does not answer."""
-        return await _or_nothing(super().next_deferred_eta, None, entrypoints)
+        return await _or(None, super().next_deferred_eta, entrypoints)
 
     async def queued_work(self, entrypoints: list[Any]) -> int:
         """How many jobs there are; none while the database does not answer."""
-        return await _or_nothing(super().queued_work, 0, entrypoints)
+        return await _or(0, super().queued_work, entrypoints)
+
+    async def update_heartbeat(self, job_ids: list[JobId]) -> None:
+        """Say that we live; the next beat does when the database does not answer this one."""
+        await _or(None, super().update_heartbeat, job_ids)
 
     async def retry_job(
-        self, job: Job, delay: timedelta, traceback_record: TracebackRecord | None
+        self,
+        job: Job,
+        delay: timedelta,
+        traceback_record: TracebackRecord | None,  # noqa: ARG002 -- our own log tells it
     ) -> None:
         """Put a job back, however long the database takes to come back itself."""
         while True:
             try:
-                return await super().retry_job(job, delay, traceback_record)
+                return await self._put_back([job], delay)
             except OUTAGES:
                 await asyncio.sleep(PAUSE_SECONDS)
 
-    async def log_jobs(
-        self, job_status: list[tuple[Job, JOB_STATUS, TracebackRecord | None]]
-    ) -> None:
-        """End jobs, but for those that another worker has taken over since."""
-        owned = await self.driver.fetch(
-            f"SELECT q.id FROM {self.qbq.settings.queue_table} q "
-            "JOIN unnest($1::bigint[], $2::uuid[]) AS mine (id, manager) "
-            "ON q.id = mine.id AND q.queue_manager_id = mine.manager",
-            [job.id for job, _, _ in job_status],
-            [job.queue_manager_id for job, _, _ in job_status],
-        )
+    async def log_jobs(self, job_status: list[Ended]) -> None:
+        """End jobs, or do so before the next ones are taken when the database does not answer."""
+        try:
+            await self._end(job_status)
+        except OUTAGES:
+            self._unwritten += job_status
+
+    async def _end(self, ended: Sequence[Ended]) -> None:
+        """End jobs, but for those that another worker has taken over; those cut off go back."""
+        await self._put_back([job for job, status, _ in ended if status == "canceled"])
+        owned = await self.driver.fetch(_OWNED, *_owners([job for job, _, _ in ended]))
         ids = {row["id"] for row in owned}
-        mine = [entry for entry in job_status if entry[0].id in ids]
+        mine = [entry for entry in ended if entry[0].id in ids]
         if mine:
             await super().log_jobs(mine)
+
+    async def _put_back(self, jobs: Sequence[Job], delay: timedelta = timedelta(0)) -> None:
+        if jobs:
+            await self.driver.execute(_PUT_BACK, *_owners(jobs), delay)
+
+
+def _owners(jobs: Sequence[Job]) -> tuple[list[Any], list[Any]]:
+    return [job.id for job in jobs], [job.queue_manager_id for job in jobs]
+
+
+class Outage:
+    """While the database was away nobody's heartbeat came: that time is held against no one."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._ended: float | None = None
+
+    def begin(self) -> None:
+        """The database does not answer."""
+        if self._began is None:
+            self._began = time.monotonic()
+        self._ended = None
+
+    def end(self) -> None:
+        """It answers, perhaps again."""
+        if self._began is not None and self._ended is None:
+            self._ended = time.monotonic()
+
+    def lengthened(self, lease: timedelta) -> timedelta:
+        """How long a worker may have been silent; a lease after the outage it is as ever."""
+        if self._began is None:
+            return lease
+        now = time.monotonic()
+        if self._ended is not None and now - self._ended > lease.total_seconds():
+            self._began = self._ended = None
+            return lease
+        return lease + timedelta(seconds=now - self._began)
 
 
 class _Driver(AsyncpgPoolDriver):
@@ -89,7 +161,6 @@ class _Driver(AsyncpgPoolDriver):
         super().__init__(pool)
         self._url = url
         self._callbacks: list[tuple[str, NotifyCallback]] = []
-        self._listener: asyncpg.Connection[Any] | None = None
         self._listening: asyncio.Task[None] | None = None
 
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
@@ -99,10 +170,10 @@ class _Driver(AsyncpgPoolDriver):
             self._listening = asyncio.create_task(self._keep_listening())
 
     async def __aexit__(self, *_: object) -> None:
+        """Stop listening; the pool stays, for what is written after this."""
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait([self._listening])
-        await self._pool.close()
 
     async def _keep_listening(self) -> None:
         while True:
@@ -124,8 +195,16 @@ class _Driver(AsyncpgPoolDriver):
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _or_nothing(
-    ask: Callable[P, Awaitable[T]], nothing: T, *arguments: P.args, **options: P.kwargs
+async def open_jobs(url: str) -> Jobs:
+    """The queue's tables, by a pool of their own."""
+    pool = await asyncpg.create_pool(
+        url, min_size=1, max_size=CONNECTIONS, command_timeout=COMMAND_SECONDS
+    )
+    return Jobs(pool, url)
+
+
+async def _or(
+    nothing: T, ask: Callable[P, Awaitable[T]], *arguments: P.args, **options: P.kwargs
 ) -> T:
     try:
         return await ask(*arguments, **options)

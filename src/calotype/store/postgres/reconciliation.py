@@ -19,6 +19,8 @@ LEASE: Final = 0x72656373  # 'recs'
 BATCH: Final = 500
 PATIENCE_MS: Final = 30_000
 """A job may be missing for a moment, and a worker may end an overdue task itself."""
+FORSAKEN_MS: Final = 24 * 3600 * 1000
+"""How long after its time a job that an upstream may have done still waits for a worker to ask."""
 
 _ENQUEUE: Final = f"""
 INSERT INTO pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, headers, status)
@@ -34,14 +36,14 @@ ON CONFLICT DO NOTHING
 """
 _DROP: Final = f"""
 DELETE FROM pgqueuer WHERE id IN (
-    SELECT q.id FROM pgqueuer q JOIN tasks ON tasks.id::text = q.dedupe_key
+    SELECT q.id FROM pgqueuer q JOIN tasks ON tasks.id = q.dedupe_key::bigint
     WHERE q.status = 'queued' AND tasks.completed_at IS NOT NULL LIMIT {BATCH}
 )
 """
 _OVERDUE: Final = f"""
 SELECT tasks.id FROM tasks LEFT JOIN pgqueuer q ON q.dedupe_key = tasks.id::text
 WHERE completed_at IS NULL AND q.status IS DISTINCT FROM 'picked'
-    AND (abandon_at < $1 OR (tasks.state = 'waiting' AND deadline_at < $1))
+    AND (abandon_at < $1 - {FORSAKEN_MS} OR (tasks.state = 'waiting' AND deadline_at < $1))
 ORDER BY tasks.id LIMIT {BATCH}
 """
 

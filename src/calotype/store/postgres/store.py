@@ -43,6 +43,7 @@ class PostgresStore:
         self._lazy_pool: asyncpg.Pool[Any] | None = None
         self._submissions = Batcher(self._submit_all)
         self._tasks = Batcher(self._read_tasks)
+        self._jobs: jobs.Jobs | None = None
         self._listener: asyncpg.Connection[Any] | None = None
         self._mark = b""
         self._keys = KeyCache(self._revocation_mark)
@@ -55,7 +56,8 @@ class PostgresStore:
 
     async def open_jobs(self) -> RepositoryPort:
         """The queue that submissions enqueue to, for a worker of this process."""
-        return await jobs.open_jobs(self._url)
+        self._jobs = await jobs.open_jobs(self._url)
+        return self._jobs
 
     async def reconcile(self, *, now: int) -> Reconciled | None:
         """Set right what no worker will; None while another process is at it."""
@@ -69,6 +71,9 @@ class PostgresStore:
     async def close(self) -> None:
         await self._submissions.close()
         await self._tasks.close()
+        if self._jobs is not None:
+            await self._jobs.close()
+            self._jobs = None
         if self._listener is not None:
             await self._listener.close()
             self._listener = None
@@ -335,19 +340,24 @@ class PostgresStore:
 
     async def _listen(self) -> None:
         """Hear of revocations in other processes; while nobody listens, no key is kept."""
-        if self._listener is not None and not self._listener.is_closed():
+        if self._hears():
             return
         async with outages_told(), self._opening:
-            self._listener = await asyncpg.connect(self._url)
+            if self._hears():  # somebody else was first
+                return
+            listener = await asyncpg.connect(self._url, timeout=COMMAND_SECONDS)
             self._mark = secrets.token_bytes(8)
-            await self._listener.add_listener(_REVOKED, self._on_revoked)
+            await listener.add_listener(_REVOKED, self._on_revoked)
+            self._listener = listener
 
     def _on_revoked(self, *_: object) -> None:
         self._mark = secrets.token_bytes(8)
 
+    def _hears(self) -> bool:
+        return self._listener is not None and not self._listener.is_closed()
+
     def _revocation_mark(self) -> bytes | None:
-        heard = self._listener is not None and not self._listener.is_closed()
-        return self._mark if heard else None
+        return self._mark if self._hears() else None
 
 
 def _columns(assets: Sequence[Asset]) -> list[list[Any]]:
