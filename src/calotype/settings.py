@@ -106,17 +106,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         environment = dict(os.environ) if environment is None else environment  # noqa: TID251 -- the one reader
         values: dict[str, Any] = {}
-        source = ""
         named = file or (
             Path(environment["CALOTYPE_CONFIG"]) if environment.get("CALOTYPE_CONFIG") else None
         )
         path = named or Path(CONFIG_FILE)
         if named is not None or path.exists():
-            source = str(path)
             values = _from_file(path)
-        for name, value in _from_environment(environment).items():
-            values[name] = value
-        _check(values, source or CONFIG_FILE)
+        overrides = _from_environment(environment)
+        said_by = {name: f"{path}: {name}" for name in values}
+        said_by |= {name: f"{PREFIX}{name.upper()}" for name in overrides}
+        values |= overrides
+        _check(values, said_by)
         return cls(**values)
 
 
@@ -215,7 +215,7 @@ RESERVED_CHANNEL_IDS: Final = 9
 MIN_SECRET: Final = 16
 
 
-def _check(values: Mapping[str, Any], source: str) -> None:
+def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
     """What no type can say."""
     low = {
         "port": 0,
@@ -229,30 +229,26 @@ def _check(values: Mapping[str, Any], source: str) -> None:
     }
     for name, least in low.items():
         if name in values and not least <= values[name] <= 10_000_000:  # noqa: PLR2004 -- 115 days
-            raise SettingsError(f"{_where(name, source)}: must be {least} or more, and sensible.")
+            raise SettingsError(f"{said_by[name]}: must be {least} or more, and sensible.")
     if values.get("port", 0) > 65_535:  # noqa: PLR2004 -- the largest port there is
-        raise SettingsError(f"{_where('port', source)}: must be 0 to 65535.")
+        raise SettingsError(f"{said_by['port']}: must be 0 to 65535.")
     if values.get("log_level", "info") not in {"debug", "info", "warning", "error"}:
-        raise SettingsError(
-            f"{_where('log_level', source)}: must be debug, info, warning or error."
-        )
+        raise SettingsError(f"{said_by['log_level']}: must be debug, info, warning or error.")
     database = values.get("database_url", "")
     if database and not database.startswith(("sqlite:///", *POSTGRES)):
         raise SettingsError(
-            f"{_where('database_url', source)}: write sqlite:///path/to/file.db or "
+            f"{said_by['database_url']}: write sqlite:///path/to/file.db or "
             "postgresql://user@host/name, or leave it out for the database in the data folder."
         )
     secret = values.get("secret", Secret("")).value
     if secret and len(secret) < MIN_SECRET:
         raise SettingsError(
-            f"{_where('secret', source)}: must have {MIN_SECRET} characters or more; whoever "
+            f"{said_by['secret']}: must have {MIN_SECRET} characters or more; whoever "
             "guesses it can make image URLs."
         )
     public = values.get("public_url", "")
     if public and not public.startswith(("http://", "https://")):
-        raise SettingsError(
-            f"{_where('public_url', source)}: write http:// or https:// and the host."
-        )
+        raise SettingsError(f"{said_by['public_url']}: write http:// or https:// and the host.")
 
 
 def _unknown(where: str, name: str, known: list[str]) -> str:

@@ -5,7 +5,7 @@ that are not final); the rest is available. Both are sums over the account's led
 ``EFFECTS`` is the one table from which they are computed, by the store as by the proof.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 from enum import StrEnum
 from typing import Final
 
@@ -65,13 +65,17 @@ def parse_usd(text: str) -> int:
 
     """
     try:
-        micro = Decimal(text.strip()) * MICRO
+        amount = Decimal(text.strip())
     except InvalidOperation:
         raise ValueError(f"'{text}' is no amount; write USD such as 12.50.") from None
-    if not micro.is_finite() or micro != micro.to_integral_value():
-        raise ValueError(f"'{text}' is no amount in whole micro-USDC (at most six decimals).")
-    if abs(micro) > MAX_AMOUNT:
+    if not amount.is_finite():
+        raise ValueError(f"'{text}' is no amount; write USD such as 12.50.")
+    if abs(amount) > MAX_AMOUNT // MICRO:
         raise ValueError(f"'{text}' is more than {MAX_AMOUNT // MICRO} USD in one entry.")
+    with localcontext(prec=len(text) + len(str(MAX_AMOUNT))):  # nothing is rounded away
+        micro = amount * MICRO
+        if micro != micro.to_integral_value():
+            raise ValueError(f"'{text}' is no amount in whole micro-USDC (at most six decimals).")
     return int(micro)
 
 
