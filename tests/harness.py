@@ -2,22 +2,61 @@
 
 import asyncio
 import json
+import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import uvicorn
+from aiohttp import web
+from multidict import CIMultiDict
 from PIL import Image
 
 from calotype.app import Core, build_app, build_core
 from calotype.settings import Settings
 
 CREDIT = 1_000_000_000
+GENERATIONS = "/v1/images/generations"
+
+BOUNDARY = "a-boundary-of-the-tests"
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+Part = tuple[str, str] | tuple[str, bytes, str]
+"""A text field, or a file with its bytes and name."""
+
+_SLUGS = {
+    400: "bad_request",
+    401: "unauthorized",
+    402: "payment_required",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    416: "range_not_satisfiable",
+    500: "internal_error",
+    503: "unavailable",
+}
+_FAMILIES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "not_found_error",
+    409: "invalid_request_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    416: "invalid_request_error",
+    500: "server_error",
+    503: "server_error",
+}
 
 
 @dataclass
@@ -29,6 +68,8 @@ class Server:
     core: Core
     http: aiohttp.ClientSession
     data: Path
+    account: str = "test"
+    """The key's owner."""
 
     @property
     def auth(self) -> dict[str, str]:
@@ -41,12 +82,63 @@ class Server:
         sent = {**self.auth, **(headers or {})}
         url = path if path.startswith("http") else self.url + path
         async with self.http.request(method, url, headers=sent, **options) as response:
-            return Reply(response.status, dict(response.headers), await response.read())
+            return Reply(response.status, response.headers, await response.read())
+
+    async def anonymous(self, method: str, path: str, **options: Any) -> "Reply":
+        """A request without a key."""
+        async with self.http.request(method, self.url + path, **options) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A socket of its own to the server."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+    async def exchange(self, head: str, body: bytes = b"") -> "Reply":
+        """What comes back for exactly these header lines (after key, host and close) and bytes."""
+        first, _, rest = head.partition("\n")
+        ours = f"Host: test\nConnection: close\nAuthorization: Bearer {self.key}\n"
+        lines = f"{first} HTTP/1.1\n{ours}{rest.rstrip()}".rstrip() + "\n\n"
+        async with self.connection() as (reader, writer):
+            writer.write(lines.replace("\n", "\r\n").encode("latin-1") + body)
+            return await Reply.read(reader)
 
     async def submit(self, **fields: Any) -> "Reply":
         """Submit as JSON, with a model and a prompt unless given."""
         body = {"model": "gpt-image-2", "prompt": "a lighthouse", **fields}
-        return await self.call("POST", "/v1/images/generations", json=body)
+        return await self.call("POST", GENERATIONS, json=body)
+
+    async def submit_form(self, *parts: Part, headers: Mapping[str, str] | None = None) -> "Reply":
+        """Submit as a form, with a model and a prompt at its end unless given."""
+        given = {part[0] for part in parts}
+        defaults = {"model": "gpt-image-2", "prompt": "a lighthouse"}
+        rest = [(name, text) for name, text in defaults.items() if name not in given]
+        sent = {**FORM, **(headers or {})}
+        body = BytesIO(form(*parts, *rest))
+        return await self.call("POST", GENERATIONS, data=body, headers=sent)
+
+    async def accepted(self, **fields: Any) -> dict[str, Any]:
+        """The task that a submission as JSON makes, as its owner sees it at once."""
+        reply = await self.submit(**fields)
+        assert reply.status == 202, reply.body
+        return await self.task(reply.json["task_id"])
+
+    async def outcome(self, prompt: str = "a lighthouse", **fields: Any) -> dict[str, Any]:
+        """The final task that a submission as JSON comes to."""
+        task = await self.accepted(prompt=prompt, **fields)
+        return await self.finished(task["task_id"])
+
+    async def balance(self) -> dict[str, int]:
+        """What the account has."""
+        reply = await self.call("GET", "/v1/credits/balance")
+        assert reply.status == 200, reply.body
+        document: dict[str, int] = reply.json
+        return document
 
     async def task(self, task_id: str) -> dict[str, Any]:
         """A task as its owner sees it."""
@@ -72,9 +164,15 @@ class Server:
             await self.core.accounts.add_credit(owner, credit, note="test")
         return key
 
+    async def for_account(self, *, credit: int = CREDIT) -> "Server":
+        """The same server as a new account meets it."""
+        account = secrets.token_hex(8)
+        return replace(self, account=account, key=await self.new_key(account, credit=credit))
+
     def stored_files(self) -> list[Path]:
         """Every file in the asset store, staged ones too."""
-        return [path for path in (self.data / "assets").rglob("*") if path.is_file()]
+        files = (self.data / "assets").rglob("*")
+        return [path for path in files if path.is_file() and path.name != "lock"]
 
 
 @dataclass
@@ -82,8 +180,19 @@ class Reply:
     """An answer, read to its end."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
+    """Names in any case."""
     body: bytes
+
+    @classmethod
+    async def read(cls, reader: asyncio.StreamReader) -> "Reply":
+        """The next answer on a connection."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.rstrip().split("\r\n")
+        fields = (line.partition(": ") for line in lines)
+        headers = CIMultiDict((name, value) for name, _, value in fields)
+        body = await reader.readexactly(int(headers["Content-Length"]))
+        return cls(int(first.split(" ")[1]), headers, body)
 
     @property
     def json(self) -> Any:
@@ -93,6 +202,21 @@ class Reply:
     def refusal(self) -> tuple[int, str, str | None]:
         """Status, code and field at fault of an error."""
         return self.status, self.json["code"], self.json.get("param")
+
+    def assert_refused(self, status: int, code: str, param: str | None = None) -> str:
+        """An error in the contract's exact shape; returns its message."""
+        assert (self.status, self.headers["Content-Type"]) == (status, "application/json"), (
+            self.status,
+            self.body,
+        )
+        error = dict(self.json)
+        message: str = error.pop("message")
+        assert len(message) > len("a word.")
+        assert message.endswith("."), message
+        expected = {"error": _SLUGS[status], "type": _FAMILIES[status], "code": code}
+        assert error == (expected if param is None else {**expected, "param": param}), message
+        assert self.headers["X-Request-Id"]
+        return message
 
 
 @asynccontextmanager
@@ -109,6 +233,8 @@ async def running_server(
     if credit:
         await core.accounts.add_credit(owner, credit, note="test")
     listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio misses that this is TCP, and would let each answer wait 40 ms for the last one's ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
         build_app(core, with_worker=with_worker),
         lifespan="on",
@@ -145,3 +271,41 @@ def picture(kind: str = "PNG", *, size: tuple[int, int] = (64, 48), colour: str 
     out = BytesIO()
     Image.new("RGB", size, colour).save(out, kind)
     return out.getvalue()
+
+
+def form(*parts: Part, end: bool = True) -> bytes:
+    """The body of a multipart form, byte for byte; without its ``end`` it was cut off."""
+    body = b""
+    for name, value, *filename in parts:
+        named = "".join(f'; filename="{each}"' for each in filename)
+        kind = "Content-Type: application/octet-stream\r\n" if filename else ""
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n{kind}\r\n'
+        content = value.encode() if isinstance(value, str) else value
+        body += head.encode() + content + b"\r\n"
+    return body + (f"--{BOUNDARY}--\r\n".encode() if end else b"")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that nothing announces."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def website(handler: Handler) -> AsyncIterator[str]:
+    """A web server on loopback that answers every path by ``handler``; yields its URL."""
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()

@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope
 
 from calotype.api.body import check_length, media_type, read_json, stream
 from calotype.api.context import Context, authenticate, header
-from calotype.api.multipart import Form, read_form
+from calotype.api.multipart import Form, read_form, too_many_references
 from calotype.api.render import Answer, json_answer
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
@@ -58,7 +58,10 @@ class Generations:
         self, scope: Scope, receive: Receive, key: ApiKey, *, request_id: str
     ) -> Accepted:
         fields = await read_json(scope, receive)
-        references = self._context.references.judge(fields.pop("image_input", None))
+        urls = fields.pop("image_input", None)
+        if isinstance(urls, list) and len(urls) > self._max_references:
+            raise too_many_references(self._max_references)  # unread: there may be very many
+        references = self._context.references.judge(urls)
         return await self._context.submission.submit(
             key,
             fields,

@@ -69,16 +69,20 @@ async def read_form(
         async for segment in events:
             await _read_part(segment, events, form, keep=keep, judge=judge)
             if len(form.references) > max_references:
-                raise TooManyReferences(
-                    f"No model takes more than {max_references} reference images.",
-                    param=REFERENCE_FIELD,
-                )
+                raise too_many_references(max_references)
     except multipart.ParserLimitReached as error:
         raise BodyTooLarge(f"The form is over a limit: {error}.") from None
     except multipart.MultipartError as error:
         raise MalformedBody(f"The multipart form cannot be parsed: {error}.") from None
     finally:
         await events.aclose()
+
+
+def too_many_references(limit: int) -> TooManyReferences:
+    """The refusal of more references than any model takes."""
+    return TooManyReferences(
+        f"No model takes more than {limit} reference images.", param=REFERENCE_FIELD
+    )
 
 
 async def _events(chunks: AsyncIterator[bytes], boundary: str) -> AsyncGenerator[Event, None]:
