@@ -94,6 +94,7 @@ async def calotype(
         *("keys", "create", "--name", "bench", "--credits", "1000000"),
         env={**os.environ, **environment},  # noqa: TID251 -- handed on as it is
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     key = (await keys.communicate())[0].decode().strip()
     async with started(*CALOTYPE, "serve", *options, environment=environment) as process:
@@ -226,12 +227,18 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each throughput run")
     parser.add_argument("--tasks", type=int, default=30, help="whole tasks to time")
+    parser.add_argument("--only", choices=["embedded", "shared"], help="one database only")
     options = parser.parse_args()
     rows = Rows()
     with tempfile.TemporaryDirectory(prefix="calotype-bench-", dir=".") as folder:
-        await submissions_and_reads(Path(folder) / "a", rows, seconds=options.seconds)
-        await whole_tasks(Path(folder) / "b", rows, tasks=options.tasks)
-        await in_flight(Path(folder) / "c", rows)
+        if options.only != "shared":
+            await submissions_and_reads(Path(folder) / "a", rows, seconds=options.seconds)
+            await whole_tasks(Path(folder) / "b", rows, tasks=options.tasks)
+            await in_flight(Path(folder) / "c", rows)
+        if options.only != "embedded":
+            import shared
+
+            await shared.measure(Path(folder) / "d", rows, seconds=options.seconds)
     console.print(f"\n{os.cpu_count()} cores shared by server and load; 64 connections.")
     rows.show()
 

@@ -17,7 +17,9 @@ from aiohttp import web
 from multidict import CIMultiDict
 from PIL import Image
 
-from calotype.app import Core, build_app, build_core
+from calotype.api.protocol import Protocol
+from calotype.app import build_app
+from calotype.core import Core, build_core
 from calotype.settings import Settings
 
 CREDIT = 1_000_000_000
@@ -240,7 +242,7 @@ async def running_server(
         lifespan="on",
         log_config=None,
         access_log=False,
-        http="httptools",
+        http=Protocol,
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)

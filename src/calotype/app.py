@@ -1,15 +1,11 @@
-"""The composition root: the only file that knows every part.
+"""The composition root: with ``core.py``, the only file that knows every part.
 
-``build_services`` makes what both the server and the command line need; ``build_app`` adds the
-API, the queue and the worker.
+``build_app`` makes the server, ``run_worker`` a worker without one.
 """
 
 import asyncio
 import fcntl
 import logging
-import os
-import random
-import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -17,33 +13,27 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
-import msgspec
 from starlette.types import ASGIApp
 
 from calotype.api import application
 from calotype.api.context import Context
 from calotype.assets.disk import DiskAssets
-from calotype.catalog import load_catalog
-from calotype.domain.catalog import Catalog
-from calotype.domain.channel import Channel, channels_in_force
-from calotype.domain.clock import Clock, system_clock
+from calotype.core import Core, secret_of
+from calotype.domain.channel import Channel
+from calotype.domain.clock import Clock
 from calotype.domain.errors import Unavailable
 from calotype.domain.fairness import priority
-from calotype.domain.ids import IdSource
 from calotype.domain.urls import canonical_hosts
 from calotype.net.fetcher import GuardedFetcher
-from calotype.providers.registry import PROVIDERS, built_in_channel
+from calotype.providers.registry import PROVIDERS
 from calotype.queue import EmbeddedQueue, SharedQueue
-from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
 from calotype.services.delivery import Delivery
 from calotype.services.references import ReferenceIntake
-from calotype.services.routing import Router
 from calotype.services.running import Runner
 from calotype.services.submission import Submission
 from calotype.settings import Settings, SettingsError
-from calotype.store.port import SharedStore, Store
-from calotype.store.sqlite import SqliteStore
+from calotype.store.port import SharedStore
 
 IDEMPOTENCY_KEPT_MS: Final = 48 * 3600 * 1000
 """Twice what the contract promises."""
@@ -53,84 +43,6 @@ CHECK_SECONDS: Final = 1.0
 _PAGE: Final = 1000
 
 log = logging.getLogger(__name__)
-
-
-class Core(msgspec.Struct, frozen=True):
-    """What every command works with."""
-
-    settings: Settings
-    catalog: Catalog
-    router: Router
-    store: Store
-    accounts: Accounts
-    ids: IdSource
-    clock: Clock
-
-
-def build_core(settings: Settings) -> Core:
-    """Read the catalog, judge the channels, and name the store; nothing is opened yet.
-
-    Raises:
-        SettingsError: a channel names a provider or a model that does not exist.
-        CatalogError: a model file is wrong.
-
-    """
-    catalog = load_catalog(settings.catalog_dir)
-    for channel in settings.channels:
-        if channel.provider not in PROVIDERS:
-            raise SettingsError(
-                f"channels: {channel.slug}: there is no provider '{channel.provider}'; "
-                f"there are {', '.join(PROVIDERS)}."
-            )
-        for model in channel.models or ():
-            if model not in catalog.models:
-                raise SettingsError(
-                    f"channels: {channel.slug}: models: there is no model '{model}' in the "
-                    f"catalog; there are {', '.join(catalog.models)}."
-                )
-    channels = channels_in_force(
-        settings.channels,
-        built_in=built_in_channel(settings),
-        models=list(catalog.models),
-    )
-    store = _store(settings)
-    ids = IdSource(system_clock)
-    return Core(
-        settings=settings,
-        catalog=catalog,
-        router=Router(channels, chance=random.SystemRandom()),
-        store=store,
-        accounts=Accounts(store, ids=ids, clock=system_clock),
-        ids=ids,
-        clock=system_clock,
-    )
-
-
-def _store(settings: Settings) -> Store:
-    if settings.shared_database:
-        from calotype.store.postgres import PostgresStore
-
-        return PostgresStore(settings.database_url)
-    return SqliteStore(settings.database_path)
-
-
-def secret_of(settings: Settings) -> bytes:
-    """The configured secret, or the one kept in the data folder, made when there is none."""
-    if settings.secret.value:
-        return settings.secret.value.encode()
-    path = settings.data_dir / "secret"
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    fresh = secrets.token_urlsafe(48)
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(fresh)
-            file.flush()
-            os.fsync(file.fileno())
-    kept = path.read_text().strip()
-    if not kept:
-        raise SettingsError(f"{path}: is empty; delete it and a new secret will be made.")
-    return kept.encode()
 
 
 def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
@@ -360,6 +272,7 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
     images = _Images(core)
     worker = Worker(core, images, channels=channels)
     await worker.start()
+    log.info("the worker has begun")
     try:
         await worker.until(stop)
     finally:

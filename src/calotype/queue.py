@@ -26,10 +26,10 @@ BATCH: Final = 64
 RETRY: Final = timedelta(seconds=5)
 """Pause after something of ours broke while a task was running."""
 HOUSEKEEPING_SECONDS: Final = 10.0
-LEASE: Final = timedelta(seconds=12)
-"""A worker that has not been heard of for so long has lost its tasks."""
-GLANCE: Final = timedelta(seconds=2)
-"""How often an idle worker looks for tasks of the lost; with ``LEASE``, how fast they go on."""
+TIDYING_SECONDS: Final = 10.0
+"""Given to tasks that were cut off to put things away."""
+GLANCES: Final = 6
+"""How often in a lease an idle worker looks for tasks of the lost."""
 
 Run = Callable[[int], Awaitable[None]]
 
@@ -48,7 +48,7 @@ class TaskQueue:
         self._run = run
         self._manager = manager
         self._channels = channels
-        self._active: dict[int, asyncio.Future[None]] = {}
+        self._active: dict[int, asyncio.Task[Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -66,12 +66,15 @@ class TaskQueue:
         if not self._tasks:
             return 0
         self._manager.shutdown.set()
-        manager, *others = self._tasks
+        manager = self._tasks[0]
         await asyncio.wait([manager], timeout=limit_seconds)
         cut_off = self.running
+        for run in self._active.values():
+            run.cancel()
+        await asyncio.wait([manager], timeout=TIDYING_SECONDS)  # cancelled, it would cancel twice
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait([manager, *others])
+        await asyncio.wait(self._tasks)
         return cut_off
 
     def _begin(self, **options: Any) -> None:
@@ -89,14 +92,18 @@ class TaskQueue:
         if (active := self._active.get(task_id)) is not None:
             await asyncio.wait([active])
             return
-        self._active[task_id] = asyncio.get_running_loop().create_future()
+        if (active := asyncio.current_task()) is not None:
+            self._active[task_id] = active
         try:
             await self._run(task_id)
         except Exception as error:
             log.exception("%s broke; it is tried again", encode("task", task_id))
             raise RetryRequested(RETRY, reason=type(error).__name__) from error
+        else:
+            if self._manager.shutdown.is_set():  # final or parked: whoever looks next finds out
+                raise RetryRequested(reason="stopping")
         finally:
-            self._active.pop(task_id).set_result(None)
+            self._active.pop(task_id, None)
 
 
 class EmbeddedQueue(TaskQueue):
@@ -148,6 +155,7 @@ class SharedQueue(TaskQueue):
 
     Args:
         jobs: PgQueuer's tables, by a connection that mends itself.
+        lease: a worker that has not been heard of for so long has lost its tasks.
         limit: most tasks at a time in this process; None is no limit.
 
     """
@@ -158,17 +166,19 @@ class SharedQueue(TaskQueue):
         *,
         channels: Sequence[Channel],
         jobs: RepositoryPort,
+        lease: timedelta,
         limit: int | None = None,
     ) -> None:
         super().__init__(run, QueueManager(jobs), channels=channels)
+        self._lease = lease
         self._limit = limit
 
     def start(self) -> None:
         """Begin to hand out tasks."""
         self._begin(
             batch_size=BATCH if self._limit is None else max(1, min(BATCH, self._limit // 2)),
-            dequeue_timeout=GLANCE,
-            heartbeat_timeout=LEASE,
+            dequeue_timeout=self._lease / GLANCES,
+            heartbeat_timeout=self._lease,
             max_concurrent_tasks=self._limit,
         )
 

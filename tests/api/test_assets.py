@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import pytest_asyncio
 
-from calotype.app import secret_of
 from calotype.assets.disk import DiskAssets
+from calotype.core import secret_of
 from calotype.domain.clock import system_clock
 from calotype.domain.ids import IdSource, decode
 from calotype.services.assets import Assets

@@ -2,7 +2,7 @@
 
 import pytest
 
-from calotype.app import build_core
+from calotype.core import build_core
 from calotype.settings import Settings
 from harness import FORM, GENERATIONS, Reply, Server, form, picture
 

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 
 import pytest
 import pytest_asyncio
@@ -152,13 +154,22 @@ def break_asset_store(server: Server) -> None:
 async def test_a_broken_part_of_ours_is_answered_in_the_same_shape(
     breakable: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    break_asset_store(breakable)
-    reply = await breakable.submit_form(("image", picture(), "a.png"))
+    task_id = (await breakable.submit()).json["task_id"]
+    with closing(sqlite3.connect(breakable.data / "calotype.db")) as database, database:
+        database.execute("UPDATE tasks SET request = X'00'")
+    reply = await breakable.call("GET", f"/v1/tasks/{task_id}")
     message = reply.assert_refused(500, "internal_error")
     assert reply.headers["X-Request-Id"] in message
     assert reply.headers["X-Request-Id"] in caplog.text
     assert str(breakable.data) not in message
     assert (await breakable.submit()).status == 202, "the rest goes on"
+
+
+async def test_a_broken_asset_store_is_told_and_the_rest_goes_on(breakable: Server) -> None:
+    break_asset_store(breakable)
+    reply = await breakable.submit_form(("image", picture(), "a.png"))
+    reply.assert_refused(503, "service_unavailable")
+    assert (await breakable.submit()).status == 202
     not_ready = await breakable.anonymous("GET", "/readyz")
     assert not_ready.status == 503
     assert not_ready.json["checks"]["database"] == "ok"

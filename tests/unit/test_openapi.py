@@ -14,8 +14,9 @@ from calotype.api.openapi import build_document
 from calotype.api.openapi import errors as notes
 from calotype.api.openapi.requests import FORM, JSON, component
 from calotype.api.render import SLUGS, STATUSES
-from calotype.app import build_app, build_core
+from calotype.app import build_app
 from calotype.catalog import load_catalog
+from calotype.core import build_core
 from calotype.domain.catalog import Catalog, Model, Parameter
 from calotype.domain.channel import Channel
 from calotype.domain.errors import FAILURES, CalotypeError

@@ -8,8 +8,8 @@ import multipart
 
 from calotype.domain.errors import (
     BodyTooLarge,
-    CalotypeError,
     InvalidParameter,
+    InvalidRequest,
     MalformedBody,
     TooManyReferences,
 )
@@ -129,7 +129,7 @@ async def _read_part(
         return  # a browser's file input that was left empty
     try:
         form.references.append(await keep(_rejoined(first, payload)))
-    except CalotypeError as error:
+    except InvalidRequest as error:
         error.param = "image"
         raise
 

@@ -1,7 +1,6 @@
-"""Images in a folder.
+"""Images in a folder: plain files, written under a temporary name, synced, then renamed.
 
-Writing goes through obstore, as it will for cloud stores; obstore's local store cannot sync, so
-the file and its folder are synced here before anyone is told that the image is kept.
+``docs/decisions/0002-disk-assets.md`` tells why not through obstore, as cloud stores will be.
 """
 
 import asyncio
@@ -9,19 +8,15 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
-
-import obstore
-from obstore.store import LocalStore
+from typing import IO, BinaryIO, Final
 
 from calotype.domain.errors import Unavailable
 
 _CHUNK: Final = 256 * 1024
-_BUFFER: Final = 1024 * 1024
-"""Bytes that the writer holds back before it writes them out."""
+"""Bytes read, and bytes gathered for one write: each is a trip to a thread."""
 _STAGING: Final = "incoming"
 _LOCK: Final = "lock"
 
@@ -35,40 +30,33 @@ class DiskAssets:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._staging = f"{_STAGING}/{secrets.token_hex(8)}"
+        self._staging = root / _STAGING / secrets.token_hex(8)
         self._lock: IO[str] | None = None
         self._synced: set[Path] = set()
         (root / _STAGING).mkdir(parents=True, exist_ok=True)
-        self._store = LocalStore(root)
 
     def close(self) -> None:
         """Let go of the staging folder, which is empty by now."""
         if self._lock is not None:
-            shutil.rmtree(self._root / self._staging, ignore_errors=True)
+            shutil.rmtree(self._staging, ignore_errors=True)
             self._lock.close()
             self._lock = None
-
-    def _staged_name(self) -> str:
-        if self._lock is None:
-            folder = self._root / self._staging
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / _LOCK).open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        return f"{self._staging}/{secrets.token_hex(8)}"
 
     @asynccontextmanager
     async def stage(self) -> AsyncIterator["_StagedFile"]:
         """Begin to take an image in."""
-        staged = _StagedFile(self._root, self._store, self._staged_name(), synced=self._synced)
+        with _faults_told():
+            staged = _StagedFile(self._root, self._staged_path(), synced=self._synced)
         try:
             yield staged
         finally:
-            await staged.discard()
+            staged.discard()
 
     @asynccontextmanager
     async def open(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of an image, in chunks."""
-        file = await asyncio.to_thread(self.path(key).open, "rb")
+        with _faults_told():
+            file = await asyncio.to_thread(self.path(key).open, "rb")
 
         async def chunks() -> AsyncIterator[bytes]:
             while chunk := await asyncio.to_thread(file.read, _CHUNK):
@@ -85,22 +73,101 @@ class DiskAssets:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove images; one that is not there is no error."""
-        if keys:
-            with suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, list(keys))
+
+        def remove() -> None:
+            for key in keys:
+                self.path(key).unlink(missing_ok=True)
+
+        with _faults_told():
+            await asyncio.to_thread(remove)
 
     async def ping(self) -> None:
         """Write and remove a small file."""
-        name = self._staged_name()
-        try:
-            await obstore.put_async(self._store, name, b"ping")
-            await obstore.delete_async(self._store, name)
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise Unavailable("The asset store cannot be written.", retry_after=5) from error
+
+        def write() -> None:
+            path = self._staged_path()
+            path.write_bytes(b"ping")
+            path.unlink()
+
+        with _faults_told():
+            await asyncio.to_thread(write)
 
     async def sweep(self) -> int:
         """Remove what a process that is gone left staged."""
         return await asyncio.to_thread(_sweep, self._root / _STAGING)
+
+    def _staged_path(self) -> Path:
+        if self._lock is None:
+            self._staging.mkdir(parents=True, exist_ok=True)
+            self._lock = (self._staging / _LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return self._staging / secrets.token_hex(8)
+
+
+class _StagedFile:
+    def __init__(self, root: Path, path: Path, *, synced: set[Path]) -> None:
+        self._root = root
+        self._path = path
+        self._synced = synced
+        self._file: BinaryIO = path.open("wb", buffering=0)
+        self._gathered: list[bytes] = []
+        self._size = 0
+
+    async def write(self, chunk: bytes) -> None:
+        self._gathered.append(chunk)
+        self._size += len(chunk)
+        if self._size >= _CHUNK:
+            await self._flush()
+
+    async def finish(self) -> Path:
+        await self._flush()
+        return self._path
+
+    async def publish(self, key: str) -> None:
+        await self._flush()
+        with _faults_told():
+            try:
+                await asyncio.to_thread(self._publish, key)
+            except FileNotFoundError:  # somebody removed the folder meanwhile
+                self._synced.clear()
+                await asyncio.to_thread(self._publish, key)
+
+    def discard(self) -> None:
+        """Remove what was not published."""
+        self._file.close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    async def _flush(self) -> None:
+        gathered, self._gathered, self._size = self._gathered, [], 0
+        if gathered:
+            with _faults_told():
+                await asyncio.to_thread(self._write_all, b"".join(gathered))
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # an unbuffered write may take less than it was given
+            view = view[self._file.write(view) :]
+
+    def _publish(self, key: str) -> None:
+        os.fsync(self._file.fileno())
+        folder = self._root
+        for name in Path(key).parent.parts:
+            parent, folder = folder, folder / name
+            if folder not in self._synced:
+                folder.mkdir(exist_ok=True)
+                _sync(parent)
+                self._synced.add(folder)
+        self._path.rename(self._root / key)
+        _sync(folder)
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable("Images cannot be stored or read right now.", retry_after=5) from error
 
 
 def _sweep(staging: Path) -> int:
@@ -115,57 +182,6 @@ def _sweep(staging: Path) -> int:
         except OSError:  # held by its process, just begun, or just removed
             continue
     return removed
-
-
-class _StagedFile:
-    def __init__(self, root: Path, store: LocalStore, name: str, *, synced: set[Path]) -> None:
-        self._root = root
-        self._synced = synced
-        self._name = name
-        self._writer = obstore.open_writer_async(
-            store, self._name, buffer_size=_BUFFER, max_concurrency=1
-        )
-        self._open = True
-
-    async def write(self, chunk: bytes) -> None:
-        await self._writer.write(chunk)
-
-    async def finish(self) -> Path:
-        await self._close()
-        return self._root / self._name
-
-    async def publish(self, key: str) -> None:
-        await self._close()
-        staged = self._root / self._name
-        await asyncio.to_thread(_publish, staged, self._root, key, synced=self._synced)
-
-    async def discard(self) -> None:
-        """Remove what was not published."""
-        with suppress(OSError, obstore.exceptions.BaseError):
-            await self._close()
-        (self._root / self._name).unlink(missing_ok=True)
-
-    async def _close(self) -> None:
-        if self._open:
-            self._open = False
-            await self._writer.close()
-
-
-def _publish(staged: Path, root: Path, key: str, *, synced: set[Path]) -> None:
-    """Make a staged file durable under its key.
-
-    ``synced`` holds the folders whose own entries are known to be on disk.
-    """
-    _sync(staged)
-    folder = root
-    for name in Path(key).parent.parts:
-        parent, folder = folder, folder / name
-        if folder not in synced:
-            folder.mkdir(exist_ok=True)
-            _sync(parent)
-            synced.add(folder)
-    staged.rename(root / key)
-    _sync(folder)
 
 
 def _sync(path: Path) -> None:

@@ -16,13 +16,14 @@ from typing import Final
 
 import msgspec
 
-from calotype.app import Core
 from calotype.cli import session, show
+from calotype.core import Core
 from calotype.domain.errors import CalotypeError
 from calotype.domain.ids import encode
 from calotype.domain.task import Attempt, AttemptState, State
 from calotype.providers.registry import built_in_channel
 from calotype.settings import Settings
+from calotype.store.port import StoreError
 
 LEAST_FREE: Final = 256 * 1024 * 1024
 """Free bytes below which the next few large images may not fit."""
@@ -92,21 +93,20 @@ async def _find(name: str, check: Check, core: Core) -> Finding:
         return Finding(name=name, holds=True, message=await check(core))
     except _Unchecked as reason:
         return Finding(name=name, holds=None, message=str(reason))
-    except _Fault as fault:
-        return Finding(
-            name=name, holds=False, message=fault.message, cure=fault.cure, details=fault.details
-        )
-    except CalotypeError as error:
-        message = f"{error.message} ({error.__cause__})" if error.__cause__ else error.message
-        return Finding(name=name, holds=False, message=message, cure=_DAMAGED)
-    except sqlite3.Error as error:
-        return Finding(name=name, holds=False, message=str(error), cure=_DAMAGED)
+    except _Fault as error:
+        fault = error
+    except StoreError as error:  # 'what is wrong; what to do.'
+        what, _, cure = str(error).rstrip(".").rpartition("; ")
+        fault = _Fault(what or cure, cure=cure)
+    except (CalotypeError, sqlite3.Error) as error:
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        cure = "check that it can be read and written; if it is damaged, restore a backup"
+        fault = _Fault(f"{error}{cause}", cure=cure)
     except OSError as error:
-        cure = "check the path, its owner and its permissions"
-        return Finding(name=name, holds=False, message=str(error), cure=cure)
-
-
-_DAMAGED: Final = "check the file's permissions; if it is damaged, restore a backup"
+        fault = _Fault(str(error), cure="check the path, its owner and its permissions")
+    return Finding(
+        name=name, holds=False, message=fault.message, cure=fault.cure, details=fault.details
+    )
 
 
 async def _configuration(core: Core) -> str:
@@ -162,6 +162,10 @@ async def _secret(core: Core) -> str:
 
 
 async def _database(core: Core) -> str:
+    if core.settings.shared_database:
+        await core.store.prepare()
+        await core.store.ping()
+        return "shared; its schema is one that this Calotype works with"
     path = core.settings.database_path
     if not path.exists():
         raise _Fault(f"{path.absolute()} does not exist", cure=_START)
@@ -266,7 +270,10 @@ async def _clock_against_tasks(core: Core) -> str:
 
 async def _worker(core: Core, *, readable: bool) -> Finding:
     """Information only: a stopped server is no fault."""
-    state = "running" if worker_runs(core.settings) else "not running"
+    if core.settings.shared_database:
+        state = "on the shared database, any machine's"
+    else:
+        state = "running" if worker_runs(core.settings) else "not running"
     if not readable:
         return Finding(name="worker", holds=None, message=state)
     try:
@@ -287,7 +294,7 @@ async def _worker(core: Core, *, readable: bool) -> Finding:
 def worker_runs(settings: Settings) -> bool:
     """Whether a process develops tasks in this data folder: it holds the lock of the folder."""
     try:
-        file = (settings.data_dir / "worker.lock").open("rb")
+        file = settings.worker_lock_path.open("rb")
     except FileNotFoundError:
         return False
     with file:

@@ -12,7 +12,7 @@ from calotype.domain.ids import encode
 from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing them takes longer than the command
-    from calotype.app import Core
+    from calotype.core import Core
     from calotype.store.port import Account, Entry
 
 ENTRIES = 10
@@ -42,7 +42,7 @@ def add(
         owner = await find(core, account)
         return await core.accounts.add_credit(owner, amount, note=note)
 
-    owner = session.with_core(context, body, migrate=True)
+    owner = session.with_core(context, body)
     done = (
         f"Added {format_usd(amount)} USDC to"
         if amount > 0
@@ -70,7 +70,7 @@ def show_credits(
         owners = await core.store.accounts() if account is None else [await find(core, account)]
         return [(owner, await core.store.entries(owner.id, limit=ENTRIES)) for owner in owners]
 
-    found = session.with_core(context, body, migrate=True)
+    found = session.with_core(context, body)
     if json:
         documents = [_document(owner, entries) for owner, entries in found]
         show.json(documents if account is None else documents[0])

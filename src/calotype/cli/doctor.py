@@ -32,8 +32,8 @@ def doctor(
 
 
 def _examine(context: typer.Context) -> "Sequence[Finding]":
-    from calotype.app import build_core
     from calotype.cli import checks
+    from calotype.core import build_core
 
     try:
         core = build_core(session.settings_of(context))

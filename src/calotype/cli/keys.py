@@ -12,7 +12,7 @@ from calotype.domain.keys import ApiKey, hash_key, is_well_formed
 from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing it takes longer than the command
-    from calotype.app import Core
+    from calotype.core import Core
 
 _CANDIDATES = 10
 
@@ -74,7 +74,7 @@ def create(
             show.note(f"The account has {format_usd(owner.balance.available)} USDC available.")
         show.note("Keep the key: it is not shown again.")
 
-    session.with_core(context, body, migrate=True)
+    session.with_core(context, body)
 
 
 @app.command(name="list")
@@ -88,7 +88,7 @@ def list_keys(
     async def body(core: "Core") -> Sequence[ApiKey]:
         return await core.store.keys()
 
-    keys = session.with_core(context, body, migrate=True)
+    keys = session.with_core(context, body)
     if json:
         show.json([_document(key) for key in keys])
         return
@@ -135,7 +135,7 @@ def revoke(
         else:
             print(f"{show.plain(described)} was revoked already.")
 
-    session.with_core(context, body, migrate=True)
+    session.with_core(context, body)
 
 
 async def _matching(core: "Core", given: str) -> list[ApiKey]:

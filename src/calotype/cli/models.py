@@ -8,7 +8,7 @@ from calotype.cli import session, show
 from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing them takes longer than the command
-    from calotype.app import Core
+    from calotype.core import Core
     from calotype.domain.catalog import Model, Parameter
 
 
@@ -24,7 +24,7 @@ def models(
 
     Reads the catalog of this configuration; no server has to run.
     """
-    from calotype.app import build_core
+    from calotype.core import build_core
     from calotype.services.discovery import model_entry
 
     core = build_core(session.settings_of(context))

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import uvicorn
 import uvloop
 
-from calotype.app import Core, build_app, run_worker, secret_of
+from calotype.api.protocol import Protocol
+from calotype.app import build_app, run_worker
+from calotype.core import Core, secret_of
 from calotype.settings import SettingsError
 
 _BACKLOG = 2048
@@ -56,7 +58,7 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         build_app(core, with_worker=with_worker),
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,

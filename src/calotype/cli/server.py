@@ -1,5 +1,6 @@
-"""``calotype serve`` and ``calotype migrate``."""
+"""``calotype serve``, ``calotype worker`` and ``calotype migrate``."""
 
+import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -43,8 +44,8 @@ def serve(
     settings = msgspec.structs.replace(session.settings_of(context), **given)
     logs.configure(settings.log_level)
 
-    from calotype.app import build_core
     from calotype.cli.serve import serve as run_server
+    from calotype.core import build_core
 
     run_server(build_core(settings), with_worker=worker)
 
@@ -76,22 +77,54 @@ def worker(
         settings = msgspec.structs.replace(settings, worker_concurrency=concurrency)
     logs.configure(settings.log_level)
 
-    from calotype.app import build_core
     from calotype.cli.serve import work
+    from calotype.core import build_core
 
     slugs = None if channels is None else [slug.strip() for slug in channels.split(",")]
     work(build_core(settings), channels=slugs)
 
 
-def migrate(context: typer.Context) -> None:
+def migrate(
+    context: typer.Context,
+    *,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="URL", help="SQLite database to copy, sqlite:///path/to/file.db."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="URL", help="Empty PostgreSQL database to copy it into, postgresql://…"
+        ),
+    ] = None,
+) -> None:
     """Make the database, or bring its schema up to date, and print its version.
 
-    Safe to run again, and while a server runs; the server does it at its start by itself.
+    Safe to run again. An embedded database is also migrated by the server at its start, a shared
+    one only by this command.
+
+    With --from and --to, copy everything from one machine's database into an empty shared one,
+    prove that both are equal, and show the sums. Stop every server on it first.
     """
-    from calotype.app import Core
+    if source is not None or target is not None:
+        from calotype.cli.transfer import transfer
 
-    async def body(core: Core) -> int:
-        return await core.store.migrate()
+        transfer(source, target)
+        return
 
-    version = session.with_core(context, body, migrate=True)
-    print(f"{session.settings_of(context).database_path}: schema version {version}")
+    from calotype.core import build_core
+
+    settings = session.settings_of(context)
+    core = build_core(settings)
+
+    async def body() -> int:
+        try:
+            return await core.store.migrate()
+        finally:
+            await core.store.close()
+
+    version = asyncio.run(body())
+    where = "the shared database" if settings.shared_database else str(settings.database_path)
+    print(f"{where}: schema version {version}")

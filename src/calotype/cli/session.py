@@ -11,7 +11,7 @@ import typer
 from calotype.cli.faults import CommandFault
 
 if TYPE_CHECKING:  # importing them takes longer than most commands
-    from calotype.app import Core
+    from calotype.core import Core
     from calotype.settings import Settings
 
 T = TypeVar("T")
@@ -25,31 +25,33 @@ def settings_of(context: typer.Context) -> "Settings":
 
 
 def with_core(
-    context: typer.Context, body: Callable[["Core"], Awaitable[T]], *, migrate: bool
+    context: typer.Context, body: Callable[["Core"], Awaitable[T]], *, make: bool = True
 ) -> T:
     """Run ``body`` on an open core.
 
     Args:
         context: of the command.
         body: what the command does.
-        migrate: make the database or bring it up to date; otherwise it has to be there already.
+        make: make an embedded database or bring it up to date; otherwise it has to be there
+            already. A shared one always has to.
 
     Raises:
         CommandFault: there is no database that could be read.
+        StoreError: the database cannot be used as it is.
 
     """
-    from calotype.app import build_core
+    from calotype.core import build_core
 
     settings = settings_of(context)
     _log(settings)
-    if not migrate:
+    if not make and not settings.shared_database:
         _require_schema(settings.database_path)
     core = build_core(settings)
 
     async def run() -> T:
         try:
-            if migrate:
-                await core.store.migrate()
+            if make or settings.shared_database:
+                await core.store.prepare()
             return await body(core)
         finally:
             await core.store.close()
@@ -63,7 +65,7 @@ def assets_folder(settings: "Settings") -> Path:
 
 
 def schema_versions(path: Path) -> tuple[int, int]:
-    """The version of the schema in a database that exists, and the one that we know.
+    """The version of the schema in an embedded database that exists, and the one that we know.
 
     Raises:
         sqlite3.Error: the file is no database.

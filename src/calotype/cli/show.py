@@ -77,9 +77,12 @@ def table(
 
     on_terminal = sys.stdout.isatty()
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
+    for place, column in enumerate(columns):
         grid.add_column(
-            Text(column), justify="right" if column in right else "left", overflow="fold"
+            Text(column),
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=place == 0,  # an id is copied whole
         )
     for row in rows:
         grid.add_row(*(Text(plain(cell)) for cell in row))

@@ -13,7 +13,7 @@ from calotype.domain.money import format_usd
 from calotype.domain.task import Asset, Attempt, State, Task
 
 if TYPE_CHECKING:  # importing it takes longer than the command
-    from calotype.app import Core
+    from calotype.core import Core
 
 _PROMPT = 48
 """Characters of a prompt in the list."""
@@ -39,7 +39,7 @@ def list_tasks(
         )
         return tasks, await _names(core)
 
-    tasks, names = session.with_core(context, body, migrate=False)
+    tasks, names = session.with_core(context, body, make=False)
     if json:
         show.json([document(task, account=names[task.account_id]) for task in tasks])
         return
@@ -90,7 +90,7 @@ def show_task(
         else:
             _print_task(core, found, account=account, attempts=attempts, assets=assets)
 
-    session.with_core(context, body, migrate=False)
+    session.with_core(context, body, make=False)
 
 
 async def _names(core: "Core") -> dict[int, str]:

@@ -13,7 +13,7 @@ job is no longer waited for.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final, assert_never
@@ -23,7 +23,7 @@ import msgspec
 from calotype.domain.catalog import Catalog, Model
 from calotype.domain.channel import Channel
 from calotype.domain.clock import Clock
-from calotype.domain.errors import InvalidRequest, UnknownModel, failure
+from calotype.domain.errors import InvalidRequest, Unavailable, UnknownModel, failure
 from calotype.domain.ids import encode
 from calotype.domain.outcomes import (
     Accepted,
@@ -43,9 +43,11 @@ from calotype.services.routing import Router
 from calotype.store.port import Fenced, Store, Taken
 
 MAX_SENDS: Final = 8
-"""Sends of one task: with the pauses below, about a minute of patience with a busy upstream."""
+"""Sends of one task: with the pauses below, half a minute of patience with a busy upstream."""
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 30.0
+DATABASE_PAUSE: Final = 0.5
+"""Between tries to write down what only this process knows."""
 BODIES: Final = 64
 """Images read from upstreams at a time: more costs memory and brings no speed."""
 
@@ -124,20 +126,19 @@ class Runner:
                 raise
             log.exception("%s broke and is past its time", name)
             message = "Something broke on our side, again and again."
-            await self._store.fail(
-                taken.task, failure("internal_error", message), now=self._clock()
-            )
+            await self._give_up(taken.task, "internal_error", message)
 
     async def _develop(self, taken: Taken) -> None:
         task = taken.task
         try:
             model = self._catalog.get(task.model)
         except UnknownModel:
-            await self._fail(task, "no_channel_available", "The model is no longer offered.")
+            await self._give_up(task, "no_channel_available", "The model is no longer offered.")
             return
         channel = self._router.get(task.channel_id)
         if channel is None:
-            await self._fail(task, "no_channel_available", "The channel is no longer configured.")
+            message = "The channel is no longer configured."
+            await self._give_up(task, "no_channel_available", message)
             return
         bench = _Bench(task, model, channel, self._providers[channel.id])
         last = taken.attempts[-1] if taken.attempts else None
@@ -190,6 +191,7 @@ class Runner:
         """Send until something is accepted, refused for good, or the time is up."""
         task, trouble = bench.task, TryLater("deadline_exceeded", "No upstream took it in time.")
         event = Event.RUN if bench.provider.synchronous else Event.QUEUE
+        references = await self._reference_images(task)
         for sends in range(1, MAX_SENDS + 1):
             if self._clock() >= task.deadline_at:
                 break
@@ -197,10 +199,12 @@ class Runner:
             number = await self._store.begin_attempt(
                 task, channel_id=bench.channel.id, event=event, now=self._clock()
             )
-            outcome = await self._submit(bench, number)
+            outcome = await self._submit(bench, _job(bench, number, references))
             match outcome:
                 case Accepted(upstream_id=upstream_id, poll_after=poll_after):
-                    await self._store.accept_attempt(task, number, upstream_id=upstream_id)
+                    await self._insist(
+                        partial(self._store.accept_attempt, task, number, upstream_id=upstream_id)
+                    )
                     await self._follow(bench, number, upstream_id=upstream_id, delay=poll_after)
                     return
                 case Done():
@@ -222,22 +226,31 @@ class Runner:
                     trouble = TryLater("upstream_outcome_unknown", message)
                 case _:
                     assert_never(outcome)
-            await self._store.close_attempt(
-                task, number, state=state, detail=trouble.message, now=self._clock()
+            await self._insist(
+                partial(
+                    self._store.close_attempt,
+                    task,
+                    number,
+                    state=state,
+                    detail=trouble.message,
+                    now=self._clock(),
+                )
             )
-            await self._pause(trouble.retry_after or FIRST_PAUSE * 2 ** (sends - 1))
+            if sends < MAX_SENDS:
+                await self._pause(trouble.retry_after or FIRST_PAUSE * 2 ** (sends - 1))
         await self._fail(task, trouble.code, trouble.message)
 
-    async def _submit(self, bench: _Bench, number: int) -> SubmitOutcome:
+    async def _submit(self, bench: _Bench, job: Job) -> SubmitOutcome:
         try:
-            return await bench.provider.submit(await self._job(bench, number))
+            return await bench.provider.submit(job)
         except Exception:  # a provider that raises is broken; the money may be spent all the same
             log.exception("channel %s broke while sending", bench.channel.slug)
             return Unknown("The request broke off on our side.")
 
     async def _follow(self, bench: _Bench, number: int, *, upstream_id: str, delay: float) -> None:
         """Poll an accepted job to its end."""
-        task, job = bench.task, await self._job(bench, number)
+        task = bench.task
+        job = _job(bench, number, await self._reference_images(task))
         shown: tuple[Event, int] | None = None
         while True:
             await self._pause(delay)
@@ -292,21 +305,28 @@ class Runner:
     async def _deliver(self, bench: _Bench, number: int, *, done: Done) -> None:
         """Store the images, settle, finish."""
         task = bench.task
+        attempt = (number, AttemptState.FAILED)
+        if not done.images:
+            message = "The upstream says that it is done and has no image."
+            await self._fail(task, "upstream_malformed_response", message, attempt=attempt)
+            return
         try:
             images = await self._keep_images(task, done)
         except InvalidRequest as error:
             message = f"The upstream's answer is no image that can be used: {error.message}"
-            attempt = (number, AttemptState.FAILED)
             await self._fail(task, "upstream_malformed_response", message, attempt=attempt)
             return
         try:
-            await self._store.complete(
-                task,
-                number,
-                images=images,
-                actual=task.reserved * min(len(images), task.request.n) // task.request.n,
-                cost=done.cost_micro_usdc,
-                now=self._clock(),
+            await self._insist(
+                partial(
+                    self._store.complete,
+                    task,
+                    number,
+                    images=images,
+                    actual=task.reserved * min(len(images), task.request.n) // task.request.n,
+                    cost=done.cost_micro_usdc,
+                    now=self._clock(),
+                )
             )
         except Fenced:
             await self._assets.discard(images)
@@ -329,8 +349,7 @@ class Runner:
             raise
         return images
 
-    async def _job(self, bench: _Bench, number: int) -> Job:
-        task = bench.task
+    async def _reference_images(self, task: Task) -> tuple[ReferenceImage, ...]:
         references: list[ReferenceImage] = []
         for reference in task.references:
             asset = reference.asset_id and await self._store.asset(reference.asset_id)
@@ -344,14 +363,7 @@ class Runner:
                         open=partial(self._assets.store.open, asset.key),
                     )
                 )
-        return Job(
-            task=encode("task", task.id),
-            attempt=number,
-            model=bench.model,
-            upstream_model=(bench.channel.models or {}).get(task.model, task.model),
-            request=task.request,
-            references=tuple(references),
-        )
+        return tuple(references)
 
     async def _fail(
         self,
@@ -361,7 +373,15 @@ class Runner:
         *,
         attempt: tuple[int, AttemptState] | None = None,
     ) -> None:
-        await self._store.fail(task, failure(code, message), attempt=attempt, now=self._clock())
+        why = failure(code, message)
+        await self._insist(partial(self._store.fail, task, why, attempt=attempt, now=self._clock()))
+
+    async def _give_up(self, task: Task, code: str, message: str) -> None:
+        """Fail a task whatever it is at; of a job left behind nobody knows what became."""
+        attempts = await self._store.attempts(task.id)
+        left = attempts[-1] if attempts and attempts[-1].state in OPEN_ATTEMPT else None
+        attempt = (left.number, AttemptState.UNKNOWN) if left else None
+        await self._fail(task, code, message, attempt=attempt)
 
     async def _fail_unknown(self, task: Task, number: int) -> None:
         message = (
@@ -370,6 +390,26 @@ class Runner:
         )
         attempt = (number, AttemptState.UNKNOWN)
         await self._fail(task, "upstream_outcome_unknown", message, attempt=attempt)
+
+    async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write down what only this process knows, for as long as the database does not answer.
+
+        Raises:
+            Unavailable: a try that seemed to fail may have been written after all; what is
+                stored tells.
+
+        """
+        fault: Unavailable | None = None
+        while True:
+            try:
+                return await write()
+            except Unavailable as error:
+                fault = error
+            except Fenced:
+                if fault is None:
+                    raise
+                raise fault from None
+            await asyncio.sleep(DATABASE_PAUSE)
 
     def _check_parking(self) -> None:
         if self._stopping.is_set():
@@ -382,3 +422,15 @@ class Runner:
                 async with asyncio.timeout(min(seconds, LONGEST_PAUSE)):
                     await self._stopping.wait()
             self._check_parking()
+
+
+def _job(bench: _Bench, number: int, references: tuple[ReferenceImage, ...]) -> Job:
+    task = bench.task
+    return Job(
+        task=encode("task", task.id),
+        attempt=number,
+        model=bench.model,
+        upstream_model=(bench.channel.models or {}).get(task.model, task.model),
+        request=task.request,
+        references=references,
+    )

@@ -6,7 +6,6 @@ process can go on polling after a crash, as with a real upstream.
 
 import asyncio
 import re
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -145,18 +144,15 @@ class _Drawing:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        with tempfile.TemporaryDirectory(prefix="calotype-sandbox-") as folder:
-            target = Path(folder) / "picture"
-            await self._studio.draw(await self._order(Path(folder), target))
-            with target.open("rb") as file:
+        with await self._studio.draw(self._order) as file:
 
-                async def chunks() -> AsyncIterator[bytes]:
-                    while chunk := await asyncio.to_thread(file.read, _CHUNK):
-                        yield chunk
+            async def chunks() -> AsyncIterator[bytes]:
+                while chunk := await asyncio.to_thread(file.read, _CHUNK):
+                    yield chunk
 
-                yield chunks()
+            yield chunks()
 
-    async def _order(self, folder: Path, target: Path) -> Order:
+    async def _order(self, folder: Path) -> Order:
         job = self._job
         parameters = job.request.parameters
         first = job.references[0] if job.references else None
@@ -182,5 +178,5 @@ class _Drawing:
             format=str(parameters.get(OUTPUT_FORMAT, job.model.output_format)),
             label=" · ".join(label),
             references=tuple(paths),
-            target=str(target),
+            target=str(folder / "picture"),
         )

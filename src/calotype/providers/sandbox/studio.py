@@ -7,9 +7,12 @@ process: nothing is left behind, which a process pool cannot promise after kill 
 
 import asyncio
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from pathlib import Path
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -46,21 +49,31 @@ class Studio:
         self._free = asyncio.Semaphore(processes)
         self._idle: list[Process] = []
 
-    async def draw(self, order: Order) -> None:
-        """Have a picture drawn.
+    async def draw(self, order_in: Callable[[Path], Awaitable[Order]]) -> BinaryIO:
+        """Have a picture drawn, and return it open for reading; no file is left.
+
+        Args:
+            order_in: makes the order when its turn has come, with its files in the folder given.
 
         Raises:
             SourceError: it could not be drawn.
 
         """
         async with self._free:
-            process = self._idle.pop() if self._idle else await self._start()
-            try:
-                reply = await _ask(process, order)
-            except BaseException:
-                await _end(process)
-                raise
-            self._idle.append(process)
+            with tempfile.TemporaryDirectory(prefix="calotype-sandbox-") as folder:
+                order = await order_in(Path(folder))
+                await self._have_drawn(order)
+                # It can be read although its folder goes now.
+                return Path(order.target).open("rb")  # noqa: ASYNC230 -- just written, opens at once
+
+    async def _have_drawn(self, order: Order) -> None:
+        process = self._idle.pop() if self._idle else await self._start()
+        try:
+            reply = await _ask(process, order)
+        except BaseException:
+            await _end(process)
+            raise
+        self._idle.append(process)
         if reply.error:
             raise SourceError(reply.error)
 

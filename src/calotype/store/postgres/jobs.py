@@ -47,7 +47,8 @@ class Jobs(Queries):
     def __init__(self, pool: "asyncpg.Pool[Any]", url: str) -> None:
         super().__init__(_Driver(pool, url))
         self._pool = pool
-        self._outage = Outage()
+        self._outage = Outage(time.monotonic)
+        self._late = set[JobId]()
         self._unwritten: list[Ended] = []
 
     async def close(self) -> None:
@@ -57,9 +58,7 @@ class Jobs(Queries):
     async def dequeue(self, *arguments: Any, **options: Any) -> list[Job]:
         """Jobs to run; none while the database does not answer."""
         try:
-            if self._unwritten:
-                await self._end(self._unwritten)
-                self._unwritten = []
+            await self._catch_up()
             lease = self._outage.lengthened(options["heartbeat_timeout"])
             options = {**options, "heartbeat_timeout": lease}
             found = await super().dequeue(*arguments, **options)
@@ -70,6 +69,19 @@ class Jobs(Queries):
             return []
         self._outage.end()
         return found
+
+    async def _catch_up(self) -> None:
+        """Write what could not be written during an outage."""
+        late, self._late = self._late, set()
+        try:
+            if late:
+                await super().update_heartbeat(list(late))
+        except OUTAGES:
+            self._late |= late
+            raise
+        if self._unwritten:
+            await self._end(self._unwritten)
+            self._unwritten = []
 
     async def eligible_queued_work(self, entrypoints: list[Any]) -> int:
         """How many jobs wait; none while the database does not answer."""
@@ -84,8 +96,11 @@ class Jobs(Queries):
         return await _or(0, super().queued_work, entrypoints)
 
     async def update_heartbeat(self, job_ids: list[JobId]) -> None:
-        """Say that we live; the next beat does when the database does not answer this one."""
-        await _or(None, super().update_heartbeat, job_ids)
+        """Say that we live, as soon as the database answers."""
+        try:
+            await super().update_heartbeat(job_ids)
+        except OUTAGES:
+            self._late.update(job_ids)
 
     async def retry_job(
         self,
@@ -126,29 +141,35 @@ def _owners(jobs: Sequence[Job]) -> tuple[list[Any], list[Any]]:
 
 
 class Outage:
-    """While the database was away nobody's heartbeat came: that time is held against no one."""
+    """While the database was away nobody's heartbeat came: that time is held against no one.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds.
+
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._began: float | None = None
         self._ended: float | None = None
 
     def begin(self) -> None:
         """The database does not answer."""
         if self._began is None:
-            self._began = time.monotonic()
+            self._began = self._clock()
         self._ended = None
 
     def end(self) -> None:
         """It answers, perhaps again."""
         if self._began is not None and self._ended is None:
-            self._ended = time.monotonic()
+            self._ended = self._clock()
 
     def lengthened(self, lease: timedelta) -> timedelta:
-        """How long a worker may have been silent; a lease after the outage it is as ever."""
+        """How long a worker may have been silent; half a lease after the outage it is as ever."""
         if self._began is None:
             return lease
-        now = time.monotonic()
-        if self._ended is not None and now - self._ended > lease.total_seconds():
+        now = self._clock()
+        if self._ended is not None and now - self._ended > lease.total_seconds() / 2:
             self._began = self._ended = None
             return lease
         return lease + timedelta(seconds=now - self._began)

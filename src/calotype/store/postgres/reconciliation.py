@@ -43,7 +43,7 @@ DELETE FROM pgqueuer WHERE id IN (
 _OVERDUE: Final = f"""
 SELECT tasks.id FROM tasks LEFT JOIN pgqueuer q ON q.dedupe_key = tasks.id::text
 WHERE completed_at IS NULL AND q.status IS DISTINCT FROM 'picked'
-    AND (abandon_at < $1 - {FORSAKEN_MS} OR (tasks.state = 'waiting' AND deadline_at < $1))
+    AND (abandon_at < $1::bigint - {FORSAKEN_MS} OR (tasks.state = 'waiting' AND deadline_at < $1))
 ORDER BY tasks.id LIMIT {BATCH}
 """
 

@@ -1,0 +1,59 @@
+"""Two repairs to uvicorn's HTTP/1.1 protocol, which rest on its internals: its minor is pinned.
+
+* A request that offers an upgrade (stock Java clients and ``curl --http2`` offer h2c) keeps its
+  body; httptools stops reading at the offer, and uvicorn goes on without what follows.
+* A request that is no HTTP is refused in the contract's shape, with a request id.
+"""
+
+import secrets
+from typing import Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from calotype.api.render import error_answer
+from calotype.domain.errors import MalformedBody
+
+_OFFER: Final = {b"connection", b"upgrade", b"http2-settings"}
+
+
+class Protocol(HttpToolsProtocol):
+    """To be given to uvicorn as ``http``."""
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; an offer to upgrade is taken out, as RFC 9110 (7.8) allows."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            head = [b"%s %s HTTP/1.1" % (self.scope["method"].encode(), self.url)]
+            head += [b"%s: %s" % pair for pair in self.headers if pair[0] not in _OFFER]
+            self.parser = httptools.HttpRequestParser(self)
+            self.data_received(b"\r\n".join([*head, b"", data[upgrade.args[0] :]]))
+        except httptools.HttpParserError:
+            self.send_400_response("The request is not valid HTTP/1.1.")
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the request is about to be read again without its offer."""
+        if self.parser.should_upgrade():
+            self.scope["method"] = self.parser.get_method().decode("ascii")
+        else:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End of a request that is being answered."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed, and close the connection."""
+        answer = error_answer(MalformedBody(msg))
+        head = [
+            b"HTTP/1.1 400 Bad Request",
+            *(b"%s: %s" % pair for pair in answer.headers),
+            b"content-length: %d" % len(answer.body),
+            b"x-request-id: req_%s" % secrets.token_hex(12).encode(),
+            b"connection: close",
+        ]
+        self.transport.write(b"\r\n".join([*head, b"", answer.body]))
+        self.transport.close()
