@@ -169,7 +169,7 @@ class SharedQueue(TaskQueue):
         lease: timedelta,
         limit: int | None = None,
     ) -> None:
-        super().__init__(run, QueueManager(jobs), channels=channels)
+        super().__init__(run, _SharedManager(jobs), channels=channels)
         self._lease = lease
         self._limit = limit
 
@@ -181,6 +181,11 @@ class SharedQueue(TaskQueue):
             heartbeat_timeout=self._lease,
             max_concurrent_tasks=self._limit,
         )
+
+
+class _SharedManager(QueueManager):
+    async def verify_structure(self) -> None:
+        """The store judged the schema; asking again would end a worker that starts in an outage."""
 
 
 def _tell(manager: asyncio.Task[None]) -> None:

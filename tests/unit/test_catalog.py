@@ -171,7 +171,7 @@ def test_every_shipped_brand_has_a_mark_with_a_title_and_no_script(brand: str) -
     mark = brand_mark(brand)
     assert mark is not None
     assert SHIPPED.marks[brand] == mark
-    root = ET.fromstring(mark)  # noqa: S314 - our own file
+    root = ET.fromstring(mark)  # noqa: S314 -- our own file
     assert root.attrib["viewBox"] == "0 0 64 64"
     assert root.findtext("{http://www.w3.org/2000/svg}title")
     assert not [each for each in root.iter() if each.tag.endswith(("script", "image", "use"))]
@@ -272,7 +272,7 @@ def test_an_operators_brand_gets_a_monogram_unless_it_has_a_mark(tmp_path: Path)
     generated = load_catalog(tmp_path).marks["acme-labs"]
     assert generated == monogram("acme-labs")
     assert ">AL</text>" in generated.decode()
-    ET.fromstring(generated)  # noqa: S314 - our own output
+    ET.fromstring(generated)  # noqa: S314 -- our own output
     (tmp_path / "brands").mkdir()
     (tmp_path / "brands" / "acme-labs.svg").write_bytes(b"<svg/>")
     assert load_catalog(tmp_path).marks["acme-labs"] == b"<svg/>"

@@ -233,7 +233,7 @@ def test_no_bytes_bring_out_another_error(start: bytes, rest: bytes) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if len(SAMPLES[name]) < 20_000])
 def test_no_mutation_of_a_sound_image_brings_out_another_error(name: str) -> None:
-    chance = random.Random(f"calotype {name}")  # noqa: S311  (repeatable on purpose)
+    chance = random.Random(f"calotype {name}")  # noqa: S311 -- repeatable on purpose
     edges = [0x00, 0x01, 0x7F, 0x80, 0xC0, 0xD8, 0xD9, 0xDA, 0xFE, 0xFF]
     for _ in range(300):
         content = bytearray(SAMPLES[name])

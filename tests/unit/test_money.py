@@ -73,7 +73,7 @@ def test_an_amount_finer_than_a_millionth_is_refused(text: str) -> None:
 @given(amounts, st.integers(7, 60))
 def test_a_digit_however_far_behind_the_point_is_never_rounded_away(micro: int, place: int) -> None:
     whole, _, fraction = format_usd(micro).partition(".")
-    with pytest.raises(ValueError, match=r"no amount in whole micro-USDC"):
+    with pytest.raises(ValueError, match=r"is (no amount in whole micro-USDC|more than)"):
         parse_usd(f"{whole}.{fraction.ljust(place - 1, '0')}1")
 
 
@@ -86,6 +86,15 @@ def test_an_amount_beyond_the_largest_is_refused(text: str) -> None:
 def test_an_amount_beyond_all_bounds_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'1e999999' is "):
         parse_usd("1e999999")
+
+
+@pytest.mark.xfail(
+    reason="decimal's own bounds: abs() overflows, a product underflows", strict=True
+)
+@pytest.mark.parametrize("text", ["1e1000000", "-1e1000000", "1e-2000000"])
+def test_an_amount_beyond_what_decimal_can_hold_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"'.*' is "):
+        parse_usd(text)
 
 
 @given(st.text(max_size=20))

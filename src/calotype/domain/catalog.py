@@ -108,7 +108,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def holds(self, parameters: Mapping[str, Value]) -> bool:
         """Whether this is the price for these values."""
-        for name, values in self.when.items():  # noqa: SIM110 - all() takes twice the time
+        for name, values in self.when.items():  # noqa: SIM110 -- all() takes twice the time
             if parameters.get(name) not in values:
                 return False
         return True

@@ -312,6 +312,7 @@ FAILURES: dict[str, tuple[Family, bool]] = {
 
 
 def failure(code: str, message: str) -> Failure:
-    """The ``error`` object for a code of ``FAILURES``."""
+    """The ``error`` object for a code of ``FAILURES``; what no database can hold is left out."""
     family, retryable = FAILURES[code]
-    return Failure(code=code, message=message, type=family, retryable=retryable)
+    sound = message.replace("\0", "").encode(errors="replace").decode()
+    return Failure(code=code, message=sound, type=family, retryable=retryable)

@@ -70,12 +70,15 @@ def parse_usd(text: str) -> int:
         raise ValueError(f"'{text}' is no amount; write USD such as 12.50.") from None
     if not amount.is_finite():
         raise ValueError(f"'{text}' is no amount; write USD such as 12.50.")
-    if abs(amount) > MAX_AMOUNT // MICRO:
-        raise ValueError(f"'{text}' is more than {MAX_AMOUNT // MICRO} USD in one entry.")
+    too_much = f"'{text}' is more than {MAX_AMOUNT // MICRO} USD in one entry."
+    if amount.adjusted() > len(str(MAX_AMOUNT)):
+        raise ValueError(too_much)
     with localcontext(prec=len(text) + len(str(MAX_AMOUNT))):  # nothing is rounded away
         micro = amount * MICRO
         if micro != micro.to_integral_value():
             raise ValueError(f"'{text}' is no amount in whole micro-USDC (at most six decimals).")
+    if abs(micro) > MAX_AMOUNT:
+        raise ValueError(too_much)
     return int(micro)
 
 

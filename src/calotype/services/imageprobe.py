@@ -80,7 +80,7 @@ def probe(path: str) -> ImageFacts:
         OSError: the file cannot be read.
 
     """
-    with open(path, "rb") as file:  # noqa: PTH123  (a Path is built only to be opened)
+    with open(path, "rb") as file:  # noqa: PTH123 -- a Path would be built only to be opened
         size = file.seek(0, 2)
         content_type = sniff(_read(file, 0, SNIFF_BYTES))
         if content_type is None:

@@ -219,7 +219,7 @@ class _Driver(AsyncpgPoolDriver):
 async def open_jobs(url: str) -> Jobs:
     """The queue's tables, by a pool of their own."""
     pool = await asyncpg.create_pool(
-        url, min_size=1, max_size=CONNECTIONS, command_timeout=COMMAND_SECONDS
+        url, min_size=0, max_size=CONNECTIONS, command_timeout=COMMAND_SECONDS
     )
     return Jobs(pool, url)
 

@@ -40,6 +40,8 @@ DELETE FROM pgqueuer WHERE id IN (
     WHERE q.status = 'queued' AND tasks.completed_at IS NOT NULL LIMIT {BATCH}
 )
 """
+_FORGET: Final = "DELETE FROM pgqueuer_log WHERE created < now() - interval '1 minute'"
+"""PgQueuer keeps two rows of history for every job for ever; the events tell more."""
 _OVERDUE: Final = f"""
 SELECT tasks.id FROM tasks LEFT JOIN pgqueuer q ON q.dedupe_key = tasks.id::text
 WHERE completed_at IS NULL AND q.status IS DISTINCT FROM 'picked'
@@ -57,6 +59,7 @@ async def reconcile(connection: Connection, *, now: int) -> Reconciled | None:
         overdue = await connection.fetch(_OVERDUE, before)
         for row in overdue:
             await _end(connection, row[0], now=now)
+        await connection.execute(_FORGET)
         return Reconciled(
             enqueued=_count(await connection.execute(_ENQUEUE, before)),
             dropped=_count(await connection.execute(_DROP)),

@@ -56,7 +56,8 @@ class PostgresStore:
 
     async def open_jobs(self) -> RepositoryPort:
         """The queue that submissions enqueue to, for a worker of this process."""
-        self._jobs = await jobs.open_jobs(self._url)
+        async with outages_told():
+            self._jobs = await jobs.open_jobs(self._url)
         return self._jobs
 
     async def reconcile(self, *, now: int) -> Reconciled | None:
@@ -309,7 +310,7 @@ class PostgresStore:
             async with self._opening:
                 if self._lazy_pool is None:
                     self._lazy_pool = await asyncpg.create_pool(
-                        self._url, min_size=1, max_size=POOL, command_timeout=COMMAND_SECONDS
+                        self._url, min_size=0, max_size=POOL, command_timeout=COMMAND_SECONDS
                     )
             async with self._lazy_pool.acquire(timeout=COMMAND_SECONDS) as db:
                 yield db

@@ -113,3 +113,5 @@ CREATE TABLE idempotency_keys (
     created_at  BIGINT NOT NULL,
     PRIMARY KEY (account_id, key)
 );
+
+CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);

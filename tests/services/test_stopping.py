@@ -1,0 +1,73 @@
+"""The queue in one process: a task runs once at a time, and stopping cuts off what does not end."""
+
+import asyncio
+
+import pytest
+
+from calotype.queue import EmbeddedQueue
+from harness import until
+from services.bench import CHANNEL
+
+
+class Runs:
+    """What the queue has run: begins, waits until let go, and tidies up with an await."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.tidied: list[int] = []
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, task_id: int) -> None:
+        self.begun.append(task_id)
+        try:
+            await self.go_on.wait()
+            self.ended.append(task_id)
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            self.tidied.append(task_id)
+
+
+@pytest.mark.parametrize("patience", [0, 0.2])
+async def test_what_does_not_end_in_time_is_cut_off_once_and_tidies_up(patience: float) -> None:
+    runs = Runs()
+    queue = EmbeddedQueue(runs, channels=[CHANNEL])
+    queue.start()
+    for task_id in range(5):
+        queue.put(task_id, CHANNEL.id, 0)
+    await until(lambda: len(runs.begun) == 5)
+    async with asyncio.timeout(20):
+        assert await queue.stop(patience) == 5
+    assert runs.ended == []
+    assert sorted(runs.tidied) == [0, 1, 2, 3, 4]
+    assert not queue.alive
+
+
+async def test_what_ends_in_time_is_not_cut_off() -> None:
+    runs = Runs()
+    queue = EmbeddedQueue(runs, channels=[CHANNEL])
+    queue.start()
+    queue.put(1, CHANNEL.id, 0)
+    await until(lambda: runs.begun == [1])
+    asyncio.get_running_loop().call_later(0.05, runs.go_on.set)
+    assert await queue.stop(20) == 0
+    assert (runs.ended, runs.tidied) == ([1], [1])
+
+
+async def test_a_task_that_is_put_twice_runs_once_at_a_time() -> None:
+    runs = Runs()
+    queue = EmbeddedQueue(runs, channels=[CHANNEL])
+    queue.start()
+    for _ in range(3):
+        queue.put(7, CHANNEL.id, 0)
+    queue.put(8, CHANNEL.id, 0)
+    await until(lambda: 8 in runs.begun)
+    assert runs.begun.count(7) == 1
+    runs.go_on.set()
+    await until(lambda: 7 in runs.tidied)
+    assert await queue.stop(20) == 0
+
+
+async def test_a_queue_that_never_started_stops() -> None:
+    assert await EmbeddedQueue(Runs(), channels=[CHANNEL]).stop(20) == 0
