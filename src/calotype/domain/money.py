@@ -17,6 +17,9 @@ MICRO: Final = 1_000_000
 MAX_AMOUNT: Final = 10**15
 """The largest single amount, a billion USDC: sums stay far inside 63 bits."""
 
+_PLACES: Final = 100
+"""More digits before or behind the point than any amount has."""
+
 
 class EntryKind(StrEnum):
     """Why money moved."""
@@ -70,13 +73,14 @@ def parse_usd(text: str) -> int:
         raise ValueError(f"'{text}' is no amount; write USD such as 12.50.") from None
     if not amount.is_finite():
         raise ValueError(f"'{text}' is no amount; write USD such as 12.50.")
+    too_fine = f"'{text}' is no amount in whole micro-USDC (at most six decimals)."
     too_much = f"'{text}' is more than {MAX_AMOUNT // MICRO} USD in one entry."
-    if amount.adjusted() > len(str(MAX_AMOUNT)):
-        raise ValueError(too_much)
-    with localcontext(prec=len(text) + len(str(MAX_AMOUNT))):  # nothing is rounded away
+    if amount and abs(amount.adjusted()) > _PLACES:  # before decimal's own bounds are met
+        raise ValueError(too_much if amount.adjusted() > 0 else too_fine)
+    with localcontext(prec=len(text) + _PLACES):  # nothing is rounded away
         micro = amount * MICRO
         if micro != micro.to_integral_value():
-            raise ValueError(f"'{text}' is no amount in whole micro-USDC (at most six decimals).")
+            raise ValueError(too_fine)
     if abs(micro) > MAX_AMOUNT:
         raise ValueError(too_much)
     return int(micro)
