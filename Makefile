@@ -28,7 +28,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo serve test check bench lock clean help
+.PHONY: demo serve test chaos check bench lock clean help
 
 # An environment without its Python, or copied from another folder, whose code it would run, is stale.
 ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
@@ -43,6 +43,9 @@ serve: $(RUNTIME) ## Start the server; ARGS="…" goes to calotype serve
 
 test: $(DEV) ## Run the tests; ARGS="-k name" picks some
 	@$(VENV_PYTHON) -m pytest -q -ra $(ARGS)
+
+chaos: $(DEV) ## Kill servers, workers and PostgreSQL at random under load, for minutes; ARGS="--seed N" repeats one
+	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.chaos $(ARGS)
 
 check: $(DEV) ## Judge format, lint, types, layers and sizes; stops at the first that fails
 	@$(call gate,format,$(VENV_PYTHON) -m ruff format --check)
