@@ -4,9 +4,13 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from postgres import PostgresServer, fresh_database, running_postgres
+
+hypothesis.settings.register_profile("calotype", deadline=None)  # machines are shared
+hypothesis.settings.load_profile("calotype")
 
 
 @pytest.fixture(scope="session")

@@ -232,6 +232,8 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
             raise SettingsError(f"{said_by[name]}: must be {least} or more, and sensible.")
     if values.get("port", 0) > 65_535:  # noqa: PLR2004 -- the largest port there is
         raise SettingsError(f"{said_by['port']}: must be 0 to 65535.")
+    if "host" in values and not values["host"].strip():
+        raise SettingsError(f"{said_by['host']}: must be an address, such as 127.0.0.1.")
     if values.get("log_level", "info") not in {"debug", "info", "warning", "error"}:
         raise SettingsError(f"{said_by['log_level']}: must be debug, info, warning or error.")
     database = values.get("database_url", "")

@@ -13,7 +13,7 @@ from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
 from calotype.domain.task import State
 from calotype.services.delivery import hints
-from calotype.services.submission import Accepted
+from calotype.services.submission import AcceptanceInDoubt, Accepted
 
 _FORM_TEXT: Final = 4 * 1024 * 1024
 """Bytes of a form beyond its files."""
@@ -98,6 +98,8 @@ class Generations:
                 request_id=request_id,
                 idempotency_key=_idempotency_key(scope),
             )
+        except AcceptanceInDoubt:  # what a task may refer to stays
+            raise
         except Exception:  # not when cancelled: the task may have been accepted by then
             await self._context.assets.discard([upload.asset for upload in form.uploads])
             raise

@@ -98,9 +98,7 @@ class DiskAssets:
 
     def _staged_path(self) -> Path:
         if self._lock is None:
-            self._staging.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._staging / _LOCK).open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._lock = _hold(self._staging)
         return self._staging / secrets.token_hex(8)
 
 
@@ -160,6 +158,17 @@ class _StagedFile:
                 self._synced.add(folder)
         self._path.rename(self._root / key)
         _sync(folder)
+
+
+def _hold(folder: Path) -> IO[str]:
+    """Make a staging folder and lock it, again where a sweep was quicker than the lock."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / _LOCK).exists():
+            return lock
+        lock.close()
 
 
 @contextmanager

@@ -8,7 +8,13 @@ import msgspec
 
 from calotype.domain.catalog import Catalog, Model
 from calotype.domain.clock import Clock
-from calotype.domain.errors import InvalidParameter, ReferenceTooLarge, UnsupportedReferenceType
+from calotype.domain.errors import (
+    InternalError,
+    InvalidParameter,
+    ReferenceTooLarge,
+    Unavailable,
+    UnsupportedReferenceType,
+)
 from calotype.domain.fairness import priority
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
@@ -23,6 +29,10 @@ MAX_IDEMPOTENCY_KEY: Final = 255
 """Characters of an ``Idempotency-Key``."""
 _DRAWS: Final = 3
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class AcceptanceInDoubt(Unavailable):
+    """The database went away while the task was being written: it may be there, or not."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -130,12 +140,14 @@ class Submission:
         return Accepted(submitted, asked.model, self._router.usual_seconds(channel.id, model))
 
     async def _write(self, new: NewTask) -> Submitted:
-        for _ in range(_DRAWS - 1):
+        for _ in range(_DRAWS):
             try:
                 return await self._store.submit(new)
             except IdTaken:
                 new = msgspec.structs.replace(new, id=self._ids.next())
-        return await self._store.submit(new)
+            except Unavailable as error:
+                raise AcceptanceInDoubt(error.message, retry_after=error.retry_after) from error
+        raise InternalError(f"No free task id was found in {_DRAWS} draws.")
 
 
 def _check_uploads(model: Model, uploads: Sequence[Kept]) -> None:

@@ -11,8 +11,9 @@ from calotype.providers.sandbox.studio import Order, Reply
 
 def main() -> None:
     """Draw until the input ends."""
-    # Ctrl-C reaches the whole group; the server decides when its processes end.
+    # These reach the whole group; the server decides when its processes end, by the input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
         sys.stdout.buffer.write(msgspec.json.encode(_serve(order)) + b"\n")

@@ -84,8 +84,7 @@ class Writer:
                 results = self._commit(connection, ops)
             except sqlite3.Error as error:
                 log.exception("the database refused a batch of %d writes", len(ops))
-                if connection is not None:
-                    _roll_back(connection)
+                connection = _rolled_back(connection)
                 results = [_unavailable(error)] * len(ops)
             self._loop.call_soon_threadsafe(_deliver, ops, results)
         if connection is not None:
@@ -142,9 +141,17 @@ def in_savepoint(connection: sqlite3.Connection, work: Work) -> Any:
     return result
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
+def _rolled_back(connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
+    """The connection with nothing under way, or None where only a new one will do."""
+    if connection is None:
+        return None
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        connection.close()
+        return None
+    return connection
 
 
 def _unavailable(error: Exception) -> Unavailable:
