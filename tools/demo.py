@@ -76,11 +76,12 @@ async def main() -> int:
 
 
 NEXT_STEPS: Final = """[bold]Next[/]
-  make serve                                                       the server, on port 8080
-  .venv/bin/calotype keys create --name me --credits 10            a key, printed once
-  export CALOTYPE_API_KEY=ck_…
-  .venv/bin/calotype generate "A lighthouse at dusk" --model nano-banana-pro -o out.png
-  http://127.0.0.1:8080/docs                                       the API, readable"""
+  make serve                                        [dim]# on port 8080[/]
+  .venv/bin/calotype keys create --name me --credits 10
+  export CALOTYPE_API_KEY=ck_…                      [dim]# what that printed[/]
+  .venv/bin/calotype generate "A lighthouse at dusk" \\
+      --model nano-banana-pro -o out.png
+  http://127.0.0.1:8080/docs                        [dim]# the API, readable[/]"""
 
 
 def form_with_upload() -> aiohttp.FormData:

@@ -96,3 +96,19 @@ def key(row: Row) -> ApiKey:
 def account(row: Row) -> Account:
     """A row of ``ACCOUNT`` columns."""
     return Account(id=row[0], name=row[1], balance=Balance(balance=row[2], reserved=row[3]))
+
+
+def encode_result(images: Sequence[Asset]) -> bytes:
+    """What the column ``result`` holds."""
+    return encode(
+        [
+            ResultImage(
+                asset_id=image.id,
+                content_type=image.content_type,
+                width=image.width,
+                height=image.height,
+                bytes=image.bytes,
+            )
+            for image in images
+        ]
+    )

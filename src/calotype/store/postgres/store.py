@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 from pgqueuer.ports import RepositoryPort
 
-from calotype.domain.errors import Failure, InsufficientBalance
+from calotype.domain.errors import Failure
 from calotype.domain.keys import ApiKey
-from calotype.domain.money import EFFECTS, Balance, EntryKind, format_usd
+from calotype.domain.money import EFFECTS, Balance, EntryKind
 from calotype.domain.task import (
     Asset,
     Attempt,
@@ -19,7 +19,6 @@ from calotype.domain.task import (
     Event,
     NewTask,
     Reference,
-    ResultImage,
     State,
     Task,
 )
@@ -30,6 +29,7 @@ from calotype.store.postgres import connection, jobs, reconciliation, submission
 from calotype.store.postgres.batcher import Batcher
 from calotype.store.postgres.connection import COMMAND_SECONDS, POOL, Connection, outages_told
 from calotype.store.proof import PROOFS
+from calotype.store.refusals import cannot_take_away
 
 _REVOKED = "calotype_key_revoked"
 
@@ -119,10 +119,7 @@ class PostgresStore:
             now,
         )
         if not booked:
-            raise InsufficientBalance(
-                f"The account has less than {format_usd(-amount)} USDC available; "
-                "take away at most what is available."
-            )
+            raise cannot_take_away(-amount)
         return Balance(balance=booked[0][0], reserved=booked[0][1])
 
     async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
@@ -264,12 +261,7 @@ class PostgresStore:
         cost: int | None,
         now: int,
     ) -> None:
-        result = rows.encode(
-            [
-                ResultImage(image.id, image.content_type, image.width, image.height, image.bytes)
-                for image in images
-            ]
-        )
+        result = rows.encode_result(images)
         await self._guarded(
             transitions.COMPLETE, task, actual, result, now, number, cost, *_columns(images)
         )

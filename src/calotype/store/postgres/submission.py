@@ -7,10 +7,11 @@ import asyncpg
 
 from calotype.domain.errors import IdempotencyConflict, InsufficientBalance
 from calotype.domain.fairness import PRIORITY_SQL
-from calotype.domain.money import EntryKind, format_usd
+from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres.connection import Connection
+from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode
 
 _SUBMIT: Final = f"""
@@ -128,10 +129,7 @@ async def _submit_one(connection: Connection, new: NewTask) -> Submitted | Excep
 async def _replay(connection: Connection, new: NewTask) -> Submitted:
     known = await connection.fetchrow(_REPLAYED, new.account_id, new.idempotency_key)
     if known is None or known[0] != new.fingerprint:
-        raise IdempotencyConflict(
-            "This Idempotency-Key was used with another request; send the same request "
-            "again, or use a new key.",
-        )
+        raise key_conflict()
     return Submitted(known[1], known[2], known[3], replayed=True)
 
 
@@ -141,10 +139,7 @@ async def _accept_one(connection: Connection, new: NewTask) -> Submitted:
         available = await connection.fetchval(
             "SELECT balance - reserved FROM accounts WHERE id = $1", new.account_id
         )
-        raise InsufficientBalance(
-            f"This request costs {format_usd(new.price)} USDC and the account has "
-            f"{format_usd(available)} USDC available; add credit or wait for running tasks to end."
-        )
+        raise cannot_pay(new.price, available)
     return _accepted(new, backlogs[new.id])
 
 

@@ -2,11 +2,11 @@
 
 import sqlite3
 
-from calotype.domain.errors import InsufficientBalance
 from calotype.domain.keys import ApiKey
-from calotype.domain.money import EFFECTS, Balance, EntryKind, format_usd
+from calotype.domain.money import EFFECTS, Balance, EntryKind
 from calotype.store import rows
 from calotype.store.port import Account
+from calotype.store.refusals import cannot_take_away
 
 
 def open_account(connection: sqlite3.Connection, name: str, now: int) -> Account:
@@ -36,10 +36,7 @@ def book(
         (effect.balance * amount, account_id),
     ).fetchall()
     if not booked:
-        raise InsufficientBalance(
-            f"The account has less than {format_usd(-amount)} USDC available; "
-            "take away at most what is available."
-        )
+        raise cannot_take_away(-amount)
     connection.execute(
         "INSERT INTO ledger (account_id, kind, amount, note, created_at) VALUES (?, ?, ?, ?, ?)",
         (account_id, kind, amount, note, now),

@@ -4,10 +4,11 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
-from calotype.domain.errors import IdempotencyConflict, InsufficientBalance
-from calotype.domain.money import EntryKind, format_usd
+from calotype.domain.errors import InsufficientBalance
+from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
+from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode
 from calotype.store.sqlite.assets import insert_assets
 from calotype.store.sqlite.writer import in_savepoint
@@ -71,10 +72,7 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
         if known is not None:
             fingerprint, task_id, request_id, created_at = known
             if fingerprint != new.fingerprint:
-                raise IdempotencyConflict(
-                    "This Idempotency-Key was used with another request; send the same request "
-                    "again, or use a new key.",
-                )
+                raise key_conflict()
             return Submitted(task_id, request_id, created_at, replayed=True)
     try:
         backlog = _accept(connection, [new])
@@ -133,10 +131,7 @@ def _insufficient(
     (available,) = connection.execute(
         "SELECT balance - reserved FROM accounts WHERE id = ?", (account_id,)
     ).fetchone()
-    return InsufficientBalance(
-        f"This request costs {format_usd(price)} USDC and the account has "
-        f"{format_usd(available)} USDC available; add credit or wait for running tasks to end."
-    )
+    return cannot_pay(price, available)
 
 
 def _accepted(new: NewTask, backlog: int) -> Submitted:

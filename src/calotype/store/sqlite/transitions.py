@@ -16,7 +16,6 @@ from calotype.domain.task import (
     BillingStatus,
     Event,
     Reference,
-    ResultImage,
     Task,
 )
 from calotype.store import rows
@@ -162,18 +161,7 @@ def complete(
     now: int,
 ) -> None:
     """Success: images, attempt and money in one."""
-    result = rows.encode(
-        [
-            ResultImage(
-                asset_id=image.id,
-                content_type=image.content_type,
-                width=image.width,
-                height=image.height,
-                bytes=image.bytes,
-            )
-            for image in images
-        ]
-    )
+    result = rows.encode_result(images)
     close_attempt(
         connection, task, number, state=AttemptState.DONE, detail=None, cost=cost, now=now
     )
