@@ -270,6 +270,7 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
         )
     await core.store.prepare()
     images = _Images(core)
+    await images.disk.sweep()
     worker = Worker(core, images, channels=channels)
     await worker.start()
     log.info("the worker has begun")
@@ -328,7 +329,10 @@ async def _keep_house(core: Core) -> None:
     while True:
         try:
             before = core.clock() - IDEMPOTENCY_KEPT_MS
-            await core.store.forget_idempotency_keys(before=before)
+            while await core.store.forget_idempotency_keys(before=before):
+                pass
         except Unavailable:
             log.warning("housekeeping has to wait: the database does not answer")
+        except Exception:
+            log.exception("housekeeping broke; it is tried again later")
         await asyncio.sleep(HOUSEKEEPING_SECONDS)

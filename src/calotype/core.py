@@ -4,6 +4,7 @@ import os
 import random
 import secrets
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -85,14 +86,24 @@ def secret_of(settings: Settings) -> bytes:
         return settings.secret.value.encode()
     path = settings.data_dir / "secret"
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    fresh = secrets.token_urlsafe(48)
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(fresh)
-            file.flush()
-            os.fsync(file.fileno())
+    if not path.exists():
+        _keep_fresh_secret(path)
     kept = path.read_text().strip()
     if not kept:
         raise SettingsError(f"{path}: is empty; delete it and a new secret will be made.")
     return kept.encode()
+
+
+def _keep_fresh_secret(path: Path) -> None:
+    """Make a secret whole before it is seen; of several processes at once, the first one's."""
+    draft = path.with_name(f"secret-{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

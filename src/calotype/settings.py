@@ -79,6 +79,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[Channel, ...] = ()
     """Upstreams; in ``calotype.toml`` only."""
 
+    def __repr__(self) -> str:
+        """Without what it holds: the database's URL may carry a password."""
+        return f"Settings(data_dir={str(self.data_dir)!r}, secret={self.secret!r}, …)"
+
     @property
     def shared_database(self) -> bool:
         """Whether other machines may work on the same database."""

@@ -97,8 +97,9 @@ class DiskAssets:
         return await asyncio.to_thread(_sweep, self._root / _STAGING)
 
     def _staged_path(self) -> Path:
-        if self._lock is None:
-            self._lock = _hold(self._staging)
+        if self._lock is None or not self._staging.exists():
+            self.close()
+            self._staging, self._lock = _hold(self._root / _STAGING)
         return self._staging / secrets.token_hex(8)
 
 
@@ -160,14 +161,22 @@ class _StagedFile:
         _sync(folder)
 
 
-def _hold(folder: Path) -> IO[str]:
-    """Make a staging folder and lock it, again where a sweep was quicker than the lock."""
+def _hold(parent: Path) -> tuple[Path, IO[str]]:
+    """Make a staging folder and lock it; another one where a sweep was quicker than the lock."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = parent / secrets.token_hex(8)
+        folder.mkdir(parents=True)
         lock = (folder / _LOCK).open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        except BaseException:
+            lock.close()
+            raise
         if (folder / _LOCK).exists():
-            return lock
+            return folder, lock
         lock.close()
 
 

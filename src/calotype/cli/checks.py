@@ -134,11 +134,7 @@ async def _folder(core: Core) -> str:
 
 
 def _write(folder: Path) -> None:
-    """Write and remove a small file.
-
-    Not by way of the asset store: the threads of obstore can abort a process that ends right
-    after they were used.
-    """
+    """Write and remove a small file."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"calotype")
         file.flush()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 from calotype.domain.catalog import References
 from calotype.domain.clock import Clock
@@ -20,6 +21,8 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 FETCHES = 32
 """References fetched at a time by one process."""
+FETCHES_PER_ACCOUNT = 4
+"""So that one account's slow hosts do not hold up the others' references."""
 
 
 class ReferenceFailed(Exception):
@@ -47,6 +50,7 @@ class ReferenceIntake:
         self._allow_hosts = allow_hosts
         self._clock = clock
         self._fetches = asyncio.Semaphore(FETCHES)
+        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
 
     def judge(self, urls: object) -> list[Reference]:
         """References by URL, judged by form and address without a look at the network.
@@ -101,7 +105,11 @@ class ReferenceIntake:
     ) -> Asset:
         for pause in (*PAUSES, None):
             try:
-                async with self._fetches, self._fetcher.open(url) as stream:
+                async with (
+                    self._turns.setdefault(account_id, asyncio.Semaphore(FETCHES_PER_ACCOUNT)),
+                    self._fetches,
+                    self._fetcher.open(url) as stream,
+                ):
                     kept = await self._assets.keep(
                         aiter(stream),
                         account_id=account_id,

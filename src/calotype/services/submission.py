@@ -131,12 +131,12 @@ class Submission:
         submitted = await self._write(new)
         if submitted.replayed:
             await self._assets.discard(new.uploads)
-        else:
-            self._enqueue(
-                submitted.task_id,
-                channel.id,
-                priority(submitted_at=submitted.created_at, backlog=submitted.backlog),
-            )
+        # A replay too: the first request may have been lost right after it was written.
+        self._enqueue(
+            submitted.task_id,
+            channel.id,
+            priority(submitted_at=submitted.created_at, backlog=submitted.backlog),
+        )
         return Accepted(submitted, asked.model, self._router.usual_seconds(channel.id, model))
 
     async def _write(self, new: NewTask) -> Submitted:

@@ -7,7 +7,7 @@ micro-USDC. Faults of the database itself are raised as ``errors.Unavailable``.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -24,6 +24,9 @@ from calotype.domain.task import (
     State,
     Task,
 )
+
+FORGOTTEN_AT_ONCE: Final = 1000
+"""Idempotency keys dropped in one transaction, so that nobody waits long behind it."""
 
 
 class Fenced(Exception):
@@ -245,7 +248,7 @@ class Store(Protocol):
     # Keeping house
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
-        """Drop idempotency keys older than ``before``; returns how many."""
+        """Drop a batch of idempotency keys older than ``before``; returns how many."""
         ...
 
     async def prove(self) -> Sequence[str]:

@@ -191,7 +191,12 @@ async def _connected(url: str) -> AsyncIterator[_Target]:
     """A connection whose every trouble is told as that of the target."""
     try:
         new = await asyncpg.connect(url)
-    except (*postgres.OUTAGES, asyncpg.PostgresError, ValueError) as error:
+    except ValueError:  # its message may hold a part of the password
+        raise StoreError(
+            "The PostgreSQL URL cannot be parsed; percent-encode special characters in the "
+            "password, such as / as %2F and # as %23."
+        ) from None
+    except (*postgres.OUTAGES, asyncpg.PostgresError) as error:
         raise StoreError(
             f"The PostgreSQL database cannot be reached ({error}); "
             "check host, port, name and password."

@@ -21,6 +21,10 @@ _LOCK: Final = 0x63616C6F  # 'calo': one migration at a time
 POOL: Final = 8
 """Connections of one process for reads and transitions; submissions have one of their own."""
 COMMAND_SECONDS: Final = 20.0
+CONNECT_SECONDS: Final = 3.0
+"""A database that does not even take a connection for so long is not there."""
+ACQUIRE_SECONDS: Final = 5.0
+"""How long a request waits for a free connection before it is answered with 503."""
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
@@ -43,7 +47,14 @@ async def outages_told() -> AsyncIterator[None]:
     try:
         yield
     except OUTAGES as error:
-        raise Unavailable("The database does not answer right now.", retry_after=2) from error
+        raise unavailable(error) from error
+
+
+def unavailable(error: BaseException) -> Unavailable:
+    """What an outage is to those above."""
+    told = Unavailable("The database does not answer right now.", retry_after=2)
+    told.__cause__ = error
+    return told
 
 
 async def migrate(url: str) -> int:
@@ -99,7 +110,12 @@ async def version(connection: Connection) -> tuple[int, int]:
 async def _connect(url: str) -> "asyncpg.Connection[Any]":
     try:
         return await asyncpg.connect(url)
-    except (*OUTAGES, asyncpg.PostgresError, ValueError) as error:
+    except ValueError:  # its message may hold a part of the password
+        raise StoreError(
+            "CALOTYPE_DATABASE_URL: cannot be parsed; percent-encode special characters in the "
+            "password, such as / as %2F and # as %23."
+        ) from None
+    except (*OUTAGES, asyncpg.PostgresError) as error:
         raise StoreError(
             f"CALOTYPE_DATABASE_URL: cannot connect ({error}); check host, port, name and password."
         ) from error

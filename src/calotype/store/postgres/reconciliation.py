@@ -2,7 +2,7 @@
 
 * a task that is not final and has no job gets one;
 * a job whose task is final is dropped;
-* a task past its time that no worker holds is ended.
+* a task past its time that no worker holds is ended, at once where no upstream has it.
 """
 
 from typing import Final
@@ -44,8 +44,11 @@ _FORGET: Final = "DELETE FROM pgqueuer_log WHERE created < now() - interval '1 m
 """PgQueuer keeps two rows of history for every job for ever; the events tell more."""
 _OVERDUE: Final = f"""
 SELECT tasks.id FROM tasks LEFT JOIN pgqueuer q ON q.dedupe_key = tasks.id::text
-WHERE completed_at IS NULL AND q.status IS DISTINCT FROM 'picked'
-    AND (abandon_at < $1::bigint - {FORSAKEN_MS} OR (tasks.state = 'waiting' AND deadline_at < $1))
+WHERE completed_at IS NULL
+    AND (q.status IS DISTINCT FROM 'picked' OR q.heartbeat < now() - interval '10 minutes')
+    AND (abandon_at < $1::bigint - {FORSAKEN_MS} OR (deadline_at < $1 AND NOT EXISTS (
+        SELECT 1 FROM attempts WHERE task_id = tasks.id AND finished_at IS NULL
+    )))
 ORDER BY tasks.id LIMIT {BATCH}
 """
 

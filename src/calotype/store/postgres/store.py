@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,10 +25,27 @@ from calotype.domain.task import (
 )
 from calotype.store import rows
 from calotype.store.keycache import KeyCache
-from calotype.store.port import Account, Entry, Fenced, Reconciled, Submitted, Taken, Unfinished
+from calotype.store.port import (
+    FORGOTTEN_AT_ONCE,
+    Account,
+    Entry,
+    Fenced,
+    Reconciled,
+    Submitted,
+    Taken,
+    Unfinished,
+)
 from calotype.store.postgres import connection, jobs, reconciliation, submission, transitions
 from calotype.store.postgres.batcher import Batcher
-from calotype.store.postgres.connection import COMMAND_SECONDS, POOL, Connection, outages_told
+from calotype.store.postgres.connection import (
+    ACQUIRE_SECONDS,
+    COMMAND_SECONDS,
+    CONNECT_SECONDS,
+    OUTAGES,
+    POOL,
+    Connection,
+    outages_told,
+)
 from calotype.store.proof import PROOFS
 from calotype.store.refusals import cannot_take_away
 
@@ -40,6 +58,8 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         self._url = url
         self._opening = asyncio.Lock()
+        self._attaching = asyncio.Lock()
+        self._deaf_until = 0.0
         self._lazy_pool: asyncpg.Pool[Any] | None = None
         self._submissions = Batcher(self._submit_all)
         self._tasks = Batcher(self._read_tasks)
@@ -281,7 +301,11 @@ class PostgresStore:
     # Keeping house
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
-        done = await self._execute("DELETE FROM idempotency_keys WHERE created_at < $1", before)
+        done = await self._execute(
+            "DELETE FROM idempotency_keys WHERE (account_id, key) IN (SELECT account_id, key "
+            f"FROM idempotency_keys WHERE created_at < $1 LIMIT {FORGOTTEN_AT_ONCE})",
+            before,
+        )
         return int(done.rpartition(" ")[2])
 
     async def prove(self) -> Sequence[str]:
@@ -302,9 +326,13 @@ class PostgresStore:
             async with self._opening:
                 if self._lazy_pool is None:
                     self._lazy_pool = await asyncpg.create_pool(
-                        self._url, min_size=0, max_size=POOL, command_timeout=COMMAND_SECONDS
+                        self._url,
+                        min_size=0,
+                        max_size=POOL,
+                        command_timeout=COMMAND_SECONDS,
+                        timeout=CONNECT_SECONDS,
                     )
-            async with self._lazy_pool.acquire(timeout=COMMAND_SECONDS) as db:
+            async with self._lazy_pool.acquire(timeout=ACQUIRE_SECONDS) as db:
                 yield db
 
     async def _fetch(self, statement: str, *values: Any) -> list[rows.Row]:
@@ -333,15 +361,17 @@ class PostgresStore:
 
     async def _listen(self) -> None:
         """Hear of revocations in other processes; while nobody listens, no key is kept."""
-        if self._hears():
+        if self._hears() or self._attaching.locked() or time.monotonic() < self._deaf_until:
             return
-        async with outages_told(), self._opening:
-            if self._hears():  # somebody else was first
-                return
-            listener = await asyncpg.connect(self._url, timeout=COMMAND_SECONDS)
-            self._mark = secrets.token_bytes(8)
-            await listener.add_listener(_REVOKED, self._on_revoked)
-            self._listener = listener
+        async with self._attaching:
+            try:
+                listener = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
+                self._mark = secrets.token_bytes(8)
+                await listener.add_listener(_REVOKED, self._on_revoked)
+            except OUTAGES:
+                self._deaf_until = time.monotonic() + CONNECT_SECONDS
+            else:
+                self._listener = listener
 
     def _on_revoked(self, *_: object) -> None:
         self._mark = secrets.token_bytes(8)

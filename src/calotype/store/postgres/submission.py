@@ -10,7 +10,7 @@ from calotype.domain.fairness import PRIORITY_SQL
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
-from calotype.store.postgres.connection import Connection
+from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode
 
@@ -124,6 +124,8 @@ async def _submit_one(connection: Connection, new: NewTask) -> Submitted | Excep
         return error
     except asyncpg.UniqueViolationError:
         return IdTaken()
+    except OUTAGES as error:  # others of the batch are committed: it is this one's alone
+        return unavailable(error)
 
 
 async def _replay(connection: Connection, new: NewTask) -> Submitted:

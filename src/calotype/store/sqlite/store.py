@@ -26,7 +26,7 @@ from calotype.domain.task import (
 )
 from calotype.store import rows
 from calotype.store.keycache import KeyCache
-from calotype.store.port import Account, Entry, Submitted, Taken, Unfinished
+from calotype.store.port import FORGOTTEN_AT_ONCE, Account, Entry, Submitted, Taken, Unfinished
 from calotype.store.sqlite import accounts, connection, proof, submission, transitions
 from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.writer import Writer
@@ -246,11 +246,11 @@ class SqliteStore:
     # Keeping house
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
-        return await self._write(
-            lambda db: (
-                db.execute("DELETE FROM idempotency_keys WHERE created_at < ?", (before,)).rowcount
-            )
+        statement = (
+            "DELETE FROM idempotency_keys WHERE (account_id, key) IN (SELECT account_id, key "
+            f"FROM idempotency_keys WHERE created_at < ? LIMIT {FORGOTTEN_AT_ONCE})"
         )
+        return await self._write(lambda db: db.execute(statement, (before,)).rowcount)
 
     async def prove(self) -> Sequence[str]:
         def on_own_connection() -> list[str]:

@@ -82,10 +82,10 @@ class Writer:
             try:
                 connection = connection or self._connect()
                 results = self._commit(connection, ops)
-            except sqlite3.Error as error:
+            except Exception as error:  # whatever it is, the thread goes on
                 log.exception("the database refused a batch of %d writes", len(ops))
                 connection = _rolled_back(connection)
-                results = [_unavailable(error)] * len(ops)
+                results = [_unavailable(error) for _ in ops]
             self._loop.call_soon_threadsafe(_deliver, ops, results)
         if connection is not None:
             connection.close()
