@@ -1,5 +1,6 @@
 """Services that tests share: one PostgreSQL server a session, one fresh database a test."""
 
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from postgres import PostgresServer, fresh_database, running_postgres
 
+# A job in the background of a script starts with Ctrl-C ignored, and so would what we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("calotype", deadline=None)  # machines are shared
 hypothesis.settings.load_profile("calotype")
 
