@@ -240,7 +240,7 @@ class PostgresStore:
         return [Unfinished(*row) for row in found]
 
     async def take(self, task_id: int, *, now: int) -> Taken | None:
-        async with self._connection() as db:
+        async with self._connection(patient=True) as db:
             found = await db.fetch(transitions.TAKE, task_id, now)
             if not found:
                 return None
@@ -321,7 +321,8 @@ class PostgresStore:
     # Plumbing
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _connection(self, *, patient: bool = False) -> AsyncIterator[Connection]:
+        """A connection; who is ``patient`` waits in line for one however long the line is."""
         async with outages_told():
             async with self._opening:
                 if self._lazy_pool is None:
@@ -332,7 +333,7 @@ class PostgresStore:
                         command_timeout=COMMAND_SECONDS,
                         timeout=CONNECT_SECONDS,
                     )
-            async with self._lazy_pool.acquire(timeout=ACQUIRE_SECONDS) as db:
+            async with self._lazy_pool.acquire(timeout=None if patient else ACQUIRE_SECONDS) as db:
                 yield db
 
     async def _fetch(self, statement: str, *values: Any) -> list[rows.Row]:
@@ -345,7 +346,8 @@ class PostgresStore:
 
     async def _guarded(self, statement: str, task: Task, *values: Any) -> int:
         """Run a statement that finds one row while the claim and the state hold."""
-        found = await self._fetch(statement, task.id, task.claim, *values)
+        async with self._connection(patient=True) as db:
+            found = await db.fetch(statement, task.id, task.claim, *values)
         if not found:
             raise Fenced
         return int(found[0][0])
