@@ -17,9 +17,9 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 import msgspec
 
-from calotype.domain.fairness import PRIORITY_SQL
 from calotype.store.port import StoreError
 from calotype.store.postgres import connection as postgres
+from calotype.store.postgres.enqueue import ENQUEUE
 from calotype.store.proof import PROOFS
 from calotype.store.sqlite import connection as sqlite
 from calotype.store.sqlite import proof
@@ -52,9 +52,7 @@ MONEY: Final = {
 """Every column of money: what it is called here, whose it is, the column, and where it stands."""
 
 _ENQUEUE: Final = f"""
-INSERT INTO pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, headers, status)
-SELECT {PRIORITY_SQL}, 'channel-' || channel_id, convert_to(id::text, 'UTF8'), now(), id::text,
-    '{{}}'::jsonb, 'queued'
+{ENQUEUE}
 FROM (
     SELECT id, channel_id, created_at,
         ROW_NUMBER() OVER (PARTITION BY account_id ORDER BY id) - 1 AS backlog

@@ -8,12 +8,12 @@
 from typing import Final
 
 from calotype.domain.errors import failure
-from calotype.domain.fairness import PRIORITY_SQL
 from calotype.domain.task import OPEN_ATTEMPT, AttemptState
 from calotype.store import rows
 from calotype.store.port import Reconciled
 from calotype.store.postgres import transitions
 from calotype.store.postgres.connection import Connection
+from calotype.store.postgres.enqueue import ENQUEUE
 
 LEASE: Final = 0x72656373  # 'recs'
 BATCH: Final = 500
@@ -23,9 +23,7 @@ FORSAKEN_MS: Final = 24 * 3600 * 1000
 """How long after its time a job that an upstream may have done still waits for a worker to ask."""
 
 _ENQUEUE: Final = f"""
-INSERT INTO pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, headers, status)
-SELECT {PRIORITY_SQL}, 'channel-' || channel_id, convert_to(id::text, 'UTF8'), now(), id::text,
-    '{{}}'::jsonb, 'queued'
+{ENQUEUE}
 FROM (
     SELECT id, channel_id, created_at, 0 AS backlog FROM tasks
     WHERE completed_at IS NULL AND updated_at < $1

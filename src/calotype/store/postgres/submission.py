@@ -6,11 +6,11 @@ from typing import Any, Final
 import asyncpg
 
 from calotype.domain.errors import IdempotencyConflict, InsufficientBalance
-from calotype.domain.fairness import PRIORITY_SQL
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
+from calotype.store.postgres.enqueue import ENQUEUE
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode
 
@@ -51,9 +51,7 @@ WITH input AS (
     INSERT INTO ledger (account_id, task_id, kind, amount, created_at)
     SELECT account_id, id, '{EntryKind.RESERVE}', price, created_at FROM accepted
 ), new_jobs AS (
-    INSERT INTO pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, headers, status)
-    SELECT {PRIORITY_SQL}, 'channel-' || channel_id, convert_to(id::text, 'UTF8'), now(),
-        id::text, '{{}}'::jsonb, 'queued'
+    {ENQUEUE}
     FROM accepted
 ), new_assets AS (
     INSERT INTO assets (
