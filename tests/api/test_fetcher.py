@@ -11,67 +11,17 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from calotype.domain.errors import FAILURES
-from calotype.net.fetcher import CheckedResolver, FetchRefused, GuardedFetcher, SystemLookup
+from calotype.net.fetcher import CheckedResolver, FetchRefused, GuardedFetcher
+from calotype.net.lookup import SystemLookup
+from net.names import Lookup
+from net.tls import serving_tls, trusting
 
 LOOPBACK = frozenset({"127.0.0.1"})
 NOBODY: frozenset[str] = frozenset()
 PICTURE = b"\x89PNG" + bytes(200_000)
 
-# Made for these tests: images.example, valid from 2020 to 2120, its own authority.
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBcDCCARagAwIBAgIBATAKBggqhkjOPQQDAjAZMRcwFQYDVQQDDA5pbWFnZXMu
-ZXhhbXBsZTAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowGTEXMBUG
-A1UEAwwOaW1hZ2VzLmV4YW1wbGUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATh
-vwopBadxDl02qIi0vFXZ9dXxUgC+qGR2f4ZLXPO/lJEojR8jNU314/eJsPuH486e
-M1nU5ZuDNSgwmKbMzN+Io00wSzAZBgNVHREEEjAQgg5pbWFnZXMuZXhhbXBsZTAP
-BgNVHRMBAf8EBTADAQH/MB0GA1UdDgQWBBQp0dNI5JfHWPVkJlypeJXHz0VDEzAK
-BggqhkjOPQQDAgNIADBFAiEAvIVr6MSr/J0dfhYZWJgcwq3PrEGnew6lznVE4aw5
-0kUCIEo1pAV0T0pHugt5WdGHPmnLXzxMPmi30Y6vm3v0lFBS
------END CERTIFICATE-----
-"""
-PRIVATE_KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/nu20sqfxPwz5ZH8
-9j2pFFNxnPBzWv5QtYbaauja9t+hRANCAAThvwopBadxDl02qIi0vFXZ9dXxUgC+
-qGR2f4ZLXPO/lJEojR8jNU314/eJsPuH486eM1nU5ZuDNSgwmKbMzN+I
------END PRIVATE KEY-----
-"""
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 RawHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Lookup(AbstractResolver):
-    """DNS as told: each time a name is asked for, the next of its answers; the last one stays."""
-
-    def __init__(self, **answers: list[list[str]]) -> None:
-        self.answers = {name.replace("_", "."): told for name, told in answers.items()}
-        self.asked: list[str] = []
-        self.closed = False
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        assert family == socket.AF_UNSPEC
-        self.asked.append(host)
-        told = self.answers.get(host)
-        if told is None:
-            raise OSError(None, f"no such name near 10.1.2.3: {host}")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=0,
-            )
-            for address in (told.pop(0) if len(told) > 1 else told[0])
-        ]
-
-    async def close(self) -> None:
-        self.closed = True
 
 
 class Site:
@@ -428,20 +378,37 @@ async def test_other_answers_of_the_300s_are_no_redirects(
     assert len(site.requests) == 1
 
 
+async def test_headers_are_for_the_first_url_alone(stack: AsyncExitStack) -> None:
+    lookup = Lookup(first_example=[["127.0.0.1"]], second_example=[["127.0.0.1"]])
+    fetcher = started(stack, frozenset({"127.0.0.1"}), resolver=lookup)
+    async with Site(picture).up() as second:
+        there = towards(f"http://second.example:{second.port}/")
+        async with Site(there).up() as first:
+            url = f"http://first.example:{first.port}/"
+            async with fetcher.open(url, headers={"Authorization": "hunter2"}) as stream:
+                assert b"".join([chunk async for chunk in stream]) == PICTURE
+    assert first.requests[0].headers["Authorization"] == "hunter2"
+    assert "Authorization" not in second.requests[0].headers
+
+
+async def test_a_host_may_be_allowed_for_one_fetch(stack: AsyncExitStack) -> None:
+    fetcher = started(stack, NOBODY)
+    async with Site(picture).up() as site:
+        async with fetcher.open(site.url, own_host="127.0.0.1") as stream:
+            assert b"".join([chunk async for chunk in stream]) == PICTURE
+        for other in ("", "localhost", "no host"):
+            with pytest.raises(FetchRefused):
+                async with fetcher.open(site.url, own_host=other):
+                    pass
+    assert len(site.requests) == 1
+
+
 # --- TLS
 
 
 @pytest.fixture
 def server_tls(tmp_path: Path) -> ssl.SSLContext:
-    for name, text in (("cert.pem", CERTIFICATE), ("key.pem", PRIVATE_KEY)):
-        (tmp_path / name).write_text(text)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    return context
-
-
-def trusting() -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=CERTIFICATE)
+    return serving_tls(tmp_path)
 
 
 async def test_tls_is_verified_by_name_though_the_address_is_pinned(

@@ -8,8 +8,7 @@ nothing. TLS still verifies the name. Every redirect is a new URL under the same
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final, Self
@@ -27,12 +26,12 @@ from calotype.domain.urls import (
     is_public,
     parse_reference_url,
 )
+from calotype.net.lookup import SystemLookup
 
 MAX_REDIRECTS: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GOOD: Final = range(200, 300)
 _PASSING_FAULTS: Final = frozenset({408, 425, 429, *range(500, 600)})
-_DNS_THREADS: Final = 16
 _HEADERS: Final = {
     "User-Agent": "Calotype",
     "Accept": "image/png, image/jpeg, image/webp, */*;q=0.1",
@@ -47,16 +46,23 @@ class FetchRefused(Exception):
         message: one sentence for the user; it names no address of ours.
         retryable: whether the same URL may work a little later.
         code: which of ``errors.FAILURES`` a task fails with for this.
+        status: of HTTP, where that was the reason.
 
     """
 
     def __init__(
-        self, message: str, *, retryable: bool, code: str = "reference_fetch_failed"
+        self,
+        message: str,
+        *,
+        retryable: bool,
+        code: str = "reference_fetch_failed",
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.retryable = retryable
         self.code = code
+        self.status = status
 
 
 class CheckedResolver(AbstractResolver):
@@ -65,12 +71,16 @@ class CheckedResolver(AbstractResolver):
     Args:
         lookup: who asks DNS; closed together with this.
         allow_hosts: names and addresses that may be reached though they are not public.
+        noun: what is fetched, for messages.
 
     """
 
-    def __init__(self, lookup: AbstractResolver, allow_hosts: frozenset[str]) -> None:
+    def __init__(
+        self, lookup: AbstractResolver, allow_hosts: frozenset[str], *, noun: str = "reference"
+    ) -> None:
         self._lookup = lookup
         self._allow_hosts = canonical_hosts(allow_hosts)
+        self._noun = noun
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -84,12 +94,12 @@ class CheckedResolver(AbstractResolver):
         """
         found = await self._lookup.resolve(host, port, family)
         if not found:
-            raise FetchRefused("The host of the reference URL has no address.", retryable=True)
+            raise FetchRefused(f"The host of the {self._noun} URL has no address.", retryable=True)
         if host not in self._allow_hosts and not all(
             self._may_reach(record["host"]) for record in found
         ):
             raise FetchRefused(
-                "The host of the reference URL does not resolve to a public address.",
+                f"The host of the {self._noun} URL does not resolve to a public address.",
                 retryable=False,
             )
         return found
@@ -105,46 +115,6 @@ class CheckedResolver(AbstractResolver):
     async def close(self) -> None:
         """Close the lookup."""
         await self._lookup.close()
-
-
-class SystemLookup(AbstractResolver):
-    """The operating system's name lookup, in threads of its own.
-
-    A stranger can name a host whose name server answers slowly or never; that must not use up
-    the event loop's default threads, which the rest of the process works with.
-    """
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="reference-dns")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Every address of ``host``.
-
-        Raises:
-            OSError: the name cannot be resolved.
-
-        """
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM),
-        )
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, proto, _, address in found
-        ]
-
-    async def close(self) -> None:
-        """Let the threads go; a lookup under way ends by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class FetchedStream:
@@ -177,7 +147,7 @@ class FetchedStream:
             raise StopAsyncIteration
         self._taken += len(chunk)
         if self._taken > self._max_bytes:
-            raise _too_large(self._max_bytes)
+            raise _too_large(self._max_bytes, self._clock.noun)
         return chunk
 
 
@@ -193,6 +163,7 @@ class GuardedFetcher:
         timeout_seconds: limit on one fetch from lookup to last byte, redirects included.
         resolver: who asks DNS instead of the operating system; closed by ``close``.
         tls: how TLS peers are verified instead of by the system's authorities.
+        noun: what is fetched, for messages.
 
     Raises:
         ValueError: an entry of ``allow_hosts`` is no host.
@@ -207,83 +178,106 @@ class GuardedFetcher:
         timeout_seconds: float = 30,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
+        noun: str = "reference",
     ) -> None:
         self._allow_hosts = canonical_hosts(allow_hosts)
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
-        self._resolver = CheckedResolver(resolver or SystemLookup(), self._allow_hosts)
+        self._lookup = resolver or SystemLookup()
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._noun = noun
+        self._sessions: dict[frozenset[str], aiohttp.ClientSession] = {}
         self._closed = False
 
     async def close(self) -> None:
         """Close every connection; what is being fetched ends in an error."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
-        await self._resolver.close()
+        for session in self._sessions.values():
+            await session.close()
+        await self._lookup.close()
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[FetchedStream]:
+    async def open(
+        self, url: str, *, own_host: str = "", headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[FetchedStream]:
         """The body behind ``url`` as a stream; its connection is closed on exit.
+
+        Args:
+            url: where it is.
+            own_host: one more name or address that may be reached though it is not public.
+            headers: for ``url`` alone; where a redirect leads they are not sent.
 
         Raises:
             FetchRefused: on entry, the URL may not be fetched or did not answer with a body
                 of at most ``max_bytes``; on iterating, see ``FetchedStream``.
 
         """
-        clock = _Clock(self._timeout_seconds)
-        response = await self._follow(url, clock)
+        clock = _Clock(self._timeout_seconds, self._noun)
+        allow_hosts = self._allow_hosts | _own(own_host)
+        response = await self._follow(url, clock, allow_hosts, headers or {})
         try:
-            _check_answer(response, self._max_bytes)
+            _check_answer(response, self._max_bytes, self._noun)
             yield FetchedStream(response, max_bytes=self._max_bytes, clock=clock)
         finally:
             response.close()
 
-    async def _follow(self, url: str, clock: "_Clock") -> aiohttp.ClientResponse:
+    async def _follow(
+        self, url: str, clock: "_Clock", allow_hosts: frozenset[str], headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
         """The first answer that is no redirect."""
-        target = self._judge(url)
+        target = self._judge(url, allow_hosts)
         for _ in range(MAX_REDIRECTS + 1):
             async with clock.guard():
-                response = await self._request(target)
+                response = await self._request(target, allow_hosts, headers)
             if response.status not in _REDIRECTS:
                 return response
             response.close()
-            target = self._next_hop(target, response.headers.get("Location", ""))
+            headers = {}
+            target = self._next_hop(target, response.headers.get("Location", ""), allow_hosts)
         raise FetchRefused(
-            f"The reference URL redirects more than {MAX_REDIRECTS} times.", retryable=False
+            f"The {self._noun} URL redirects more than {MAX_REDIRECTS} times.", retryable=False
         )
 
-    def _judge(self, url: str) -> ReferenceUrl:
+    def _judge(self, url: str, allow_hosts: frozenset[str]) -> ReferenceUrl:
         try:
-            return parse_reference_url(url, allow_hosts=self._allow_hosts)
+            return parse_reference_url(url, allow_hosts=allow_hosts)
         except InvalidParameter as error:
-            raise FetchRefused(error.message, retryable=False) from None
+            message = error.message.replace("reference", self._noun)
+            raise FetchRefused(message, retryable=False) from None
 
-    def _next_hop(self, current: ReferenceUrl, location: str) -> ReferenceUrl:
+    def _next_hop(
+        self, current: ReferenceUrl, location: str, allow_hosts: frozenset[str]
+    ) -> ReferenceUrl:
         if not location.strip():
-            raise FetchRefused("The reference URL redirects to nowhere.", retryable=False)
+            raise FetchRefused(f"The {self._noun} URL redirects to nowhere.", retryable=False)
         try:
             # A space in Location is a common slip of servers, and means what it says.
             joined = urljoin(str(current), location.strip().replace(" ", "%20"))
         except ValueError:
             joined = ""
-        target = self._judge(joined)
+        target = self._judge(joined, allow_hosts)
         if current.scheme == "https" and target.scheme != "https":
-            raise FetchRefused("The reference URL redirects from https to http.", retryable=False)
+            raise FetchRefused(
+                f"The {self._noun} URL redirects from https to http.", retryable=False
+            )
         return target
 
-    async def _request(self, target: ReferenceUrl) -> aiohttp.ClientResponse:
+    async def _request(
+        self, target: ReferenceUrl, allow_hosts: frozenset[str], headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
         if self._closed:
             raise FetchRefused("This server is shutting down.", retryable=True)
-        if self._session is None:
-            self._session = self._new_session()
-        return await self._session.get(URL(str(target), encoded=True), allow_redirects=False)
+        session = self._sessions.get(allow_hosts)
+        if session is None:
+            session = self._sessions[allow_hosts] = self._new_session(allow_hosts)
+        return await session.get(
+            URL(str(target), encoded=True), headers=headers, allow_redirects=False
+        )
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    def _new_session(self, allow_hosts: frozenset[str]) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=self._resolver,
+                resolver=CheckedResolver(self._lookup, allow_hosts, noun=self._noun),
                 use_dns_cache=False,
                 force_close=True,
                 limit=0,
@@ -300,7 +294,8 @@ class GuardedFetcher:
 class _Clock:
     """The one deadline of a fetch, over all its redirects and its body."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, noun: str) -> None:
+        self.noun = noun
         self._seconds = seconds
         self._deadline = asyncio.get_running_loop().time() + seconds
 
@@ -312,58 +307,65 @@ class _Clock:
                 yield
         except TimeoutError as error:
             raise FetchRefused(
-                f"Fetching the reference URL took longer than {self._seconds:g} seconds.",
+                f"Fetching the {self.noun} URL took longer than {self._seconds:g} seconds.",
                 retryable=True,
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _network_failure(error) from error
+            raise _network_failure(error, self.noun) from error
 
 
-def _check_answer(response: aiohttp.ClientResponse, max_bytes: int) -> None:
+def _check_answer(response: aiohttp.ClientResponse, max_bytes: int, noun: str) -> None:
     """Refuse an answer whose status or headers already say that it cannot serve."""
     status = response.status
     # No range was asked for, so part of a body is no answer either.
     if status not in _GOOD or status == HTTPStatus.PARTIAL_CONTENT:
         raise FetchRefused(
-            f"The reference URL was answered with HTTP status {status}.",
+            f"The {noun} URL was answered with HTTP status {status}.",
             retryable=status in _PASSING_FAULTS,
+            status=status,
         )
     encodings = ",".join(response.headers.getall("Content-Encoding", [])).lower().split(",")
     if any(encoding.strip() not in {"", "identity"} for encoding in encodings):
         raise FetchRefused(
-            "The reference URL was answered in a compressed form that was not asked for.",
+            f"The {noun} URL was answered in a compressed form that was not asked for.",
             retryable=False,
         )
     if response.content_length is not None and response.content_length > max_bytes:
-        raise _too_large(max_bytes)
+        raise _too_large(max_bytes, noun)
 
 
-def _too_large(max_bytes: int) -> FetchRefused:
+def _too_large(max_bytes: int, noun: str) -> FetchRefused:
     return FetchRefused(
-        f"The reference image is larger than {max_bytes} bytes.",
+        f"The {noun} image is larger than {max_bytes} bytes.",
         retryable=False,
         code="reference_too_large",
     )
 
 
-def _network_failure(error: aiohttp.ClientError | OSError) -> FetchRefused:
+def _network_failure(error: aiohttp.ClientError | OSError, noun: str) -> FetchRefused:
     """The kind of failure in our words: the library's name addresses."""
     match error:
         case aiohttp.ClientConnectorDNSError():
-            return FetchRefused("The host of the reference URL cannot be resolved.", retryable=True)
+            return FetchRefused(f"The host of the {noun} URL cannot be resolved.", retryable=True)
         case aiohttp.ClientConnectorCertificateError():
             return FetchRefused(
-                "The host of the reference URL has no valid TLS certificate.", retryable=False
+                f"The host of the {noun} URL has no valid TLS certificate.", retryable=False
             )
         case aiohttp.ClientConnectorError():
             return FetchRefused(
-                "The host of the reference URL cannot be connected to.", retryable=True
+                f"The host of the {noun} URL cannot be connected to.", retryable=True
             )
         case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
-            return FetchRefused(
-                "The reference URL was not answered in valid HTTP.", retryable=False
-            )
+            return FetchRefused(f"The {noun} URL was not answered in valid HTTP.", retryable=False)
         case _:
             return FetchRefused(
-                "The connection to the host of the reference URL broke.", retryable=True
+                f"The connection to the host of the {noun} URL broke.", retryable=True
             )
+
+
+def _own(host: str) -> frozenset[str]:
+    """The host as a list; what is none is not on it."""
+    try:
+        return canonical_hosts(frozenset({host}))
+    except ValueError:
+        return frozenset()

@@ -1,0 +1,98 @@
+"""Taking in the bodies of answers: a few large ones at a time, which bounds the memory for all."""
+
+import asyncio
+from typing import Final
+
+import aiohttp
+
+from calotype.net.answers import Reader
+from calotype.net.jsonstream import TooLarge
+
+_LARGE: Final = 64 * 1024
+"""From how many bytes on a body waits for its turn."""
+_STALL_SECONDS: Final = 1.0
+
+
+class Intake:
+    """Takes in one body.
+
+    Args:
+        reader: what the bytes go to.
+        turns: how many large bodies are taken in at a time.
+        deadline: of the call; it stands still while this waits for a turn.
+        max_bytes: limit on the body, uncompressed.
+
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        turns: asyncio.Semaphore,
+        deadline: asyncio.Timeout,
+        *,
+        max_bytes: int,
+    ) -> None:
+        self._reader = reader
+        self._turns = turns
+        self._deadline = deadline
+        self._max_bytes = max_bytes
+        self._has_turn = False
+
+    async def take_in(self, content: aiohttp.StreamReader) -> None:
+        """Hand the body to the reader, to its end or to where the reader wants no more.
+
+        Raises:
+            TooLarge: it is over the limit, or over the reader's.
+            CannotKeep: an image cannot be written to disk.
+            aiohttp.ClientError: the connection broke.
+
+        """
+        taken = 0
+        try:
+            while not self._reader.done and (chunk := await self._next_chunk(content)):
+                taken += len(chunk)
+                if taken > self._max_bytes:
+                    raise too_large(self._max_bytes)
+                if taken > _LARGE and not self._has_turn:
+                    await self._wait_for_turn()
+                self._reader.feed(chunk)
+                if self._reader.full:
+                    await self._reader.write()
+        finally:
+            self._give_turn()
+
+    async def _next_chunk(self, content: aiohttp.StreamReader) -> bytes:
+        """More of the body; empty at its end.
+
+        A body that stalls gives its turn away, with what it has in memory written down.
+        """
+        if self._has_turn:
+            try:
+                async with asyncio.timeout(_STALL_SECONDS):
+                    return await content.readany()
+            except TimeoutError:
+                await self._reader.write()
+                self._give_turn()
+        return await content.readany()
+
+    async def _wait_for_turn(self) -> None:
+        if self._turns.locked():
+            now = asyncio.get_running_loop().time
+            until = self._deadline.when()
+            left = None if until is None else until - now()
+            self._deadline.reschedule(None)
+            await self._turns.acquire()
+            self._deadline.reschedule(None if left is None else now() + left)
+        else:
+            await self._turns.acquire()
+        self._has_turn = True
+
+    def _give_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.release()
+
+
+def too_large(max_bytes: int) -> TooLarge:
+    """What is said of an answer over the limit."""
+    return TooLarge(f"The answer is larger than {max_bytes} bytes.")
