@@ -91,6 +91,7 @@ class Life:
     progress: int = 0
     actual: int = 0
     released: int = 0
+    channel: int = 7
     attempts: dict[int, AttemptState] = field(default_factory=dict)
 
     def enter(self, event: Event) -> None:
@@ -201,6 +202,7 @@ class World:
         for task in await self.check_money():
             life = self.books.lives[task.id]
             assert (task.state, task.claim, task.seq) == (life.state, life.claim, life.seq)
+            assert task.channel_id == life.channel
             assert task.progress >= life.progress
 
     async def check_money(self) -> list[Task]:
@@ -375,6 +377,13 @@ class Histories(RuleBasedStateMachine):
         is_open = life and life.attempts.get(number) in OPEN_ATTEMPT
         if self.fenced_unless(is_open, self.world.close(task, number, state)) and life:
             life.attempts[number] = state
+
+    @rule(task=claims, channel=st.integers(7, 9))
+    def reroute(self, task: Task, channel: int) -> None:
+        life = self.current(task)
+        free = life and not any(state in OPEN_ATTEMPT for state in life.attempts.values())
+        if self.fenced_unless(free, self.world.store.reroute(task, channel, now=NOW)) and life:
+            life.channel = channel
 
     @rule(task=claims, event=moves, reached=progress)
     def advance(self, task: Task, event: Event, reached: int) -> None:

@@ -2,15 +2,28 @@
 
 import asyncio
 import socket
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
+from pgqueuer.domain.models import Job
+from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from calotype.domain.errors import Unavailable
-from calotype.store.port import StoreError
+from calotype.domain.fairness import priority
+from calotype.domain.money import EntryKind
+from calotype.domain.task import AttemptState, Event, NewTask, Request, Task
+from calotype.store.port import Fenced, StoreError
 from calotype.store.postgres import PostgresStore, connection
-from postgres import PostgresServer
+from postgres import PostgresServer, running_postgres
 
+NOW = 1_760_000_000_000
 NEWER = "INSERT INTO calotype_schema (version, works_from) VALUES ($1, $2)"
 
 
@@ -83,3 +96,257 @@ async def test_a_server_that_takes_connections_and_never_answers_holds_nobody_up
             )
         assert {type(outcome) for outcome in outcomes} == {Unavailable}
         await store.close()
+
+
+# Passing tasks on
+
+
+async def submitted(store: PostgresStore, *task_ids: int) -> list[Task]:
+    """Tasks of one account on channel 7, taken up."""
+    account = await store.open_account("ada", now=NOW)
+    await store.book(account.id, EntryKind.CREDIT, 1_000, note="", now=NOW)
+    tasks = []
+    for task_id in task_ids:
+        new = NewTask(
+            id=task_id,
+            account_id=account.id,
+            key_id=1,
+            request_id=f"req_{task_id}",
+            request=Request("gpt-image-2", "a cat", 1, {}),
+            references=(),
+            uploads=(),
+            channel_id=7,
+            price=30,
+            deadline_at=NOW + 1,
+            abandon_at=NOW + 2,
+            created_at=NOW,
+        )
+        await store.submit(new)
+        taken = await store.take(task_id, now=NOW)
+        assert taken is not None
+        tasks.append(taken.task)
+    return tasks
+
+
+async def rows(url: str, statement: str) -> list[tuple[object, ...]]:
+    database = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await database.fetch(statement)]
+    finally:
+        await database.close()
+
+
+JOBS = "SELECT payload, entrypoint, status, priority FROM pgqueuer ORDER BY payload"
+
+
+async def test_a_task_that_is_passed_on_has_one_job_in_the_other_queue_at_its_old_place(
+    postgres_url: str,
+) -> None:
+    store = PostgresStore(postgres_url)
+    _, second = await submitted(store, 1, 2)
+    await execute(
+        postgres_url, "UPDATE pgqueuer SET status = 'picked', slot = 0 WHERE payload = '2'"
+    )
+    await store.reroute(second, 8, now=NOW)
+    assert await rows(postgres_url, JOBS) == [
+        (b"1", "channel-7", "queued", priority(submitted_at=NOW, backlog=0)),
+        (b"2", "channel-8", "queued", priority(submitted_at=NOW, backlog=1)),
+    ]
+    await store.close()
+
+
+async def test_a_task_whose_job_was_lost_gets_one_when_it_is_passed_on(postgres_url: str) -> None:
+    store = PostgresStore(postgres_url)
+    (task,) = await submitted(store, 1)
+    await execute(postgres_url, "DELETE FROM pgqueuer")
+    await store.reroute(task, 8, now=NOW)
+    assert await rows(postgres_url, JOBS) == [
+        (b"1", "channel-8", "queued", priority(submitted_at=NOW, backlog=0)),
+    ]
+    await store.close()
+
+
+async def test_a_task_that_may_not_be_passed_on_keeps_its_job(postgres_url: str) -> None:
+    store = PostgresStore(postgres_url)
+    (task,) = await submitted(store, 1)
+    number = await store.begin_attempt(task, channel_id=7, event=Event.QUEUE, now=NOW)
+    before = await rows(postgres_url, "SELECT * FROM pgqueuer")
+    with pytest.raises(Fenced):
+        await store.reroute(task, 8, now=NOW)
+    await store.close_attempt(task, number, state=AttemptState.REFUSED, detail="", now=NOW)
+    await store.take(1, now=NOW)
+    with pytest.raises(Fenced):
+        await store.reroute(task, 8, now=NOW)
+    assert await rows(postgres_url, "SELECT * FROM pgqueuer") == before
+    await store.close()
+
+
+async def test_whoever_passed_a_task_on_can_neither_end_nor_put_back_its_new_job(
+    postgres_url: str,
+) -> None:
+    store = PostgresStore(postgres_url)
+    (task,) = await submitted(store, 1)
+    queue = await store.open_jobs()
+    worker = QueueManagerId(uuid.UUID(int=5))
+
+    async def picked(channel: int) -> list[Job]:
+        return await queue.dequeue(
+            10,
+            {QueueEntrypoint(f"channel-{channel}"): EntrypointExecutionParameter(2)},
+            worker,
+            None,
+            timedelta(minutes=1),
+        )
+
+    (old,) = await picked(7)
+    await store.reroute(task, 8, now=NOW)
+    await queue.log_jobs([(old, "successful", None)])
+    await queue.retry_job(old, timedelta(0), None)
+    assert await picked(7) == []
+    (new,) = await picked(8)
+    await queue.log_jobs([(old, "canceled", None)])
+    assert (new.payload, new.entrypoint) == (b"1", "channel-8")
+    assert [job[:3] for job in await rows(postgres_url, JOBS)] == [(b"1", "channel-8", "picked")]
+    await store.close()
+
+
+# What processes tell each other
+
+
+class Ear:
+    """What was heard, and waiting for it."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        self._news = asyncio.Event()
+
+    def __call__(self, topic: str, payload: str) -> None:
+        self.heard.append((topic, payload))
+        self._news.set()
+
+    async def hears(self, *expected: tuple[str, str]) -> None:
+        async with asyncio.timeout(10):
+            while self.heard != list(expected):
+                self._news.clear()
+                await self._news.wait()
+
+
+async def until_heard(publish: Callable[[], Awaitable[None]], ear: Ear) -> None:
+    """Say it again until it is heard: what is said while nobody listens is lost."""
+    async with asyncio.timeout(30):
+        while not ear.heard:
+            with suppress(Unavailable):
+                await publish()
+            await asyncio.sleep(0.05)
+
+
+async def test_what_is_published_is_heard_in_order_by_every_process_that_listens(
+    postgres_url: str,
+) -> None:
+    stores = [PostgresStore(postgres_url) for _ in range(2)]
+    ears = [Ear(), Ear()]
+    for store, ear in zip(stores, ears, strict=True):
+        await store.listen(ear)
+    said = [("callback", "7 up-1"), ("health", ""), ("callback", "é " * 1365 + "x")]
+    for topic, payload in said:
+        await stores[0].publish(topic, payload)
+    for ear in ears:
+        await ear.hears(*said)
+    for store in stores:
+        await store.close()
+
+
+async def test_who_has_ended_listening_hears_nothing_more(postgres_url: str) -> None:
+    store, ears = PostgresStore(postgres_url), [Ear(), Ear()]
+    end, _ = [await store.listen(ear) for ear in ears]
+    await store.publish("health", "before")
+    for ear in ears:
+        await ear.hears(("health", "before"))
+    await end()
+    await store.publish("health", "after")
+    await ears[1].hears(("health", "before"), ("health", "after"))
+    assert ears[0].heard == [("health", "before")]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        ("", "x"),
+        ("two words", "x"),
+        ("Upper", "x"),
+        ("t" * 64, "x"),
+        ("line\n", "x"),
+        ("health", "x" * 4097),
+        ("health", "é" * 2049),
+        ("health", "\0"),
+    ],
+)
+async def test_what_is_no_bulletin_is_refused(postgres_url: str, topic: str, payload: str) -> None:
+    store = PostgresStore(postgres_url)
+    with pytest.raises(ValueError, match=r"is no topic|at most 4096 bytes"):
+        await store.publish(topic, payload)
+    await store.close()
+
+
+async def test_a_callback_that_breaks_ends_nothing(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ear = Ear()
+
+    def hear(topic: str, payload: str) -> None:
+        ear(topic, payload)
+        if payload == "bad":
+            raise ValueError(payload)
+
+    store = PostgresStore(postgres_url)
+    await store.listen(hear)
+    await store.publish("health", "bad")
+    await store.publish("health", "good")
+    await ear.hears(("health", "bad"), ("health", "good"))
+    assert "a notification could not be dealt with" in caplog.text
+    await store.close()
+
+
+async def test_a_listener_that_lost_its_connection_gets_another(postgres_url: str) -> None:
+    store, ear = PostgresStore(postgres_url), Ear()
+    await store.listen(ear)
+    await execute(
+        postgres_url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND query LIKE 'LISTEN%'",
+    )
+    await until_heard(lambda: store.publish("health", "again"), ear)
+    await store.close()
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """A server that a test may stop, if it starts it again."""
+    with (
+        tempfile.TemporaryDirectory(prefix="calotype-pg-") as folder,
+        running_postgres(Path(folder)) as server,
+    ):
+        yield server
+
+
+async def test_a_listener_outlives_a_restart_of_the_database(own_server: PostgresServer) -> None:
+    store, ear = PostgresStore(own_server.url()), Ear()
+    await store.listen(ear)
+    await asyncio.to_thread(own_server.stop)
+    with pytest.raises(Unavailable):
+        await store.publish("health", "unheard")
+    await asyncio.to_thread(own_server.start)
+    await until_heard(lambda: store.publish("health", "again"), ear)
+    await store.close()
+
+
+async def test_who_listens_while_there_is_no_database_hears_once_there_is(
+    own_server: PostgresServer,
+) -> None:
+    store, ear = PostgresStore(own_server.url()), Ear()
+    await asyncio.to_thread(own_server.stop)
+    await store.listen(ear)
+    await asyncio.to_thread(own_server.start)
+    await until_heard(lambda: store.publish("health", "at last"), ear)
+    await store.close()

@@ -11,8 +11,10 @@ from calotype.domain.errors import IdempotencyConflict, InsufficientBalance, fai
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
+from calotype.domain.outcomes import Fault
 from calotype.domain.task import (
     Asset,
+    Attempt,
     AttemptState,
     BillingStatus,
     Event,
@@ -290,6 +292,7 @@ async def test_a_final_task_cannot_be_taken_moved_or_settled_again(store: Store)
         store.complete(task, number, images=[], actual=PRICE, cost=None, now=NOW),
         store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW),
         store.keep_references(task, [], []),
+        store.reroute(task, 8, now=NOW),
     ):
         with pytest.raises(Fenced):
             await write
@@ -313,6 +316,7 @@ async def test_whoever_took_a_task_before_can_write_nothing_after(store: Store) 
         store.begin_attempt(old, channel_id=7, event=Event.RUN, now=NOW),
         store.complete(old, number, images=[], actual=PRICE, cost=None, now=NOW),
         store.fail(old, why, now=NOW),
+        store.reroute(old, 8, now=NOW),
     ):
         with pytest.raises(Fenced):
             await write
@@ -333,6 +337,133 @@ async def test_attempts_are_numbered_and_closed_one_by_one(store: Store) -> None
     ]
     with pytest.raises(Fenced):
         await store.close_attempt(task, first, state=AttemptState.FAILED, detail="", now=NOW)
+
+
+async def test_an_attempt_keeps_why_it_ended_and_whose_fault_it_was(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    first = await store.begin_attempt(task, channel_id=7, event=Event.QUEUE, now=NOW)
+    await store.close_attempt(
+        task,
+        first,
+        state=AttemptState.REFUSED,
+        detail="429",
+        now=NOW + 1,
+        code="upstream_rate_limited",
+        fault=Fault.BUSY,
+    )
+    second = await store.begin_attempt(task, channel_id=8, event=Event.QUEUE, now=NOW + 2)
+    why = failure("upstream_failed", "It broke.")
+    await store.fail(
+        task,
+        why,
+        attempt=(second, AttemptState.FAILED),
+        now=NOW + 3,
+        fault=Fault.UPSTREAM,
+        detail="state: dead",
+        cost=7,
+    )
+    assert await store.attempts(task.id) == [
+        Attempt(
+            number=1,
+            channel_id=7,
+            state=AttemptState.REFUSED,
+            upstream_id=None,
+            started_at=NOW,
+            finished_at=NOW + 1,
+            detail="429",
+            code="upstream_rate_limited",
+            fault="busy",
+        ),
+        Attempt(
+            number=2,
+            channel_id=8,
+            state=AttemptState.FAILED,
+            upstream_id=None,
+            started_at=NOW + 2,
+            finished_at=NOW + 3,
+            detail="state: dead",
+            cost_micro_usdc=7,
+            code="upstream_failed",
+            fault="upstream",
+        ),
+    ]
+    assert (await read(store, task.id)).error == why
+    assert await store.balance(account) == Balance(10 * PRICE, 0)
+    assert await store.prove() == []
+
+
+async def test_a_failure_without_a_detail_is_its_own(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    number = await store.begin_attempt(task, channel_id=7, event=Event.QUEUE, now=NOW)
+    why = failure("upstream_failed", "It broke.")
+    await store.fail(task, why, attempt=(number, AttemptState.FAILED), now=NOW)
+    (attempt,) = await store.attempts(task.id)
+    assert (attempt.detail, attempt.code, attempt.fault, attempt.cost_micro_usdc) == (
+        "It broke.",
+        "upstream_failed",
+        None,
+        None,
+    )
+
+
+async def test_attempts_that_may_have_been_billed_are_listed_the_last_ended_first(
+    store: Store,
+) -> None:
+    account = await funded(store)
+    tasks = [await taken(store, await submitted(store, account)) for _ in range(3)]
+    why = failure("upstream_outcome_unknown", "Nobody can say.")
+    for task, ended in zip(tasks, (NOW + 5, NOW + 9, NOW + 7), strict=True):
+        number = await store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW)
+        await store.close_attempt(task, number, state=AttemptState.REFUSED, detail="", now=NOW + 20)
+        number = await store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW)
+        await store.fail(task, why, attempt=(number, AttemptState.UNKNOWN), now=ended)
+    found = await store.unknown_attempts(limit=2)
+    assert [(task_id, attempt.number) for task_id, attempt in found] == [
+        (tasks[1].id, 2),
+        (tasks[2].id, 2),
+    ]
+    assert found[0][1] == (await store.attempts(tasks[1].id))[1]
+    assert len(await store.unknown_attempts(limit=9)) == 3
+
+
+async def test_a_task_goes_on_at_another_channel(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    number = await store.begin_attempt(task, channel_id=7, event=Event.QUEUE, now=NOW)
+    await store.close_attempt(task, number, state=AttemptState.REFUSED, detail="", now=NOW)
+    await store.reroute(task, 8, now=NOW + 9)
+    after = await read(store, task.id)
+    assert (after.channel_id, after.updated_at) == (8, NOW + 9)
+    assert (after.state, after.claim, after.seq) == (State.QUEUING, task.claim, task.seq + 1)
+    assert [one.channel_id for one in await store.unfinished(after=0, limit=9)] == [8]
+    again = await store.take(task.id, now=NOW + 10)
+    assert again is not None
+    assert (again.task.channel_id, len(again.attempts)) == (8, 1)
+    assert await store.prove() == []
+
+
+async def test_a_task_whose_attempt_is_open_stays_where_it_is(store: Store) -> None:
+    account = await funded(store)
+    task = await taken(store, await submitted(store, account))
+    number = await store.begin_attempt(task, channel_id=7, event=Event.QUEUE, now=NOW)
+    with pytest.raises(Fenced):
+        await store.reroute(task, 8, now=NOW)
+    await store.accept_attempt(task, number, upstream_id="up-1")
+    with pytest.raises(Fenced):
+        await store.reroute(task, 8, now=NOW)
+    assert (await read(store, task.id)).channel_id == 7
+
+
+async def test_the_channels_of_unfinished_tasks_are_known(store: Store) -> None:
+    account = await funded(store)
+    assert await store.unfinished_channels() == []
+    tasks = [await taken(store, await submitted(store, account)) for _ in range(4)]
+    await store.reroute(tasks[0], 3, now=NOW)
+    await store.reroute(tasks[1], 5, now=NOW)
+    await store.fail(tasks[1], failure("upstream_failed", "It broke."), now=NOW)
+    assert await store.unfinished_channels() == [3, 7]
 
 
 async def test_references_that_were_fetched_are_there_at_the_next_take(store: Store) -> None:

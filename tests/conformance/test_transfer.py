@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from calotype.domain.health import Health
 from calotype.domain.ids import decode
 from calotype.domain.money import EntryKind
 from calotype.domain.task import AttemptState, Event, State
@@ -25,6 +26,16 @@ from harness import Server, picture, running_server
 from postgres import PostgresServer
 
 ORDER = {"Idempotency-Key": "order-1"}
+OPEN = Health(
+    channel_id=1,
+    model="",
+    fault="key",
+    until=90_000,
+    strikes=1,
+    opened_at=5,
+    updated_at=6,
+    detail="401",
+)
 BODY = {"model": "gpt-image-2", "prompt": "sandbox:delay=0"}
 
 
@@ -100,6 +111,8 @@ async def _worked(data: Path) -> Machine:
         taken = await idle.core.store.take(task_id, now=sent["created_at"] * 1000)
         assert taken is not None
         await idle.core.store.begin_attempt(taken.task, channel_id=1, event=Event.RUN, now=3)
+        await idle.core.store.next_slot(1, per_minute=2, now=4)
+        await idle.core.store.note_health(OPEN)
         unfinished = {one.task_id for one in await idle.core.store.unfinished(after=0, limit=10)}
     return Machine(data, server.key, revoked, ordered.json["task_id"], unfinished)
 
@@ -188,6 +201,34 @@ async def test_workers_go_on_and_a_replay_finds_its_task_on_the_other_side(
         picture_url = document["result"]["data"][0]["url"]
         assert (await server.anonymous("GET", picture_url.removeprefix(server.url))).status == 200
         assert await store.prove() == []
+
+
+async def test_what_is_known_of_channels_holds_on_the_other_side(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    source = SqliteStore(tmp_path / "calotype.db")
+    await source.migrate()
+    assert [await source.next_slot(1, per_minute=2, now=at) for at in (4, 5)] == [4, 5]
+    await source.note_health(OPEN)
+    await source.close()
+
+    done = await transfer(tmp_path / "calotype.db", postgres_url)
+
+    assert {table: done.rows[table] for table in TABLES if table.startswith("channel_")} == {
+        "channel_slots": 1,
+        "channel_health": 1,
+        "channel_events": 1,
+    }
+    store = PostgresStore(postgres_url)
+    assert await store.next_slot(1, per_minute=2, now=6) == 60_004
+    assert await store.health() == [OPEN]
+    await store.clear_health(1, "", now=7)
+    events = await store.channel_events(since=0, limit=9)
+    assert [(event.event, event.fault, event.at) for event in events] == [
+        ("closed", "key", 7),
+        ("opened", "key", 6),
+    ]
+    await store.close()
 
 
 async def test_a_target_with_rows_is_refused_and_left_alone(

@@ -129,7 +129,12 @@ class Attempt(msgspec.Struct, frozen=True):
     started_at: int
     finished_at: int | None = None
     detail: str | None = None
+    """For the operator: why it ended as it did."""
     cost_micro_usdc: int | None = None
+    code: str | None = None
+    """The reason for machines, one of ``errors.FAILURES``."""
+    fault: str | None = None
+    """Where the reason lies, an ``outcomes.Fault``."""
 
 
 class Reference(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -6,12 +6,13 @@ task on and the verb raises ``Fenced``. All times are milliseconds since 1970, a
 micro-USDC. Faults of the database itself are raised as ``errors.Unavailable``.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from calotype.domain.errors import Failure
+from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
@@ -26,7 +27,11 @@ from calotype.domain.task import (
 )
 
 FORGOTTEN_AT_ONCE: Final = 1000
-"""Idempotency keys dropped in one transaction, so that nobody waits long behind it."""
+"""Rows dropped in one transaction, so that nobody waits long behind it."""
+MINUTE_MS: Final = 60_000
+"""The window of a channel's rate."""
+EVER: Final = 2**63 - 1
+"""Later than any time, and the highest that a database takes."""
 
 
 class Fenced(Exception):
@@ -85,6 +90,19 @@ class Entry(msgspec.Struct, frozen=True):
     task_id: int | None
     created_at: int
     note: str
+
+
+class ChannelEvent(msgspec.Struct, frozen=True):
+    """What happened to the breaker of a channel, or of one of its models."""
+
+    channel_id: int
+    model: str
+    """Empty for the whole channel."""
+    event: Literal["opened", "half-open", "closed"]
+    fault: str
+    """What it opened for."""
+    detail: str
+    at: int
 
 
 class Store(Protocol):
@@ -183,6 +201,10 @@ class Store(Protocol):
         """Every attempt of a task, oldest first."""
         ...
 
+    async def unknown_attempts(self, *, limit: int) -> Sequence[tuple[int, Attempt]]:
+        """The attempts that may have been billed, with their task's id, the last ended first."""
+        ...
+
     async def asset(self, asset_id: int) -> Asset | None:
         """A stored image, whoever owns it."""
         ...
@@ -191,6 +213,10 @@ class Store(Protocol):
 
     async def unfinished(self, *, after: int, limit: int) -> Sequence[Unfinished]:
         """Tasks that are not final, those with an id above ``after``, by id."""
+        ...
+
+    async def unfinished_channels(self) -> Sequence[int]:
+        """The channels whose turn it is in tasks that are not final, by id."""
         ...
 
     async def take(self, task_id: int, *, now: int) -> Taken | None:
@@ -212,9 +238,28 @@ class Store(Protocol):
         ...
 
     async def close_attempt(
-        self, task: Task, number: int, *, state: AttemptState, detail: str, now: int
+        self,
+        task: Task,
+        number: int,
+        *,
+        state: AttemptState,
+        detail: str,
+        now: int,
+        code: str | None = None,
+        fault: str | None = None,
     ) -> None:
-        """End an attempt; the task itself goes on."""
+        """End an attempt; the task itself goes on.
+
+        ``code`` is one of ``errors.FAILURES``, ``fault`` an ``outcomes.Fault``.
+        """
+        ...
+
+    async def reroute(self, task: Task, channel_id: int, *, now: int) -> None:
+        """Pass a task on to another channel, whose queue it joins at its old place.
+
+        Where the queue is this database's, the task's job is replaced in the same transaction;
+        otherwise the caller enqueues it. Fenced, too, while an attempt is open.
+        """
         ...
 
     async def advance(self, task: Task, event: Event, *, progress: int, now: int) -> None:
@@ -241,11 +286,55 @@ class Store(Protocol):
         *,
         attempt: tuple[int, AttemptState] | None = None,
         now: int,
+        fault: str | None = None,
+        detail: str | None = None,
+        cost: int | None = None,
     ) -> None:
-        """Failure: release the reservation and close the attempt, where one is open."""
+        """Failure: release the reservation and close the attempt, where one is open.
+
+        The attempt keeps the failure's code, ``detail`` (without one, the failure's message),
+        ``fault`` (an ``outcomes.Fault``) and ``cost``, what the upstream charged all the same.
+        """
+        ...
+
+    # Channels
+
+    async def next_slot(
+        self, channel_id: int, *, per_minute: int, now: int, before: int | None = None
+    ) -> int:
+        """Reserve a time at which one send may go out, and return it; never before ``now``.
+
+        Over all processes no 60 seconds hold more than ``per_minute`` (at least 1) reserved
+        times, whatever their clocks and whenever the rate changes. A time later than ``before``
+        is returned without being reserved: ask again then.
+        """
+        ...
+
+    async def note_health(self, health: Health) -> None:
+        """Tell every process that a breaker is open; what was written later than this stays.
+
+        It is an event of the channel when the breaker was not open, its hold was over, or the
+        fault is another: ``opened``, or ``half-open`` for a hold that is over already.
+        """
+        ...
+
+    async def clear_health(self, channel_id: int, model: str, *, now: int) -> None:
+        """Tell every process that all is well; ``closed``, where the breaker was open."""
+        ...
+
+    async def health(self) -> Sequence[Health]:
+        """Every breaker that is open or half-open, by channel and model."""
+        ...
+
+    async def channel_events(self, *, since: int, limit: int) -> Sequence[ChannelEvent]:
+        """What happened to breakers at ``since`` or later, newest first."""
         ...
 
     # Keeping house
+
+    async def forget_channel_events(self, *, before: int) -> int:
+        """Drop a batch of channel events older than ``before``; returns how many."""
+        ...
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
         """Drop a batch of idempotency keys older than ``before``; returns how many."""
@@ -279,4 +368,26 @@ class SharedStore(Store, Protocol):
 
     async def reconcile(self, *, now: int) -> Reconciled | None:
         """Set right what no worker will; None while another process is at it."""
+        ...
+
+    async def publish(self, topic: str, payload: str) -> None:
+        """Tell every process that listens.
+
+        Args:
+            topic: a short name of lower-case letters, digits, ``.``, ``_`` and ``-``.
+            payload: at most 4 KB of UTF-8, without NUL.
+
+        Raises:
+            ValueError: one of them is not that.
+
+        """
+        ...
+
+    async def listen(self, callback: Callable[[str, str], None]) -> Callable[[], Awaitable[None]]:
+        """Hear what is published from now on, as ``(topic, payload)``; returns how to end it.
+
+        One connection of its own, which is replaced when it is lost; what is published meanwhile
+        is not heard. So it may make things happen sooner, and nothing may depend on it. Call it
+        once in a process; the callback runs in the event loop and must not block.
+        """
         ...

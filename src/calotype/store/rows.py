@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from calotype.domain.errors import Failure
+from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance
 from calotype.domain.task import (
@@ -22,7 +23,7 @@ from calotype.domain.task import (
     State,
     Task,
 )
-from calotype.store.port import Account
+from calotype.store.port import Account, ChannelEvent
 
 encode = msgspec.json.Encoder().encode
 _request = msgspec.json.Decoder(Request).decode
@@ -38,7 +39,8 @@ TASK: Final = (
     "created_at, updated_at, completed_at"
 )
 ATTEMPT: Final = (
-    "number, channel_id, state, upstream_id, started_at, finished_at, detail, cost_micro_usdc"
+    "number, channel_id, state, upstream_id, started_at, finished_at, detail, cost_micro_usdc, "
+    "code, fault"
 )
 ASSET: Final = "id, account_id, key, content_type, bytes, width, height, created_at"
 KEY: Final = (
@@ -46,6 +48,8 @@ KEY: Final = (
     "api_keys.created_at, api_keys.expires_at, api_keys.revoked_at"
 )
 ACCOUNT: Final = "id, name, balance, reserved"
+HEALTH: Final = "channel_id, model, fault, until, strikes, opened_at, updated_at, detail"
+CHANNEL_EVENT: Final = "channel_id, model, event, fault, detail, at"
 
 Row = Sequence[Any]
 
@@ -96,6 +100,46 @@ def key(row: Row) -> ApiKey:
 def account(row: Row) -> Account:
     """A row of ``ACCOUNT`` columns."""
     return Account(id=row[0], name=row[1], balance=Balance(balance=row[2], reserved=row[3]))
+
+
+def health(row: Row) -> Health:
+    """A row of ``HEALTH`` columns."""
+    return Health(
+        channel_id=row[0],
+        model=row[1],
+        fault=row[2],
+        until=row[3],
+        strikes=row[4],
+        opened_at=row[5],
+        updated_at=row[6],
+        detail=row[7],
+    )
+
+
+def health_values(health: Health) -> tuple[Any, ...]:
+    """What ``statements.NOTE_HEALTH`` takes: the ``HEALTH`` columns and the event to tell."""
+    over = health.until <= health.updated_at
+    return (
+        health.channel_id,
+        health.model,
+        health.fault,
+        health.until,
+        health.strikes,
+        health.opened_at,
+        health.updated_at,
+        health.detail,
+        "half-open" if over else "opened",
+    )
+
+
+def wellness_values(channel_id: int, model: str, *, now: int) -> tuple[Any, ...]:
+    """The same for a breaker that is closed: which fault that ends is known to the database."""
+    return (channel_id, model, "", 0, 0, None, now, "", None)
+
+
+def channel_event(row: Row) -> ChannelEvent:
+    """A row of ``CHANNEL_EVENT`` columns."""
+    return ChannelEvent(*row)
 
 
 def encode_result(images: Sequence[Asset]) -> bytes:

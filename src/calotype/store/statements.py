@@ -1,7 +1,14 @@
-"""SQL generated from the domain's tables, so that no store can differ from them."""
+"""SQL that every store has in common, most of it generated from the domain's tables.
+
+Parameters are written as SQLite does, ``?1``; PostgreSQL's are ``$1``.
+"""
+
+from typing import Final
 
 from calotype.domain.money import EFFECTS
 from calotype.domain.task import TRANSITIONS, Event
+from calotype.store import rows
+from calotype.store.port import FORGOTTEN_AT_ONCE
 
 
 def enters(event: Event) -> str:
@@ -24,3 +31,46 @@ def ledger_sum(side: str) -> str:
         f"WHEN '{kind}' THEN {getattr(effect, side)} * amount" for kind, effect in EFFECTS.items()
     )
     return f"SUM(CASE kind {cases} END)"
+
+
+NOTE_HEALTH: Final = """
+INSERT INTO channel_health AS old (
+    channel_id, model, fault, until, strikes, opened_at, updated_at, detail, event
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+ON CONFLICT (channel_id, model) DO UPDATE SET
+    fault = CASE WHEN excluded.opened_at IS NULL THEN old.fault ELSE excluded.fault END,
+    detail = CASE WHEN excluded.opened_at IS NULL THEN old.detail ELSE excluded.detail END,
+    until = excluded.until, strikes = excluded.strikes, opened_at = excluded.opened_at,
+    updated_at = excluded.updated_at,
+    event = CASE
+        WHEN excluded.opened_at IS NULL AND old.opened_at IS NULL THEN NULL
+        WHEN excluded.opened_at IS NULL THEN 'closed'
+        WHEN old.opened_at IS NULL THEN excluded.event
+        WHEN excluded.event = 'half-open' AND old.until > old.updated_at THEN 'half-open'
+        WHEN excluded.event = 'opened' AND old.until <= excluded.updated_at THEN 'opened'
+        WHEN excluded.event = 'opened' AND old.fault <> excluded.fault THEN 'opened'
+    END
+WHERE old.updated_at <= excluded.updated_at
+RETURNING channel_id, model, event, fault, detail, updated_at
+"""
+"""Keeps what is known of a breaker, unless later news are there, and says what that changed.
+
+That all is well is kept too, as a row without ``opened_at``: news that were overtaken on their
+way would open the breaker again.
+"""
+
+HEALTH: Final = (
+    f"SELECT {rows.HEALTH} FROM channel_health WHERE opened_at IS NOT NULL "
+    "ORDER BY channel_id, model"
+)
+CHANNEL_EVENTS: Final = (
+    f"SELECT {rows.CHANNEL_EVENT} FROM channel_events WHERE at >= ?1 "
+    "ORDER BY at DESC, id DESC LIMIT ?2"
+)
+FORGET_CHANNEL_EVENTS: Final = (
+    "DELETE FROM channel_events WHERE id IN (SELECT id FROM channel_events WHERE at < ?1 "
+    f"ORDER BY at LIMIT {FORGOTTEN_AT_ONCE})"
+)
+UNFINISHED_CHANNELS: Final = (
+    "SELECT DISTINCT channel_id FROM tasks WHERE completed_at IS NULL ORDER BY channel_id"
+)

@@ -33,6 +33,9 @@ TABLES: Final = (
     "attempts",
     "assets",
     "idempotency_keys",
+    "channel_slots",
+    "channel_health",
+    "channel_events",
 )
 """Every table of the one, copied into the table of the same name of the other."""
 _QUEUE: Final = "pgqueuer"

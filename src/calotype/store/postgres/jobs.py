@@ -12,13 +12,14 @@ from datetime import timedelta
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 import asyncpg
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver, Relay
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.models import Job, TracebackRecord
 from pgqueuer.domain.types import JOB_STATUS, JobId
 from pgqueuer.ports.driver import NotifyCallback
 
 from calotype.store.postgres.connection import COMMAND_SECONDS, OUTAGES
+from calotype.store.postgres.listening import Listener
 
 CONNECTIONS: Final = 4
 PAUSE_SECONDS: Final = 1.0
@@ -181,39 +182,16 @@ class _Driver(AsyncpgPoolDriver):
     def __init__(self, pool: "asyncpg.Pool[Any]", url: str) -> None:
         super().__init__(pool)
         self._url = url
-        self._callbacks: list[tuple[str, NotifyCallback]] = []
-        self._listening: asyncio.Task[None] | None = None
+        self._listeners: list[Listener] = []
 
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
         """Listen from now on."""
-        self._callbacks.append((channel, callback))
-        if self._listening is None:
-            self._listening = asyncio.create_task(self._keep_listening())
+        self._listeners.append(Listener(self._url, channel, callback))
 
     async def __aexit__(self, *_: object) -> None:
         """Stop listening; the pool stays, for what is written after this."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-
-    async def _keep_listening(self) -> None:
-        while True:
-            lost = asyncio.Event()
-            try:
-                connection = await asyncpg.connect(self._url, timeout=COMMAND_SECONDS)
-            except OUTAGES:
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            try:
-                connection.add_termination_listener(lambda _, lost=lost: lost.set())
-                for channel, callback in self._callbacks:
-                    await connection.add_listener(channel, Relay(callback))
-                await lost.wait()
-            except OUTAGES:
-                log.warning("the queue's listener was lost; another one is set up")
-            finally:
-                connection.terminate()
-            await asyncio.sleep(PAUSE_SECONDS)
+        for listener in self._listeners:
+            await listener.close()
 
 
 async def open_jobs(url: str) -> Jobs:

@@ -91,6 +91,9 @@ async def _end(connection: Connection, task_id: int, *, now: int) -> None:
         open_attempt,
         AttemptState.UNKNOWN if open_attempt is not None else None,
         why.message,
+        why.code,
+        None,
+        None,
     )
 
 

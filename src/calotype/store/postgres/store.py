@@ -1,16 +1,13 @@
 """The port, verb by verb: submissions and reads of tasks go in batches, the rest over a pool."""
 
-import asyncio
-import secrets
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
-import asyncpg
 from pgqueuer.ports import RepositoryPort
 
 from calotype.domain.errors import Failure
+from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import EFFECTS, Balance, EntryKind
 from calotype.domain.task import (
@@ -23,11 +20,13 @@ from calotype.domain.task import (
     State,
     Task,
 )
-from calotype.store import rows
+from calotype.store import rows, statements
 from calotype.store.keycache import KeyCache
 from calotype.store.port import (
+    EVER,
     FORGOTTEN_AT_ONCE,
     Account,
+    ChannelEvent,
     Entry,
     Fenced,
     Reconciled,
@@ -35,21 +34,23 @@ from calotype.store.port import (
     Taken,
     Unfinished,
 )
-from calotype.store.postgres import connection, jobs, reconciliation, submission, transitions
-from calotype.store.postgres.batcher import Batcher
-from calotype.store.postgres.connection import (
-    ACQUIRE_SECONDS,
-    COMMAND_SECONDS,
-    CONNECT_SECONDS,
-    OUTAGES,
-    POOL,
-    Connection,
-    outages_told,
+from calotype.store.postgres import (
+    channels,
+    connection,
+    jobs,
+    listening,
+    reconciliation,
+    submission,
+    transitions,
 )
+from calotype.store.postgres.batcher import Batcher
+from calotype.store.postgres.connection import outages_told
+from calotype.store.postgres.database import Database
+from calotype.store.postgres.listening import Listener
+from calotype.store.postgres.revocations import CHANNEL as REVOKED
+from calotype.store.postgres.revocations import Revocations
 from calotype.store.proof import PROOFS
 from calotype.store.refusals import cannot_take_away
-
-_REVOKED = "calotype_key_revoked"
 
 
 class PostgresStore:
@@ -57,16 +58,13 @@ class PostgresStore:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._opening = asyncio.Lock()
-        self._attaching = asyncio.Lock()
-        self._deaf_until = 0.0
-        self._lazy_pool: asyncpg.Pool[Any] | None = None
+        self._db = Database(url)
         self._submissions = Batcher(self._submit_all)
         self._tasks = Batcher(self._read_tasks)
         self._jobs: jobs.Jobs | None = None
-        self._listener: asyncpg.Connection[Any] | None = None
-        self._mark = b""
-        self._keys = KeyCache(self._revocation_mark)
+        self._listeners = set[Listener]()
+        self._revocations = Revocations(url)
+        self._keys = KeyCache(self._revocations.mark)
 
     async def migrate(self) -> int:
         return await connection.migrate(self._url)
@@ -82,11 +80,11 @@ class PostgresStore:
 
     async def reconcile(self, *, now: int) -> Reconciled | None:
         """Set right what no worker will; None while another process is at it."""
-        async with self._connection() as db:
+        async with self._db.connection() as db:
             return await reconciliation.reconcile(db, now=now)
 
     async def ping(self) -> None:
-        async with self._connection() as db:
+        async with self._db.connection() as db:
             await db.execute("UPDATE accounts SET name = name WHERE false")
 
     async def close(self) -> None:
@@ -95,30 +93,28 @@ class PostgresStore:
         if self._jobs is not None:
             await self._jobs.close()
             self._jobs = None
-        if self._listener is not None:
-            await self._listener.close()
-            self._listener = None
-        if self._lazy_pool is not None:
-            await self._lazy_pool.close()
-            self._lazy_pool = None
+        for listener in list(self._listeners):
+            await self._deafen(listener)
+        await self._revocations.close()
+        await self._db.close()
 
     # Accounts, keys, money
 
     async def open_account(self, name: str, *, now: int) -> Account:
-        await self._execute(
+        await self._db.execute(
             "INSERT INTO accounts (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             name,
             now,
         )
-        found = await self._fetch(f"SELECT {rows.ACCOUNT} FROM accounts WHERE name = $1", name)
+        found = await self._db.fetch(f"SELECT {rows.ACCOUNT} FROM accounts WHERE name = $1", name)
         return rows.account(found[0])
 
     async def accounts(self) -> Sequence[Account]:
-        found = await self._fetch(f"SELECT {rows.ACCOUNT} FROM accounts ORDER BY name")
+        found = await self._db.fetch(f"SELECT {rows.ACCOUNT} FROM accounts ORDER BY name")
         return [rows.account(row) for row in found]
 
     async def balance(self, account_id: int) -> Balance:
-        found = await self._fetch(
+        found = await self._db.fetch(
             "SELECT balance, reserved FROM accounts WHERE id = $1", account_id
         )
         return Balance(balance=found[0][0], reserved=found[0][1])
@@ -126,7 +122,7 @@ class PostgresStore:
     async def book(
         self, account_id: int, kind: EntryKind, amount: int, *, note: str, now: int
     ) -> Balance:
-        booked = await self._fetch(
+        booked = await self._db.fetch(
             "WITH booked AS (UPDATE accounts SET balance = balance + $1 "
             "WHERE id = $2 AND balance + $1 >= reserved RETURNING id, balance, reserved), "
             "entry AS (INSERT INTO ledger (account_id, kind, amount, note, created_at) "
@@ -143,7 +139,7 @@ class PostgresStore:
         return Balance(balance=booked[0][0], reserved=booked[0][1])
 
     async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
-        found = await self._fetch(
+        found = await self._db.fetch(
             "SELECT kind, amount, task_id, created_at, note FROM ledger "
             "WHERE account_id = $1 ORDER BY id DESC LIMIT $2",
             account_id,
@@ -152,7 +148,7 @@ class PostgresStore:
         return [Entry(EntryKind(kind), *rest) for kind, *rest in found]
 
     async def add_key(self, key: ApiKey, *, digest: bytes) -> None:
-        await self._execute(
+        await self._db.execute(
             "INSERT INTO api_keys (id, account_id, name, prefix, digest, created_at, expires_at) "
             "VALUES ($1, $2, $3, $4, $5, $6, $7)",
             key.id,
@@ -167,9 +163,9 @@ class PostgresStore:
     async def find_key(self, digest: bytes) -> ApiKey | None:
         if (known := self._keys.get(digest)) is not None:
             return known
-        await self._listen()
-        mark = self._revocation_mark()
-        found = await self._fetch(
+        await self._revocations.listen()
+        mark = self._revocations.mark()
+        found = await self._db.fetch(
             f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
             "WHERE digest = $1",
             digest,
@@ -181,21 +177,21 @@ class PostgresStore:
         return key
 
     async def keys(self) -> Sequence[ApiKey]:
-        found = await self._fetch(
+        found = await self._db.fetch(
             f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
             "ORDER BY api_keys.id DESC"
         )
         return [rows.key(row) for row in found]
 
     async def revoke_key(self, key_id: int, *, now: int) -> bool:
-        found = await self._fetch(
+        found = await self._db.fetch(
             "WITH revoked AS (UPDATE api_keys SET revoked_at = $2 "
             "WHERE id = $1 AND revoked_at IS NULL RETURNING id) "
-            f"SELECT id, pg_notify('{_REVOKED}', id::text) FROM revoked",
+            f"SELECT id, pg_notify('{REVOKED}', id::text) FROM revoked",
             key_id,
             now,
         )
-        self._mark = secrets.token_bytes(8)
+        self._revocations.change()
         return bool(found)
 
     # Submission and reading
@@ -209,7 +205,7 @@ class PostgresStore:
     async def tasks(
         self, *, account_id: int | None = None, state: State | None = None, limit: int = 20
     ) -> Sequence[Task]:
-        found = await self._fetch(
+        found = await self._db.fetch(
             f"SELECT {rows.TASK} FROM tasks WHERE ($1::bigint IS NULL OR account_id = $1) "
             "AND ($2::text IS NULL OR state = $2) ORDER BY id DESC LIMIT $3",
             account_id,
@@ -219,19 +215,27 @@ class PostgresStore:
         return [rows.task(row) for row in found]
 
     async def attempts(self, task_id: int) -> Sequence[Attempt]:
-        found = await self._fetch(
+        found = await self._db.fetch(
             f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = $1 ORDER BY number", task_id
         )
         return [rows.attempt(row) for row in found]
 
+    async def unknown_attempts(self, *, limit: int) -> Sequence[tuple[int, Attempt]]:
+        found = await self._db.fetch(
+            f"SELECT task_id, {rows.ATTEMPT} FROM attempts WHERE unknown_at IS NOT NULL "
+            "ORDER BY unknown_at DESC, task_id DESC, number DESC LIMIT $1",
+            limit,
+        )
+        return [(row[0], rows.attempt(row[1:])) for row in found]
+
     async def asset(self, asset_id: int) -> Asset | None:
-        found = await self._fetch(f"SELECT {rows.ASSET} FROM assets WHERE id = $1", asset_id)
+        found = await self._db.fetch(f"SELECT {rows.ASSET} FROM assets WHERE id = $1", asset_id)
         return rows.asset(found[0]) if found else None
 
     # Running a task
 
     async def unfinished(self, *, after: int, limit: int) -> Sequence[Unfinished]:
-        found = await self._fetch(
+        found = await self._db.fetch(
             "SELECT id, account_id, channel_id, created_at FROM tasks "
             "WHERE completed_at IS NULL AND id > $1 ORDER BY id LIMIT $2",
             after,
@@ -239,8 +243,11 @@ class PostgresStore:
         )
         return [Unfinished(*row) for row in found]
 
+    async def unfinished_channels(self) -> Sequence[int]:
+        return [row[0] for row in await self._db.fetch(statements.UNFINISHED_CHANNELS)]
+
     async def take(self, task_id: int, *, now: int) -> Taken | None:
-        async with self._connection(patient=True) as db:
+        async with self._db.connection(patient=True) as db:
             found = await db.fetch(transitions.TAKE, task_id, now)
             if not found:
                 return None
@@ -253,7 +260,10 @@ class PostgresStore:
         self, task: Task, references: Sequence[Reference], assets: Sequence[Asset]
     ) -> None:
         await self._guarded(
-            transitions.KEEP_REFERENCES, task, rows.encode(references), *_columns(assets)
+            transitions.KEEP_REFERENCES,
+            task,
+            rows.encode(references),
+            *transitions.asset_columns(assets),
         )
 
     async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
@@ -264,9 +274,21 @@ class PostgresStore:
         await self._guarded(transitions.ACCEPT_ATTEMPT, task, number, upstream_id)
 
     async def close_attempt(
-        self, task: Task, number: int, *, state: AttemptState, detail: str, now: int
+        self,
+        task: Task,
+        number: int,
+        *,
+        state: AttemptState,
+        detail: str,
+        now: int,
+        code: str | None = None,
+        fault: str | None = None,
     ) -> None:
-        await self._guarded(transitions.CLOSE_ATTEMPT, task, number, state, detail, now)
+        values = (number, state, detail, now, code, fault)
+        await self._guarded(transitions.CLOSE_ATTEMPT, task, *values)
+
+    async def reroute(self, task: Task, channel_id: int, *, now: int) -> None:
+        await self._guarded(transitions.REROUTE, task, channel_id, now)
 
     async def advance(self, task: Task, event: Event, *, progress: int, now: int) -> None:
         await self._guarded(transitions.MOVE[event], task, progress, now)
@@ -283,7 +305,14 @@ class PostgresStore:
     ) -> None:
         result = rows.encode_result(images)
         await self._guarded(
-            transitions.COMPLETE, task, actual, result, now, number, cost, *_columns(images)
+            transitions.COMPLETE,
+            task,
+            actual,
+            result,
+            now,
+            number,
+            cost,
+            *transitions.asset_columns(images),
         )
 
     async def fail(
@@ -293,25 +322,67 @@ class PostgresStore:
         *,
         attempt: tuple[int, AttemptState] | None = None,
         now: int,
+        fault: str | None = None,
+        detail: str | None = None,
+        cost: int | None = None,
     ) -> None:
         number, state = attempt or (None, None)
         error = rows.encode(failure)
-        await self._guarded(transitions.FAIL, task, error, now, number, state, failure.message)
+        why = (detail or failure.message, failure.code, fault, cost)
+        await self._guarded(transitions.FAIL, task, error, now, number, state, *why)
+
+    # Channels
+
+    async def next_slot(
+        self, channel_id: int, *, per_minute: int, now: int, before: int | None = None
+    ) -> int:
+        limit = EVER if before is None else before
+        found = await self._db.fetch(
+            channels.NEXT_SLOT, channel_id, per_minute, now, limit, patient=True
+        )
+        slot: int = found[0][0]
+        return slot
+
+    async def note_health(self, health: Health) -> None:
+        await self._db.fetch(channels.NOTE_HEALTH, *rows.health_values(health), patient=True)
+
+    async def clear_health(self, channel_id: int, model: str, *, now: int) -> None:
+        values = rows.wellness_values(channel_id, model, now=now)
+        await self._db.fetch(channels.NOTE_HEALTH, *values, patient=True)
+
+    async def health(self) -> Sequence[Health]:
+        return [rows.health(row) for row in await self._db.fetch(statements.HEALTH)]
+
+    async def channel_events(self, *, since: int, limit: int) -> Sequence[ChannelEvent]:
+        found = await self._db.fetch(channels.CHANNEL_EVENTS, since, limit)
+        return [rows.channel_event(row) for row in found]
+
+    # What processes tell each other
+
+    async def publish(self, topic: str, payload: str) -> None:
+        await self._db.fetch("SELECT pg_notify($1, $2)", *listening.bulletin(topic, payload))
+
+    async def listen(self, callback: Callable[[str, str], None]) -> Callable[[], Awaitable[None]]:
+        listener = await listening.hear_bulletins(self._url, callback)
+        self._listeners.add(listener)
+        return partial(self._deafen, listener)
 
     # Keeping house
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
-        done = await self._execute(
+        return await self._db.execute(
             "DELETE FROM idempotency_keys WHERE (account_id, key) IN (SELECT account_id, key "
             f"FROM idempotency_keys WHERE created_at < $1 LIMIT {FORGOTTEN_AT_ONCE})",
             before,
         )
-        return int(done.rpartition(" ")[2])
+
+    async def forget_channel_events(self, *, before: int) -> int:
+        return await self._db.execute(channels.FORGET_CHANNEL_EVENTS, before)
 
     async def prove(self) -> Sequence[str]:
         faults: list[str] = []
         async with (
-            self._connection() as db,
+            self._db.connection() as db,
             db.transaction(isolation="repeatable_read", readonly=True),
         ):
             for statement, tell in PROOFS:
@@ -320,79 +391,22 @@ class PostgresStore:
 
     # Plumbing
 
-    @asynccontextmanager
-    async def _connection(self, *, patient: bool = False) -> AsyncIterator[Connection]:
-        """A connection; who is ``patient`` waits in line for one however long the line is."""
-        async with outages_told():
-            async with self._opening:
-                if self._lazy_pool is None:
-                    self._lazy_pool = await asyncpg.create_pool(
-                        self._url,
-                        min_size=0,
-                        max_size=POOL,
-                        command_timeout=COMMAND_SECONDS,
-                        timeout=CONNECT_SECONDS,
-                    )
-            async with self._lazy_pool.acquire(timeout=None if patient else ACQUIRE_SECONDS) as db:
-                yield db
-
-    async def _fetch(self, statement: str, *values: Any) -> list[rows.Row]:
-        async with self._connection() as db:
-            return await db.fetch(statement, *values)
-
-    async def _execute(self, statement: str, *values: Any) -> str:
-        async with self._connection() as db:
-            return await db.execute(statement, *values)
-
     async def _guarded(self, statement: str, task: Task, *values: Any) -> int:
         """Run a statement that finds one row while the claim and the state hold."""
-        async with self._connection(patient=True) as db:
-            found = await db.fetch(statement, task.id, task.claim, *values)
+        found = await self._db.fetch(statement, task.id, task.claim, *values, patient=True)
         if not found:
             raise Fenced
         return int(found[0][0])
 
     async def _submit_all(self, tasks: Sequence[NewTask]) -> Sequence[Submitted | Exception]:
-        async with self._connection() as db:
+        async with self._db.connection() as db:
             return await submission.submit_all(db, tasks)
 
     async def _read_tasks(self, ids: Sequence[int]) -> Sequence[Task | None]:
-        found = await self._fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)
+        found = await self._db.fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)
         by_id = {row[0]: rows.task(row) for row in found}
         return [by_id.get(task_id) for task_id in ids]
 
-    async def _listen(self) -> None:
-        """Hear of revocations in other processes; while nobody listens, no key is kept."""
-        if self._hears() or self._attaching.locked() or time.monotonic() < self._deaf_until:
-            return
-        async with self._attaching:
-            try:
-                listener = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
-                self._mark = secrets.token_bytes(8)
-                await listener.add_listener(_REVOKED, self._on_revoked)
-            except OUTAGES:
-                self._deaf_until = time.monotonic() + CONNECT_SECONDS
-            else:
-                self._listener = listener
-
-    def _on_revoked(self, *_: object) -> None:
-        self._mark = secrets.token_bytes(8)
-
-    def _hears(self) -> bool:
-        return self._listener is not None and not self._listener.is_closed()
-
-    def _revocation_mark(self) -> bytes | None:
-        return self._mark if self._hears() else None
-
-
-def _columns(assets: Sequence[Asset]) -> list[list[Any]]:
-    """The columns that ``transitions`` unnests."""
-    return [
-        [asset.id for asset in assets],
-        [asset.key for asset in assets],
-        [asset.content_type for asset in assets],
-        [asset.bytes for asset in assets],
-        [asset.width for asset in assets],
-        [asset.height for asset in assets],
-        [asset.created_at for asset in assets],
-    ]
+    async def _deafen(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+        await listener.close()

@@ -4,11 +4,13 @@ The guards and the states entered are generated from ``domain.task.TRANSITIONS``
 settlement does to an account from ``money.EFFECTS``.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from calotype.domain.money import EFFECTS, EntryKind
-from calotype.domain.task import AttemptState, BillingStatus, Event
+from calotype.domain.task import Asset, AttemptState, BillingStatus, Event
 from calotype.store import rows
+from calotype.store.postgres.enqueue import ENQUEUE_AGAIN
 from calotype.store.statements import enters, leaves
 
 _TOLD: Final = (
@@ -96,10 +98,34 @@ RETURNING number
 
 CLOSE_ATTEMPT: Final = f"""
 WITH {_HELD}
-UPDATE attempts SET state = $4, detail = $5, finished_at = $6
+UPDATE attempts SET state = $4, detail = $5, finished_at = $6, code = $7, fault = $8
 FROM held WHERE task_id = held.id AND number = $3 AND finished_at IS NULL
 RETURNING number
 """
+
+REROUTE: Final = f"""
+WITH moved AS (
+    UPDATE tasks SET channel_id = $3, updated_at = $4
+    WHERE id = $1 AND claim = $2 AND completed_at IS NULL AND NOT EXISTS (
+        SELECT 1 FROM attempts WHERE task_id = $1 AND finished_at IS NULL
+    )
+    RETURNING id, channel_id, created_at
+), ended AS (  -- its worker can neither end nor put back what is no longer there
+    DELETE FROM pgqueuer USING moved
+    WHERE dedupe_key = moved.id::text AND status IN ('queued', 'picked')
+    RETURNING priority
+), enqueued AS (
+    {ENQUEUE_AGAIN}
+    FROM (
+        SELECT id, channel_id, created_at, 0 AS backlog,
+            (SELECT MAX(ended.priority) FROM ended) AS priority
+        FROM moved
+    ) AS again
+    ON CONFLICT DO NOTHING
+)
+SELECT id FROM moved
+"""
+"""The old job goes before the new one comes: only one may have the task's key."""
 
 COMPLETE: Final = f"""
 WITH moved AS (
@@ -137,7 +163,8 @@ WITH moved AS (
     ))
     RETURNING id, account_id, seq, state, progress, updated_at, released
 ), {_TOLD.format(event=Event.FAIL)}, closed AS (
-    UPDATE attempts SET state = $6, detail = $7, finished_at = $4
+    UPDATE attempts SET state = $6, detail = $7, finished_at = $4, code = $8, fault = $9,
+        cost_micro_usdc = $10
     FROM moved WHERE task_id = moved.id AND number = $5
 ), booked AS (
     INSERT INTO ledger (account_id, task_id, kind, amount, created_at)
@@ -151,3 +178,16 @@ WITH moved AS (
 )
 SELECT id FROM moved
 """
+
+
+def asset_columns(assets: Sequence[Asset]) -> list[list[Any]]:
+    """The columns that ``KEEP_REFERENCES`` and ``COMPLETE`` take at the end."""
+    return [
+        [asset.id for asset in assets],
+        [asset.key for asset in assets],
+        [asset.content_type for asset in assets],
+        [asset.bytes for asset in assets],
+        [asset.width for asset in assets],
+        [asset.height for asset in assets],
+        [asset.created_at for asset in assets],
+    ]

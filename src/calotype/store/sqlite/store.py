@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from calotype.domain.errors import Failure, Unavailable
+from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
@@ -24,10 +25,19 @@ from calotype.domain.task import (
     State,
     Task,
 )
-from calotype.store import rows
+from calotype.store import rows, statements
 from calotype.store.keycache import KeyCache
-from calotype.store.port import FORGOTTEN_AT_ONCE, Account, Entry, Submitted, Taken, Unfinished
-from calotype.store.sqlite import accounts, connection, proof, submission, transitions
+from calotype.store.port import (
+    EVER,
+    FORGOTTEN_AT_ONCE,
+    Account,
+    ChannelEvent,
+    Entry,
+    Submitted,
+    Taken,
+    Unfinished,
+)
+from calotype.store.sqlite import accounts, channels, connection, proof, submission, transitions
 from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.writer import Writer
 
@@ -152,6 +162,14 @@ class SqliteStore:
         )
         return [rows.attempt(row) for row in found]
 
+    async def unknown_attempts(self, *, limit: int) -> Sequence[tuple[int, Attempt]]:
+        found = await self._read_in_thread(
+            f"SELECT task_id, {rows.ATTEMPT} FROM attempts WHERE state = '{AttemptState.UNKNOWN}' "
+            "ORDER BY finished_at DESC, task_id DESC, number DESC LIMIT ?",
+            limit,
+        )
+        return [(row[0], rows.attempt(row[1:])) for row in found]
+
     async def asset(self, asset_id: int) -> Asset | None:
         found = self._read(f"SELECT {rows.ASSET} FROM assets WHERE id = ?", asset_id)
         return rows.asset(found[0]) if found else None
@@ -166,6 +184,9 @@ class SqliteStore:
             limit,
         )
         return [Unfinished(*row) for row in found]
+
+    async def unfinished_channels(self) -> Sequence[int]:
+        return [row[0] for row in await self._read_in_thread(statements.UNFINISHED_CHANNELS)]
 
     async def take(self, task_id: int, *, now: int) -> Taken | None:
         return await self._write(partial(transitions.take, task_id=task_id, now=now))
@@ -190,7 +211,15 @@ class SqliteStore:
         )
 
     async def close_attempt(
-        self, task: Task, number: int, *, state: AttemptState, detail: str, now: int
+        self,
+        task: Task,
+        number: int,
+        *,
+        state: AttemptState,
+        detail: str,
+        now: int,
+        code: str | None = None,
+        fault: str | None = None,
     ) -> None:
         await self._write(
             partial(
@@ -199,10 +228,14 @@ class SqliteStore:
                 number=number,
                 state=state,
                 detail=detail,
-                cost=None,
                 now=now,
+                code=code,
+                fault=fault,
             )
         )
+
+    async def reroute(self, task: Task, channel_id: int, *, now: int) -> None:
+        await self._write(partial(transitions.reroute, task=task, channel_id=channel_id, now=now))
 
     async def advance(self, task: Task, event: Event, *, progress: int, now: int) -> None:
         await self._write(
@@ -238,12 +271,58 @@ class SqliteStore:
         *,
         attempt: tuple[int, AttemptState] | None = None,
         now: int,
+        fault: str | None = None,
+        detail: str | None = None,
+        cost: int | None = None,
     ) -> None:
         await self._write(
-            partial(transitions.fail, task=task, failure=failure, attempt=attempt, now=now)
+            partial(
+                transitions.fail,
+                task=task,
+                failure=failure,
+                attempt=attempt,
+                now=now,
+                fault=fault,
+                detail=detail,
+                cost=cost,
+            )
         )
 
+    # Channels
+
+    async def next_slot(
+        self, channel_id: int, *, per_minute: int, now: int, before: int | None = None
+    ) -> int:
+        return await self._write(
+            partial(
+                channels.next_slot,
+                channel_id=channel_id,
+                per_minute=per_minute,
+                now=now,
+                before=EVER if before is None else before,
+            )
+        )
+
+    async def note_health(self, health: Health) -> None:
+        values = rows.health_values(health)
+        await self._write(partial(channels.note_health, values=values))
+
+    async def clear_health(self, channel_id: int, model: str, *, now: int) -> None:
+        values = rows.wellness_values(channel_id, model, now=now)
+        await self._write(partial(channels.note_health, values=values))
+
+    async def health(self) -> Sequence[Health]:
+        return [rows.health(row) for row in self._read(statements.HEALTH)]
+
+    async def channel_events(self, *, since: int, limit: int) -> Sequence[ChannelEvent]:
+        found = await self._read_in_thread(statements.CHANNEL_EVENTS, since, limit)
+        return [rows.channel_event(row) for row in found]
+
     # Keeping house
+
+    async def forget_channel_events(self, *, before: int) -> int:
+        statement = statements.FORGET_CHANNEL_EVENTS
+        return await self._write(lambda db: db.execute(statement, (before,)).rowcount)
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
         statement = (

@@ -53,9 +53,9 @@ _ENTRY: Final = (
 )
 _BOOK: Final = "UPDATE accounts SET balance = balance + ?, reserved = reserved + ? WHERE id = ?"
 _CLOSE: Final = (
-    "UPDATE attempts SET state = ?1, detail = ?2, cost_micro_usdc = ?3, finished_at = ?4 "
-    "WHERE task_id = ?5 AND number = ?6 AND finished_at IS NULL "
-    "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?5 AND claim = ?7 AND completed_at IS NULL)"
+    "UPDATE attempts SET state = ?1, detail = ?2, cost_micro_usdc = ?3, finished_at = ?4, "
+    "code = ?5, fault = ?6 WHERE task_id = ?7 AND number = ?8 AND finished_at IS NULL "
+    "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?7 AND claim = ?9 AND completed_at IS NULL)"
 )
 
 
@@ -132,12 +132,26 @@ def close_attempt(
     *,
     state: AttemptState,
     detail: str | None,
-    cost: int | None,
     now: int,
+    code: str | None = None,
+    fault: str | None = None,
+    cost: int | None = None,
 ) -> None:
     """End an attempt."""
-    values = (state, detail, cost, now, task.id, number, task.claim)
+    values = (state, detail, cost, now, code, fault, task.id, number, task.claim)
     _expect(connection.execute(_CLOSE, values).rowcount)
+
+
+def reroute(connection: sqlite3.Connection, task: Task, channel_id: int, now: int) -> None:
+    """Pass a task on to another channel."""
+    _expect(
+        connection.execute(
+            "UPDATE tasks SET channel_id = ?1, updated_at = ?2 "
+            "WHERE id = ?3 AND claim = ?4 AND completed_at IS NULL AND NOT EXISTS "
+            "(SELECT 1 FROM attempts WHERE task_id = ?3 AND finished_at IS NULL)",
+            (channel_id, now, task.id, task.claim),
+        ).rowcount
+    )
 
 
 def move(
@@ -177,12 +191,23 @@ def fail(
     *,
     attempt: tuple[int, AttemptState] | None,
     now: int,
+    fault: str | None,
+    detail: str | None,
+    cost: int | None,
 ) -> None:
     """Failure: attempt and money in one."""
     if attempt is not None:
         number, state = attempt
         close_attempt(
-            connection, task, number, state=state, detail=failure.message, cost=None, now=now
+            connection,
+            task,
+            number,
+            state=state,
+            detail=detail or failure.message,
+            now=now,
+            code=failure.code,
+            fault=fault,
+            cost=cost,
         )
     error = rows.encode(failure)
     finished = (0, BillingStatus.RELEASED, 0, None, error, now, task.id, task.claim)

@@ -1,0 +1,60 @@
+"""One process's way to a database: a pool whose connections are opened as they are needed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from calotype.store import rows
+from calotype.store.postgres.connection import (
+    ACQUIRE_SECONDS,
+    COMMAND_SECONDS,
+    CONNECT_SECONDS,
+    POOL,
+    Connection,
+    outages_told,
+)
+
+
+class Database:
+    """Runs statements; whatever is wrong with the database itself becomes ``Unavailable``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._opening = asyncio.Lock()
+        self._pool: asyncpg.Pool[Any] | None = None
+
+    @asynccontextmanager
+    async def connection(self, *, patient: bool = False) -> AsyncIterator[Connection]:
+        """A connection; who is ``patient`` waits in line for one however long the line is."""
+        async with outages_told():
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self.url,
+                        min_size=0,
+                        max_size=POOL,
+                        command_timeout=COMMAND_SECONDS,
+                        timeout=CONNECT_SECONDS,
+                    )
+            async with self._pool.acquire(timeout=None if patient else ACQUIRE_SECONDS) as db:
+                yield db
+
+    async def fetch(self, statement: str, *values: Any, patient: bool = False) -> list[rows.Row]:
+        """The rows of a statement."""
+        async with self.connection(patient=patient) as db:
+            return await db.fetch(statement, *values)
+
+    async def execute(self, statement: str, *values: Any) -> int:
+        """Run a statement; returns how many rows it changed."""
+        async with self.connection() as db:
+            done = await db.execute(statement, *values)
+        return int(done.rpartition(" ")[2])
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None

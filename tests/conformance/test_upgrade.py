@@ -1,0 +1,285 @@
+"""A database that an older Calotype made goes on whole, and the old code with it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+import asyncpg
+import msgspec
+import pytest
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.adapters.persistence.queries import Queries
+
+from calotype.domain.errors import failure
+from calotype.domain.health import Health
+from calotype.domain.money import Balance
+from calotype.domain.task import AttemptState, Event, Request, State
+from calotype.store.port import Store
+from calotype.store.postgres import PostgresStore, connection
+from calotype.store.sqlite import SqliteStore
+from calotype.store.sqlite import connection as sqlite_connection
+from postgres import PostgresServer
+
+NOW = 1_760_000_000_000
+PRICE = 30_000
+DONE, ACCEPTED, WAITING, UNKNOWN = 11, 12, 13, 14
+
+
+class Old(Protocol):
+    """A database with the schema of migration 1, and code that was written for it."""
+
+    def store(self) -> Store: ...
+
+    async def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]: ...
+
+
+class OldSqlite:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.connection = sqlite_connection.connect(path)
+
+    def store(self) -> Store:
+        return SqliteStore(self._path)
+
+    async def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self.connection.execute(statement.replace("$", "?"), values).fetchall()
+
+
+class OldPostgres:
+    def __init__(self, url: str, database: "asyncpg.Connection[Any]") -> None:
+        self._url = url
+        self.connection = database
+
+    def store(self) -> Store:
+        return PostgresStore(self._url)
+
+    async def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in await self.connection.fetch(statement, *values)]
+
+
+def first_migration(engine: str) -> str:
+    """The script as it was released; it may never change."""
+    folder = Path(sqlite_connection.__file__).parents[1] / engine / "migrations"
+    return (folder / "0001_initial.sql").read_text(encoding="utf-8")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Old]:
+    """A database with work of every kind in it."""
+    if request.param == "sqlite":
+        sqlite = OldSqlite(tmp_path / "calotype.db")
+        with closing(sqlite.connection):
+            sqlite.connection.executescript(first_migration("sqlite"))
+            sqlite.connection.execute("PRAGMA user_version = 1")
+            await fill(sqlite)
+            yield sqlite
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    admin = await asyncpg.connect(server.url())
+    await admin.execute("CREATE DATABASE upgraded")
+    database = await asyncpg.connect(server.url("upgraded"))
+    try:
+        await database.execute(first_migration("postgres"))
+        await database.execute(
+            "CREATE TABLE calotype_schema (version BIGINT PRIMARY KEY, "
+            "works_from BIGINT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+        )
+        await database.execute("INSERT INTO calotype_schema (version, works_from) VALUES (1, 1)")
+        await Queries(AsyncpgDriver(database)).install()
+        postgres = OldPostgres(server.url("upgraded"), database)
+        await fill(postgres)
+        yield postgres
+    finally:
+        await database.close()
+        await admin.execute("DROP DATABASE upgraded WITH (FORCE)")
+        await admin.close()
+
+
+async def insert(old: Old, table: str, **columns: Any) -> None:
+    names, places = ", ".join(columns), ", ".join(f"${n + 1}" for n in range(len(columns)))
+    statement = f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 -- our own names
+    await old.run(statement, *columns.values())
+
+
+async def fill(old: Old) -> None:
+    """One account, and a task in each kind of state."""
+    await insert(
+        old,
+        "accounts",
+        name="ada",
+        balance=5 * PRICE,
+        reserved=2 * PRICE,
+        unfinished=2,
+        created_at=NOW,
+    )
+    entries = [
+        (None, "credit", 6),
+        *((task_id, "reserve", 1) for task_id in (DONE, ACCEPTED, WAITING, UNKNOWN)),
+        (DONE, "commit", 1),
+        (UNKNOWN, "release", 1),
+    ]
+    for task_id, kind, prices in entries:
+        amount = prices * PRICE
+        await insert(
+            old,
+            "ledger",
+            account_id=1,
+            task_id=task_id,
+            kind=kind,
+            amount=amount,
+            created_at=NOW,
+        )
+    lost = msgspec.json.encode(failure("upstream_outcome_unknown", "Nobody can say."))
+    await task(old, DONE, "success", "committed", actual=PRICE, result=b"[]", completed_at=NOW)
+    await task(old, ACCEPTED, "generating", "reserved")
+    await task(old, WAITING, "waiting", "reserved", claim=0)
+    await task(old, UNKNOWN, "fail", "released", released=PRICE, error=lost, completed_at=NOW)
+    await attempt(old, DONE, "done", cost_micro_usdc=9, finished_at=NOW)
+    await attempt(old, ACCEPTED, "accepted", upstream_id="up-1")
+    await attempt(old, UNKNOWN, "unknown", detail="It broke off.", finished_at=NOW + 5)
+
+
+async def task(
+    old: Old, task_id: int, state: str, billing: str, *, claim: int = 1, **columns: Any
+) -> None:
+    fixed = {
+        "id": task_id,
+        "account_id": 1,
+        "key_id": 1,
+        "request_id": f"req_{task_id}",
+        "state": state,
+        "progress": 0,
+        "billing": billing,
+        "claim": claim,
+        "seq": 1 + claim,
+        "request": msgspec.json.encode(Request("gpt-image-2", "a cat", 1, {})),
+        "refs": b"[]",
+        "channel_id": 7,
+        "reserved": PRICE,
+        "actual": 0,
+        "released": 0,
+        "deadline_at": NOW + 9,
+        "abandon_at": NOW + 99,
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    await insert(old, "tasks", **{**fixed, **columns})
+
+
+async def attempt(old: Old, task_id: int, state: str, **columns: Any) -> None:
+    fixed = {"task_id": task_id, "number": 1, "channel_id": 7, "state": state, "started_at": NOW}
+    await insert(old, "attempts", **fixed, **columns)
+
+
+async def test_everything_is_there_after_the_upgrade_and_the_books_hold(old: Old) -> None:
+    store = old.store()
+    assert await store.migrate() == 2
+    await store.prepare()
+    assert await store.prove() == []
+    (account,) = await store.accounts()
+    assert account.balance == Balance(5 * PRICE, 2 * PRICE)
+    states = {each.id: each.state for each in await store.tasks()}
+    assert states == {
+        DONE: State.SUCCESS,
+        ACCEPTED: State.GENERATING,
+        WAITING: State.WAITING,
+        UNKNOWN: State.FAIL,
+    }
+    (accepted,) = await store.attempts(ACCEPTED)
+    assert (accepted.upstream_id, accepted.code, accepted.fault) == ("up-1", None, None)
+    ((task_id, unknown),) = await store.unknown_attempts(limit=9)
+    assert (task_id, unknown.detail, unknown.finished_at) == (UNKNOWN, "It broke off.", NOW + 5)
+    assert await store.unfinished_channels() == [7]
+    assert (await store.health(), await store.channel_events(since=0, limit=9)) == ([], [])
+    await store.close()
+
+
+async def test_tasks_go_on_where_they_stood(old: Old) -> None:
+    store = old.store()
+    await store.migrate()
+    taken = await store.take(ACCEPTED, now=NOW)
+    assert taken is not None
+    await store.complete(taken.task, 1, images=[], actual=PRICE, cost=3, now=NOW)
+    taken = await store.take(WAITING, now=NOW)
+    assert taken is not None
+    number = await store.begin_attempt(taken.task, channel_id=7, event=Event.QUEUE, now=NOW)
+    await store.close_attempt(
+        taken.task,
+        number,
+        state=AttemptState.REFUSED,
+        detail="401",
+        now=NOW,
+        code="upstream_rejected",
+        fault="key",
+    )
+    await store.reroute(taken.task, 8, now=NOW)
+    await store.fail(taken.task, failure("upstream_failed", "It broke."), now=NOW)
+    (closed,) = await store.attempts(WAITING)
+    assert (closed.code, closed.fault) == ("upstream_rejected", "key")
+    assert await store.prove() == []
+    assert await store.next_slot(7, per_minute=1, now=NOW) == NOW
+    await store.note_health(
+        Health(
+            channel_id=7,
+            model="",
+            fault="key",
+            until=NOW + 5,
+            strikes=0,
+            opened_at=NOW,
+            updated_at=NOW,
+        )
+    )
+    assert len(await store.channel_events(since=0, limit=9)) == 1
+    await store.close()
+
+
+BEGIN = (
+    "INSERT INTO attempts (task_id, number, channel_id, state, started_at) "
+    "VALUES ($1, $2, $3, 'sending', $4)"
+)
+ACCEPT = (
+    "UPDATE attempts SET state = 'accepted', upstream_id = $3 WHERE task_id = $1 AND number = $2"
+)
+CLOSE = (
+    "UPDATE attempts SET state = 'unknown', detail = $3, finished_at = $4 "
+    "WHERE task_id = $1 AND number = $2"
+)
+READ = (
+    "SELECT number, channel_id, state, upstream_id, started_at, finished_at, detail, "
+    "cost_micro_usdc FROM attempts WHERE task_id = $1 ORDER BY number"
+)
+
+
+async def test_a_process_of_the_version_before_works_on_while_and_after_it_is_upgraded(
+    old: Old,
+) -> None:
+    async def develop(number: int) -> None:
+        await old.run(BEGIN, WAITING, number, 7, NOW)
+        await old.run(ACCEPT, WAITING, number, f"up-{number}")
+        await old.run(CLOSE, WAITING, number, "cut off", NOW + number)
+
+    store = old.store()
+    await develop(1)
+    expected: Sequence[tuple[Any, ...]] = [
+        (number, 7, "unknown", f"up-{number}", NOW, NOW + number, "cut off", None)
+        for number in (1, 2)
+    ]
+    assert await old.run(READ, WAITING) == expected[:1]
+    await store.migrate()
+    await develop(2)
+    assert await old.run(READ, WAITING) == expected
+    found = await store.unknown_attempts(limit=9)
+    assert [(task_id, one.number) for task_id, one in found] == [
+        (UNKNOWN, 1),
+        (WAITING, 2),
+        (WAITING, 1),
+    ]
+    assert await store.prove() == []
+    await store.close()
+
+
+async def test_the_new_schema_says_that_the_old_code_works_with_it(postgres_url: str) -> None:
+    database = await asyncpg.connect(postgres_url)
+    assert await connection.version(database) == (2, 1)
+    await database.close()
