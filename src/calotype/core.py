@@ -3,6 +3,7 @@
 import os
 import random
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import msgspec
 
 from calotype.catalog import load_catalog
 from calotype.domain.catalog import Catalog
-from calotype.domain.channel import channels_in_force
+from calotype.domain.channel import Channel, channels_in_force
 from calotype.domain.clock import Clock, system_clock
+from calotype.domain.health import Breakers
 from calotype.domain.ids import IdSource
-from calotype.providers.registry import PROVIDERS, built_in_channel
+from calotype.domain.wire import Upstream
+from calotype.judging import judged
+from calotype.providers.sandbox import built_in_channel
 from calotype.services.accounts import Accounts
 from calotype.services.routing import Router
 from calotype.settings import Settings, SettingsError
@@ -32,43 +36,51 @@ class Core(msgspec.Struct, frozen=True):
     ids: IdSource
     clock: Clock
 
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """Provider → how it takes each model; the sandbox has none, and takes all as they are."""
+        return self.catalog.upstreams
+
 
 def build_core(settings: Settings) -> Core:
     """Read the catalog, judge the channels, and name the store; nothing is opened yet.
 
     Raises:
-        SettingsError: a channel names a provider or a model that does not exist.
-        CatalogError: a model file is wrong.
+        SettingsError: a channel cannot do what it is to.
+        CatalogError: a file of the catalog is wrong.
 
     """
     catalog = load_catalog(settings.catalog_dir)
-    for channel in settings.channels:
-        if channel.provider not in PROVIDERS:
-            raise SettingsError(
-                f"channels: {channel.slug}: there is no provider '{channel.provider}'; "
-                f"there are {', '.join(PROVIDERS)}."
-            )
-        for model in channel.models or ():
-            if model not in catalog.models:
-                raise SettingsError(
-                    f"channels: {channel.slug}: models: there is no model '{model}' in the "
-                    f"catalog; there are {', '.join(catalog.models)}."
-                )
-    channels = channels_in_force(
-        settings.channels,
-        built_in=built_in_channel(settings),
-        models=list(catalog.models),
-    )
     store = _store(settings)
     ids = IdSource(system_clock)
     return Core(
         settings=settings,
         catalog=catalog,
-        router=Router(channels, chance=random.SystemRandom()),
+        router=Router(
+            channels_of(settings, catalog),
+            upstreams=catalog.upstreams,
+            breakers=Breakers(),
+            chance=random.SystemRandom(),
+            clock=system_clock,
+        ),
         store=store,
         accounts=Accounts(store, ids=ids, clock=system_clock),
         ids=ids,
         clock=system_clock,
+    )
+
+
+def channels_of(settings: Settings, catalog: Catalog) -> tuple[Channel, ...]:
+    """The channels in force: those configured, and the sandbox for what they leave.
+
+    Raises:
+        SettingsError: a channel cannot do what it is to; with file, key and cure.
+
+    """
+    return channels_in_force(
+        judged(settings, catalog),
+        built_in=built_in_channel(settings.sandbox_seconds),
+        models=list(catalog.models),
     )
 
 

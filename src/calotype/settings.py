@@ -1,25 +1,32 @@
 """The only reader of ``calotype.toml`` and of the environment: one frozen object, made once.
 
 A setting is a field of ``Settings``: ``data_dir`` in the file, ``CALOTYPE_DATA_DIR`` in the
-environment, which wins. Channels stand in the file only. ``docs/reference/settings.md`` tells
-what each setting is for; a test fails when one is missing there.
+environment, which wins. Channels stand in the file only; ``channels`` says what they may hold.
+``docs/reference/settings.md`` tells what each setting is for; a test fails when one is missing
+there.
 """
 
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
 
+from calotype.channels import ChannelFault, Sources, check_together, read_channel, variables
 from calotype.domain.channel import Channel
+from calotype.domain.secret import Secret
 
 PREFIX: Final = "CALOTYPE_"
 CONFIG_FILE: Final = "calotype.toml"
+_CONFIG_VARIABLE: Final = "CALOTYPE_CONFIG"
+_LARGEST_SECRET: Final = 65_536
+"""Bytes."""
 POSTGRES: Final = ("postgresql://", "postgres://")
-CLIENT_VARIABLES: Final = frozenset({"CALOTYPE_CONFIG", "CALOTYPE_API_KEY", "CALOTYPE_BASE_URL"})
+CLIENT_VARIABLES: Final = frozenset({"CALOTYPE_API_KEY", "CALOTYPE_BASE_URL"})
 """Read by the command line, not by the server."""
 
 
@@ -27,20 +34,11 @@ class SettingsError(Exception):
     """A setting is wrong; the message names the file (or variable), the key and the cure."""
 
 
-class Secret(msgspec.Struct, frozen=True):
-    """Text that shows itself to nobody who does not ask."""
-
-    value: str
-
-    def __repr__(self) -> str:
-        return "Secret('…')"
-
-    __str__ = __repr__
-
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an operator can set; the defaults run on a laptop."""
 
+    config: Path | None = None
+    """The file that was read; None when there was none. Not in the file itself, of course."""
     data_dir: Path = Path("calotype-data")
     """Folder of the embedded database, the stored images and the secret."""
     host: str = "127.0.0.1"
@@ -109,51 +107,70 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
         """
         environment = dict(os.environ) if environment is None else environment  # noqa: TID251 -- the one reader
-        values: dict[str, Any] = {}
-        named = file or (
-            Path(environment["CALOTYPE_CONFIG"]) if environment.get("CALOTYPE_CONFIG") else None
-        )
-        path = named or Path(CONFIG_FILE)
-        if named is not None or path.exists():
-            values = _from_file(path)
-        overrides = _from_environment(environment)
+        named = environment.get(_CONFIG_VARIABLE)
+        path = file or Path(named or CONFIG_FILE)
+        found = bool(file or named or path.exists())
+        content = _content(path) if found else {}
+        values = _from_file(content, path)
+        overrides = _from_environment(environment, variables(content.get("channels")))
         said_by = {name: f"{path}: {name}" for name in values}
         said_by |= {name: f"{PREFIX}{name.upper()}" for name in overrides}
         values |= overrides
+        if "channels" in content:
+            sources = Sources(variable=environment.get, text=partial(_secret_text, path.parent))
+            values["channels"] = _channels(content["channels"], str(path), sources)
+            said_by["channels"] = f"{path}: channels"
         _check(values, said_by)
+        if found:
+            values["config"] = path
         return cls(**values)
+
+    def reloaded(self, environment: Mapping[str, str] | None = None) -> Self:
+        """These settings with the channels as they stand in the file now, secrets read anew.
+
+        The whole file is judged, but nothing besides the channels is taken over from it.
+
+        Raises:
+            SettingsError: the file is wrong now; go on with what there was.
+
+        """
+        now = type(self).load(environment, self.config)
+        return msgspec.structs.replace(self, channels=now.channels)
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+_IN_FILE: Final = [name for name in _FIELDS if name != "config"]
 
 
-def _where(name: str, source: str) -> str:
-    return f"{source}: {name}"
-
-
-def _from_file(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read ({error}); check the path.") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: {error}.") from error
+
+
+def _from_file(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in content.items():
+        where = f"{path}: {name}"
+        if name == "config":
+            raise SettingsError(f"{where}: is for {_CONFIG_VARIABLE} or --config; take it out.")
         if name not in _FIELDS:
-            raise SettingsError(_unknown(_where(name, str(path)), name, list(_FIELDS)))
-        if name == "channels":
-            values[name] = _channels(value, str(path))
-        else:
-            values[name] = _convert(_where(name, str(path)), name, value)
+            raise SettingsError(_unknown(where, name, _IN_FILE))
+        if name != "channels":
+            values[name] = _convert(where, name, value)
     return values
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environment: Mapping[str, str], secrets: Iterable[str]) -> dict[str, Any]:
+    """What variables say of settings; ``secrets`` are variables that channels name."""
     known = {f"{PREFIX}{name.upper()}": name for name in _FIELDS if name != "channels"}
+    others = {_CONFIG_VARIABLE, *CLIENT_VARIABLES, *secrets}
     values: dict[str, Any] = {}
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable in CLIENT_VARIABLES:
+        if not variable.startswith(PREFIX) or variable in others:
             continue
         if variable not in known:
             raise SettingsError(_unknown(variable, variable, [*known, *CLIENT_VARIABLES]))
@@ -184,38 +201,44 @@ def _convert(where: str, name: str, value: Any) -> Any:
         raise SettingsError(f"{where}: {error}; got {value!r}.") from None
 
 
-def _channels(value: Any, source: str) -> tuple[Channel, ...]:
+def _channels(value: Any, path: str, sources: Sources) -> tuple[Channel, ...]:
     if not isinstance(value, list):
-        raise SettingsError(f"{source}: channels: write each channel as a [[channels]] table.")
+        raise SettingsError(f"{path}: channels: write each channel as a [[channels]] table.")
+    where = f"{path}: channels"
     channels: list[Channel] = []
-    fields = [field.name for field in msgspec.structs.fields(Channel)]
-    for place, table in enumerate(value, start=1):
-        where = f"{source}: channels[{place}]"
-        for key in table if isinstance(table, dict) else ():
-            if key not in fields:
-                raise SettingsError(_unknown(f"{where}.{key}", key, fields))
-        try:
-            channels.append(msgspec.convert(table, Channel))
-        except msgspec.ValidationError as error:
-            raise SettingsError(f"{where}: {error}") from None
-    for what in ("id", "slug"):
-        seen = [getattr(channel, what) for channel in channels]
-        for one in seen:
-            if seen.count(one) > 1:
-                raise SettingsError(f"{source}: channels: {what} {one!r} is used twice.")
-    for place, channel in enumerate(channels, start=1):
-        where = f"{source}: channels[{place}]"
-        if channel.id <= RESERVED_CHANNEL_IDS:
-            raise SettingsError(
-                f"{where}.id: 1 to {RESERVED_CHANNEL_IDS} are the built-in channels'; "
-                f"take {RESERVED_CHANNEL_IDS + 1} or more."
-            )
-        if channel.weight < 1 or channel.concurrency < 0:
-            raise SettingsError(f"{where}: weight must be 1 or more, concurrency 0 or more.")
+    try:
+        for place, table in enumerate(value, start=1):
+            where = f"{path}: channels[{place}]"
+            channels.append(read_channel(table, sources))
+        where = f"{path}: channels"
+        check_together(channels)
+    except ChannelFault as fault:
+        raise SettingsError(f"{where}{fault}") from None
     return tuple(channels)
 
 
-RESERVED_CHANNEL_IDS: Final = 9
+def _secret_text(folder: Path, name: str) -> str:
+    """What stands in a file, without the end of its last line; relative paths begin in a folder.
+
+    Raises:
+        ValueError: with the cure. It does not repeat the name, which may be a secret put there.
+
+    """
+    try:
+        with (folder / Path(name).expanduser()).open("rb") as file:
+            text = file.read(_LARGEST_SECRET + 1).decode()
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such home folder
+        why = error.strerror if isinstance(error, OSError) else "no such home folder"
+        raise ValueError(
+            f"the file cannot be read ({why}); relative paths begin in {folder.absolute()}"
+        ) from None
+    except UnicodeDecodeError:
+        raise ValueError("the file is no text; write it as UTF-8") from None
+    if len(text) > _LARGEST_SECRET:
+        raise ValueError(f"the file is too large; it may have {_LARGEST_SECRET} bytes")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
 MIN_SECRET: Final = 16
 
 
@@ -255,6 +278,12 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
     public = values.get("public_url", "")
     if public and not public.startswith(("http://", "https://")):
         raise SettingsError(f"{said_by['public_url']}: write http:// or https:// and the host.")
+    for channel in values.get("channels", ()):
+        if channel.callbacks and not public:
+            raise SettingsError(
+                f"{said_by['channels']}: {channel.slug}: callbacks need public_url, the address "
+                "at which the upstream reaches this server; set it, or take callbacks out."
+            )
 
 
 def _unknown(where: str, name: str, known: list[str]) -> str:

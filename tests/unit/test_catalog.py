@@ -8,6 +8,7 @@ import pytest
 
 from calotype.catalog import CatalogError, brand_mark, load_catalog, monogram
 from calotype.domain.catalog import Catalog, Model, Value, pixel_size
+from calotype.domain.channel import Served
 from calotype.domain.errors import InternalError, UnknownModel
 from calotype.domain.pricing import price
 
@@ -199,6 +200,29 @@ def test_parameters_that_were_never_normalised_have_no_price() -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "asked", "expected"),
+    [
+        (None, "4K", 2 * 120_000),
+        (5, "4K", 10),
+        (0, "4K", 0),
+        ({"1k": 1, "2k": 2, "4k": 3}, "1K", 2),
+        ({"1k": 1, "2k": 2, "4k": 3}, "4K", 6),
+        ({"1k": 1, "2k": 2, "4k": 0}, "4K", 0),
+    ],
+)
+def test_a_channels_own_price_takes_the_place_of_the_catalogs(
+    own: int | dict[str, int] | None, asked: str, expected: int
+) -> None:
+    model = SHIPPED.get("gpt-image-2")
+    assert price(model, {"resolution": asked}, 2, Served(price=own)) == expected
+
+
+def test_a_channel_without_a_price_for_a_tier_was_never_judged() -> None:
+    with pytest.raises(InternalError):
+        price(SHIPPED.get("gpt-image-2"), {"resolution": "4K"}, 1, Served(price={"1k": 1}))
+
+
+@pytest.mark.parametrize(
     ("reference", "size"),
     [
         (None, (1024, 1024)),
@@ -314,8 +338,8 @@ BROKEN = [
     ('"2026-11-22T00:00:00Z"', '"yesterday"', "created_at", "2026-11-22T00:00:00Z"),
     ('"2026-11-22T00:00:00Z"', '"2026-11-22T00:00:00"', "created_at", "with its zone"),
     ("2026-11-22T12:00:00Z", "2026-11-22", "updated_at", "with its zone"),
-    ('type = "integer"', 'type = "int"', "parameters[2].type", "one of string, integer"),
-    ('mode = "resolution"', 'mode = "size"', "pricing.mode", "fixed, resolution, parameter"),
+    ('type = "integer"', 'type = "int"', "parameters[2].type", "one of boolean, integer"),
+    ('mode = "resolution"', 'mode = "size"', "pricing.mode", "fixed, parameter, resolution"),
     ('unit = "image"', 'unit = "token"', "pricing.tiers[0].unit", "one of image"),
     ("2K = [400, 200]", "2K = [400]", 'sizes."2:1".2K', "length 2"),
     ("2K = [400, 200]", '2K = [400, "x"]', 'sizes."2:1".2K[1]', "write `int`"),

@@ -10,18 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.domain.channel import Channel
-from calotype.settings import CLIENT_VARIABLES, Secret, Settings, SettingsError
+from calotype.domain.secret import Secret
+from calotype.settings import CLIENT_VARIABLES, Settings, SettingsError
 
 Write = Callable[[str], Path]
-
-CHANNEL = """
-[[channels]]
-id = 10
-slug = "paid"
-name = "Paid"
-provider = "sandbox"
-"""
 
 
 class Row(NamedTuple):
@@ -103,7 +95,7 @@ def refused(environment: Mapping[str, str], file: Path | None = None) -> str:
 
 def test_the_tables_of_this_test_name_every_setting() -> None:
     fields = {field.name for field in msgspec.structs.fields(Settings)}
-    assert set(ROWS) == set(WRONG) == fields - {"channels"}
+    assert set(ROWS) == set(WRONG) == fields - {"config", "channels"}
 
 
 def test_with_nothing_set_the_defaults_run_on_a_laptop(
@@ -118,8 +110,9 @@ def test_with_nothing_set_the_defaults_run_on_a_laptop(
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_setting_is_read_from_the_file(name: str, write: Write) -> None:
-    settings = Settings.load({}, write(f"{name} = {ROWS[name].toml}\n"))
-    assert settings == msgspec.structs.replace(Settings(), **{name: ROWS[name].in_file})
+    path = write(f"{name} = {ROWS[name].toml}\n")
+    expected = Settings(**{name: ROWS[name].in_file}, config=path)
+    assert Settings.load({}, path) == expected
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -127,10 +120,12 @@ def test_a_setting_is_read_from_the_environment_and_wins_over_the_file(
     name: str, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    expected = msgspec.structs.replace(Settings(), **{name: ROWS[name].in_environment})
+    expected = Settings(**{name: ROWS[name].in_environment})
     environment = {variable(name): ROWS[name].text}
     assert Settings.load(environment) == expected
-    assert Settings.load(environment, write(f"{name} = {ROWS[name].toml}\n")) == expected
+    path = write(f"{name} = {ROWS[name].toml}\n")
+    both = Settings.load(environment, path)
+    assert both == msgspec.structs.replace(expected, config=path)
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -226,6 +221,23 @@ def test_the_file_in_the_working_folder_is_found(
     assert Settings.load({"CALOTYPE_CONFIG": str(other)}, tmp_path / "calotype.toml").port == 4
 
 
+def test_settings_know_the_file_they_came_from(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("")
+    assert Settings.load({}, path).config == path
+    assert Settings.load({"CALOTYPE_CONFIG": str(path)}).config == path
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load({}).config == Path("calotype.toml")
+    path.unlink()
+    assert Settings.load({}).config is None
+
+
+def test_a_file_does_not_name_itself(write: Write) -> None:
+    path = write('config = "other.toml"\n')
+    assert refused({}, path).startswith(f"{path}: config: is for CALOTYPE_CONFIG or --config")
+
+
 def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     for message in (refused({}, missing), refused({"CALOTYPE_CONFIG": str(missing)})):
@@ -266,54 +278,6 @@ def test_the_database_lies_in_the_data_folder_unless_a_url_says_otherwise(
 )
 def test_only_postgresql_is_shared_between_machines(url: str, *, shared: bool) -> None:
     assert Settings.load({"CALOTYPE_DATABASE_URL": url}).shared_database is shared
-
-
-# Channels
-
-
-def test_a_channel_is_read_with_its_defaults(write: Write) -> None:
-    more = 'free = false\nweight = 2\nmodels = { "gpt-image-2" = "theirs" }\n'
-    settings = Settings.load({}, write(CHANNEL + more))
-    assert settings.channels == (
-        Channel(
-            id=10,
-            slug="paid",
-            name="Paid",
-            provider="sandbox",
-            free=False,
-            weight=2,
-            models={"gpt-image-2": "theirs"},
-        ),
-    )
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ("channels = 5\n", "channels: write each channel as a [[channels]] table"),
-        ("[channels]\nid = 10\n", "channels: write each channel as a [[channels]] table"),
-        ("channels = [5]\n", "channels[1]: "),
-        ("[[channels]]\nid = 10\n", "channels[1]: Object missing required field `slug`"),
-        (CHANNEL + "wieght = 2\n", "channels[1].wieght: there is no such setting; did you mean"),
-        (CHANNEL + "weight = 0\n", "channels[1]: weight must be 1 or more"),
-        (CHANNEL + "concurrency = -1\n", "concurrency 0 or more"),
-        (CHANNEL + 'free = "yes"\n', "channels[1]: "),
-        (CHANNEL + "models = ['gpt-image-2']\n", "channels[1]: "),
-        (CHANNEL + CHANNEL, "channels: id 10 is used twice"),
-        (CHANNEL + CHANNEL.replace("10", "11"), "channels: slug 'paid' is used twice"),
-        (CHANNEL.replace("10", "9"), "channels[1].id: 1 to 9 are the built-in channels'"),
-        (CHANNEL.replace("10", "0"), "take 10 or more"),
-        (CHANNEL.replace("10", '"10"'), "channels[1]: Expected `int`"),
-        (CHANNEL + CHANNEL.replace("10", "-4").replace('"paid"', '"b"'), "channels[2].id: "),
-    ],
-)
-def test_a_wrong_channel_is_told_by_its_place_and_key(
-    content: str, told: str, write: Write
-) -> None:
-    path = write(content)
-    message = refused({}, path)
-    assert message.startswith(f"{path}: channels")
-    assert told in message
 
 
 # Secrets

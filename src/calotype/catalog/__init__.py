@@ -1,64 +1,36 @@
-"""The models that are shipped, one ``<id>.toml`` each, and how they are loaded.
+"""The models that are shipped, one ``<id>.toml`` each, and how upstreams take them.
 
-An operator's folder has the same form: a file there takes the place of the shipped one of the
-same id, or adds a model; ``brands/<brand>.svg`` beside it is the mark of a brand.
+``upstreams/<provider>.toml`` says for one provider how each model goes out.
+
+An operator's folder has the same form: a model's file there takes the place of the shipped one of
+the same id, or adds a model; ``brands/<brand>.svg`` beside it is the mark of a brand. Of an
+upstream's file there the ``models`` are added to the shipped ones or take their places, one by
+one; any other key takes the place of the shipped one, whole.
 """
 
-import copy
 import hashlib
 import re
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import msgspec
 
-from calotype.catalog.checks import NAME, faults
-from calotype.domain.catalog import (
-    Catalog,
-    CountLimit,
-    Model,
-    OutputFormat,
-    Parameter,
-    ParameterType,
-    Pricing,
-    PricingMode,
-    PromptLimit,
-    References,
-    Tier,
-)
+from calotype.catalog import checks, wirechecks
+from calotype.catalog.checks import NAME
+from calotype.catalog.files import CatalogError, converted, read
+from calotype.domain.catalog import Catalog, Model
+from calotype.domain.wire import Upstream
+
+__all__ = ["CatalogError", "brand_mark", "load_catalog", "monogram"]
 
 _SHIPPED: Final = Path(__file__).parent
 
-_TABLES: Final[dict[str, type[msgspec.Struct]]] = {
-    "": Model,
-    "prompt": PromptLimit,
-    "n": CountLimit,
-    "parameters": Parameter,
-    "references": References,
-    "pricing": Pricing,
-    "pricing.tiers": Tier,
-}
-"""Which keys there are in which table of a file, for the message about one that is not."""
-
-_CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "type": get_args(ParameterType),
-    "mode": get_args(PricingMode),
-    "output_format": get_args(OutputFormat),
-    "unit": ("image",),
-}
-
-_Path = list[str | int | None]
-"""The steps to a value; None for the key of a table that msgspec does not tell."""
-
-
-class CatalogError(Exception):
-    """A file of the catalog is wrong; the message names it, the key, and what would be right."""
+_UPSTREAMS: Final = "upstreams"
 
 
 def load_catalog(extra: Path | None = None) -> Catalog:
-    """Every model that is shipped, and over these what an operator has in a folder of his own.
+    """Everything that is shipped, and over it what an operator has in a folder of his own.
 
     Args:
         extra: the operator's folder.
@@ -68,15 +40,21 @@ def load_catalog(extra: Path | None = None) -> Catalog:
 
     """
     models = {model.id: model for model in _models(_SHIPPED)}
+    upstreams = dict(_upstreams(_SHIPPED / _UPSTREAMS, models))
     if extra is not None:
         if not extra.is_dir():
             raise CatalogError(
                 f"{extra}: no such folder; make it, or take it out of the configuration"
             )
         models |= {model.id: model for model in _models(extra)}
+        for provider, own in _upstreams(extra / _UPSTREAMS, models):
+            upstreams[provider] = _merged(upstreams.get(provider, {}), own)
     return Catalog(
         models=dict(sorted(models.items())),
         marks={brand: _mark(brand, extra) for brand in {each.brand for each in models.values()}},
+        upstreams={
+            provider: msgspec.convert(raw, Upstream) for provider, raw in sorted(upstreams.items())
+        },
     )
 
 
@@ -122,94 +100,28 @@ def _models(folder: Path) -> Iterator[Model]:
 
 
 def _load(path: Path) -> Model:
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CatalogError(f"{path}: cannot be read ({error.strerror}); let us read it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogError(f"{path}: not TOML: {error}; write UTF-8 TOML 1.0") from None
-    try:
-        model = msgspec.convert(raw, Model)
-    except msgspec.ValidationError as error:
-        raise CatalogError(f"{path}: {_explain(raw, error)}") from None
+    model = converted(path, read(path), Model)
     if path.name != f"{model.id}.toml":
         raise CatalogError(
             f"{path}: id: '{model.id}' is not the name of the file; call the file "
             f"{model.id}.toml or the model '{path.stem}'"
         )
-    for key, fault in faults(model):
+    for key, fault in checks.faults(model):
         raise CatalogError(f"{path}: {key}: {fault}")
     return model
 
 
-def _explain(raw: dict[str, Any], error: msgspec.ValidationError) -> str:
-    """``key: what is wrong; what would be right`` for a value that does not have its type."""
-    what, path = _split(error)
-    key = _rendered(_located(raw, path))
-    if match := re.fullmatch(r"Object missing required field `(.*)`", what):
-        return f"{_join(key, match[1])}: is missing; add it"
-    if match := re.fullmatch(r"Object contains unknown field `(.*)`", what):
-        table = _TABLES.get(".".join(step for step in path if isinstance(step, str)))
-        known = ", ".join(table.__struct_fields__) if table else "those documented"
-        return f"{_join(key, match[1])}: there is no such key; the keys here are {known}"
-    if match := re.fullmatch(r"Invalid enum value (.*)", what):
-        choices = ", ".join(_CHOICES.get(key.rpartition(".")[2], ()))
-        return f"{key}: {match[1]} is not known; write one of {choices}"
-    if "datetime" in what:
-        return f"{key}: this is no time with its zone; write it like 2026-11-22T00:00:00Z"
-    if match := re.fullmatch(r"Expected (.*), got (.*)", what):
-        return f"{key}: this is {match[2]}; write {match[1]}"
-    return f"{key}: this is out of bounds; {what[0].lower()}{what[1:]}"
+def _upstreams(folder: Path, models: Mapping[str, Model]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each file of a folder that may not be there, judged by itself, as its provider and table."""
+    for path in sorted(folder.glob("*.toml")):
+        if not NAME.fullmatch(path.stem):
+            raise CatalogError(f"{path}: is not called like a provider; use lower-case letters")
+        raw = read(path)
+        for key, fault in wirechecks.faults(converted(path, raw, Upstream), models):
+            raise CatalogError(f"{path}: {key}: {fault}")
+        yield path.stem, raw
 
 
-def _split(error: msgspec.ValidationError) -> tuple[str, _Path]:
-    """What msgspec says is wrong, and the steps of the path that it says it about."""
-    what, _, path = str(error).partition(" - at `$")
-    steps: _Path = []
-    for name, index in re.findall(r"\.?([a-z_]+)|\[(\d+|\.\.\.)\]", path):
-        steps.append(name or (None if index == "..." else int(index)))
-    return what, steps
-
-
-def _located(raw: dict[str, Any], path: _Path) -> _Path:
-    """The path with the keys put in that msgspec leaves out.
-
-    They are found by trial: of the table in question one key at a time is kept, until the same
-    fault shows.
-    """
-    raw, found = copy.deepcopy(raw), list(path)
-    for at in (at for at, step in enumerate(path) if step is None):
-        table: Any = raw
-        for step in found[:at]:
-            table = table[step]
-        for name in list(table):
-            others = {key: table.pop(key) for key in list(table) if key != name}
-            if _fault(raw) == path:
-                found[at] = name
-                break
-            table.update(others)
-    return found
-
-
-def _fault(raw: dict[str, Any]) -> _Path | None:
-    """Where msgspec finds the first fault."""
-    try:
-        msgspec.convert(raw, Model)
-    except msgspec.ValidationError as error:
-        return _split(error)[1]
-    return None
-
-
-def _rendered(path: _Path) -> str:
-    """The path as TOML would write the key: ``sizes."1:1".1K[0]``."""
-    key = ""
-    for step in path:
-        if isinstance(step, int):
-            key += f"[{step}]"
-        elif step is not None:
-            key = _join(key, step if re.fullmatch(r"[A-Za-z0-9_-]+", step) else f'"{step}"')
-    return key
-
-
-def _join(key: str, name: str) -> str:
-    return f"{key}.{name}" if key else name
+def _merged(shipped: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    models = {**shipped.get("models", {}), **own.get("models", {})}
+    return {**shipped, **own, "models": models}

@@ -29,7 +29,8 @@ _LARGEST_EDGE: Final = 8192
 """Pixels."""
 _LARGEST_NUMBER: Final = 2**63 - 1
 """What databases and other languages take as an integer."""
-_FORMATS: Final = frozenset({"png", "jpg", "webp"})
+FORMATS: Final = frozenset({"png", "jpg", "webp"})
+"""File formats that can be asked for."""
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,),
     "integer": (int,),
@@ -123,7 +124,7 @@ def _parameter(parameter: Parameter, before: dict[str, Parameter]) -> Iterator[F
     if default is not None:
         if type(default) not in kinds:
             yield f"{key}.default", f"{default!r} is no {parameter.type}; write one"
-        elif not _takes(parameter, default):
+        elif not fits(parameter, default):
             yield f"{key}.default", f"{default!r} is not among the values; choose one of them"
     yield from _dependencies(parameter, before)
 
@@ -154,7 +155,10 @@ def _limits(parameter: Parameter, key: str) -> Iterator[Fault]:
             yield f"{key}.maximum", f"is out of bounds; write at most {_LARGEST_NUMBER}"
 
 
-def _takes(parameter: Parameter, value: Value) -> bool:
+def fits(parameter: Parameter, value: Value) -> bool:
+    """Whether a parameter can have a value."""
+    if type(value) not in _TYPES[parameter.type]:
+        return False
     if parameter.enum:
         return value in parameter.choices
     if isinstance(value, str):
@@ -199,7 +203,7 @@ def _shapes(parameters: dict[str, Parameter]) -> Iterator[Fault]:
     chosen = parameters.get(OUTPUT_FORMAT)
     if chosen is None:
         return
-    if not chosen.enum or not _FORMATS.issuperset(chosen.enum) or chosen.default is None:
+    if not chosen.enum or not FORMATS.issuperset(chosen.enum) or chosen.default is None:
         yield (
             f"parameters.{OUTPUT_FORMAT}",
             "must have an enum of png, jpg and webp, and a default; make it so",

@@ -9,12 +9,16 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from calotype.domain.errors import UnknownModel
+
+if TYPE_CHECKING:  # it is written in the terms of this module
+    from calotype.domain.wire import Upstream
 
 Value = str | int | float | bool
 """What a parameter can hold."""
@@ -158,10 +162,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """Every model by its id, and the mark (SVG) of every brand among them."""
+    """Every model by its id, and the mark (SVG) of every brand among them.
+
+    ``upstreams`` says by the provider's name how each upstream takes the models.
+    """
 
     models: Mapping[str, Model]
     marks: Mapping[str, bytes]
+    upstreams: Mapping[str, "Upstream"] = MappingProxyType({})
 
     def get(self, model_id: str) -> Model:
         """The model of this id, whether enabled or not.
