@@ -16,6 +16,7 @@ from pgqueuer.adapters.inmemory import InMemoryDriver, InMemoryQueries
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
+from pgqueuer.domain.types import QueueEntrypoint
 from pgqueuer.ports import RepositoryPort
 
 from calotype.domain.channel import Channel
@@ -31,7 +32,8 @@ TIDYING_SECONDS: Final = 10.0
 GLANCES: Final = 6
 """How often in a lease an idle worker looks for tasks of the lost."""
 
-Run = Callable[[int], Awaitable[None]]
+Run = Callable[[int], Awaitable[float | None]]
+"""Runs a task by its id; returns the seconds after which it is to be run again, or None."""
 
 log = logging.getLogger(__name__)
 
@@ -77,31 +79,44 @@ class TaskQueue:
         await asyncio.wait(self._tasks)
         return cut_off
 
-    def _begin(self, **options: Any) -> None:
-        for channel in self._channels:
+    def serve(self, channels: Sequence[Channel]) -> None:
+        """Hand out the tasks of these channels from now on, within their limits of this moment.
+
+        Channels that were served before go on being served, by the limits they had.
+        """
+        for channel in channels:
+            self._manager.entrypoint_registry.pop(QueueEntrypoint(entrypoint(channel.id)), None)
             self._manager.entrypoint(entrypoint(channel.id), concurrency_limit=channel.concurrency)(
                 self._handle
             )
+
+    def _begin(self, **options: Any) -> None:
+        self.serve(self._channels)
         manager = asyncio.create_task(self._manager.run(**options))
         manager.add_done_callback(_tell)
         self._tasks.append(manager)
 
     async def _handle(self, job: Job) -> None:
-        """Run the task of a job; a second job for a task that runs here waits for its end."""
+        """Run the task of a job; a second job for a task that runs here waits for its end.
+
+        It may be the job by which the first one passed the task on to another channel.
+        """
         task_id = int(job.payload or b"0")
-        if (active := self._active.get(task_id)) is not None:
+        while (active := self._active.get(task_id)) is not None:
             await asyncio.wait([active])
-            return
         if (active := asyncio.current_task()) is not None:
             self._active[task_id] = active
+        later: float | None = None
         try:
-            await self._run(task_id)
+            later = await self._run(task_id)
         except Exception as error:
             log.exception("%s broke; it is tried again", encode("task", task_id))
             raise RetryRequested(RETRY, reason=type(error).__name__) from error
         else:
             if self._manager.shutdown.is_set():  # final or parked: whoever looks next finds out
                 raise RetryRequested(reason="stopping")
+            if later is not None:
+                raise RetryRequested(timedelta(seconds=later), reason="waiting for the channel")
         finally:
             self._active.pop(task_id, None)
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import pytest_asyncio
 
-from calotype.domain.channel import Channel
+from calotype.domain.channel import Channel, Served
 from harness import Server, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -170,7 +170,7 @@ async def test_a_real_channel_takes_the_sandboxs_place_for_its_models(tmp_path: 
         slug="route-1",
         name="Primary Image",
         provider="sandbox",
-        models={"gpt-image-2": "their-name"},
+        models={"gpt-image-2": Served(id="their-name")},
     )
     async with running_server(tmp_path, with_worker=False, channels=(real,)) as server:
         entry = await get(server, "/v1/models/gpt-image-2")

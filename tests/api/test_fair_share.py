@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from calotype.domain.channel import Channel
+from calotype.domain.channel import Channel, Served
 from calotype.domain.task import State
 from harness import running_server
 
@@ -12,7 +12,7 @@ NARROW = Channel(
     slug="narrow",
     name="Narrow",
     provider="sandbox",
-    models={"gpt-image-2": "gpt-image-2"},
+    models={"gpt-image-2": Served(id="gpt-image-2")},
     concurrency=2,
 )
 PILE = 150

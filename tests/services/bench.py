@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +14,17 @@ from calotype.assets.disk import DiskAssets
 from calotype.catalog import load_catalog
 from calotype.domain.catalog import Catalog
 from calotype.domain.channel import Channel
+from calotype.domain.health import Breakers
 from calotype.domain.ids import IdSource
 from calotype.domain.money import Balance, EntryKind
-from calotype.domain.outcomes import Done, ImageSource, PollOutcome, SubmitOutcome
+from calotype.domain.outcomes import (
+    Done,
+    ImageSource,
+    PollOutcome,
+    RecoverOutcome,
+    SubmitOutcome,
+    Unknown,
+)
 from calotype.domain.task import (
     OPEN_ATTEMPT,
     Asset,
@@ -35,7 +43,7 @@ from calotype.providers.port import Job, Provider
 from calotype.services.assets import Assets
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
-from calotype.services.running import Runner
+from calotype.services.running import Links, Runner
 from calotype.store.port import Store
 from calotype.store.sqlite import SqliteStore
 from harness import picture
@@ -112,6 +120,7 @@ class Scripted:
         self,
         submits: Script[SubmitOutcome] = (),
         polls: Script[PollOutcome] = (),
+        recovers: Script[RecoverOutcome] = (),
         *,
         free: bool = False,
         synchronous: bool = False,
@@ -121,7 +130,8 @@ class Scripted:
         self.sent: list[Job] = []
         self.polled: list[str] = []
         self.reached = asyncio.Event()
-        self._submits, self._polls = iter(submits), iter(polls)
+        self.recovered: list[str] = []
+        self._submits, self._polls, self._recovers = iter(submits), iter(polls), iter(recovers)
 
     async def submit(self, job: Job) -> SubmitOutcome:
         self.sent.append(job)
@@ -131,6 +141,19 @@ class Scripted:
         assert job.task
         self.polled.append(upstream_id)
         return await self._next(next(self._polls, None))
+
+    async def recover(self, job: Job) -> RecoverOutcome:
+        self.recovered.append(job.reference)
+        return await self._next(next(self._recovers, Unknown("It cannot be asked.")))
+
+    async def cancel(self, job: Job, upstream_id: str) -> bool:
+        assert job.task
+        assert upstream_id
+        return False
+
+    def callback(self, headers: Mapping[str, str], body: bytes) -> str | None:
+        assert headers
+        return body.decode()
 
     async def close(self) -> None:
         pass
@@ -172,7 +195,13 @@ class Bench:
         return Runner(
             store or self.store,
             self.catalog,
-            Router([channel] if channel else [], chance=random.Random(1)),  # noqa: S311 -- no secret
+            Router(
+                [channel] if channel else [],
+                upstreams=self.catalog.upstreams,
+                breakers=Breakers(),
+                chance=random.Random(1),  # noqa: S311 -- no secret
+                clock=self.clock,
+            ),
             providers={CHANNEL.id: provider},
             assets=assets,
             references=ReferenceIntake(
@@ -180,6 +209,31 @@ class Bench:
             ),
             clock=self.clock,
         )
+
+    def gateway(self, *channels: tuple[Channel, Provider]) -> "Gateway":
+        """A worker with several channels."""
+        moves: list[tuple[int, int]] = []
+        breakers = Breakers()
+        router = Router(
+            [channel for channel, _ in channels],
+            upstreams=self.catalog.upstreams,
+            breakers=breakers,
+            chance=random.Random(1),  # noqa: S311 -- no secret
+            clock=self.clock,
+        )
+        runner = Runner(
+            self.store,
+            self.catalog,
+            router,
+            providers={channel.id: provider for channel, provider in channels},
+            assets=self.assets,
+            references=ReferenceIntake(
+                self.assets, self.fetcher, allow_hosts=frozenset({"127.0.0.1"}), clock=self.clock
+            ),
+            clock=self.clock,
+            links=Links(enqueue=lambda task, channel, _: moves.append((task, channel))),
+        )
+        return Gateway(self, runner, router, moves)
 
     def assets_in(self, disk: DiskAssets) -> Assets:
         return Assets(disk, secret=b"s" * 32, url_seconds=60, ids=self.ids, clock=self.clock)
@@ -192,6 +246,7 @@ class Bench:
         model: str = "gpt-image-2",
         references: Sequence[Reference] = (),
         uploads: Sequence[Asset] = (),
+        pinned: int | None = None,
     ) -> int:
         """A new task that waits."""
         number = self.ids.next()
@@ -200,7 +255,13 @@ class Bench:
             account_id=self.account_id,
             key_id=1,
             request_id=f"req_{number}",
-            request=Request(model, "a lighthouse", n, {"aspect_ratio": "1:1", "resolution": "1K"}),
+            request=Request(
+                model,
+                "a lighthouse",
+                n,
+                {"aspect_ratio": "1:1", "resolution": "1K"},
+                channel_id=pinned,
+            ),
             references=tuple(references),
             uploads=tuple(uploads),
             channel_id=CHANNEL.id,
@@ -226,7 +287,9 @@ class Bench:
     ) -> Task:
         """A task after a runner is through with it; a new one unless given."""
         number = await self.submitted() if task_id is None else task_id
-        await self.runner(provider, channel=channel).run(number)
+        runner = self.runner(provider, channel=channel)
+        while (later := await runner.run(number)) is not None:
+            self.clock.forward(int(later * 1000))
         return await self.task(number)
 
     async def task(self, task_id: int) -> Task:
@@ -278,6 +341,27 @@ class Bench:
     async def assert_balanced(self, balance: int) -> None:
         assert await self.store.balance(self.account_id) == Balance(balance=balance, reserved=0)
         assert await self.store.prove() == []
+
+
+@dataclass
+class Gateway:
+    """A runner over several channels, and the queue between them."""
+
+    bench: Bench
+    runner: Runner
+    router: Router
+    moves: list[tuple[int, int]]
+    """Task and channel of each move so far."""
+
+    async def ran(self, task_id: int) -> Task:
+        """A task after it went wherever it had to go."""
+        while True:
+            before = len(self.moves)
+            later = await self.runner.run(task_id)
+            if later is not None:
+                self.bench.clock.forward(int(later * 1000))
+            elif len(self.moves) == before:
+                return await self.bench.task(task_id)
 
 
 @asynccontextmanager

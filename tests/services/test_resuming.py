@@ -10,9 +10,17 @@ from aiohttp import web
 
 from calotype.domain.channel import Channel
 from calotype.domain.errors import Unavailable
-from calotype.domain.outcomes import Accepted, Done, PollOutcome, Running, SubmitOutcome, TryLater
+from calotype.domain.outcomes import (
+    Accepted,
+    Done,
+    PollOutcome,
+    Running,
+    SourceError,
+    SubmitOutcome,
+    TryLater,
+)
 from calotype.domain.task import FINAL, AttemptState, Reference, State, Task
-from calotype.providers.port import Job, SourceError
+from calotype.providers.port import Job
 from harness import until, website
 from services.bench import (
     ABANDON_MS,

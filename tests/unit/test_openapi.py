@@ -18,9 +18,11 @@ from calotype.app import build_app
 from calotype.catalog import load_catalog
 from calotype.core import build_core
 from calotype.domain.catalog import Catalog, Model, Parameter
-from calotype.domain.channel import Channel
+from calotype.domain.channel import Channel, Served
+from calotype.domain.clock import system_clock
 from calotype.domain.errors import FAILURES, CalotypeError
-from calotype.domain.task import BillingStatus, State
+from calotype.domain.health import Breakers
+from calotype.domain.task import BillingStatus, Request, State
 from calotype.domain.urls import judge_reference_url
 from calotype.domain.validation import check_reference_count, normalise
 from calotype.services.routing import Router
@@ -30,9 +32,14 @@ CATALOG = load_catalog()
 CHANNELS = Router(
     [
         Channel(id=11, slug="a", name="A", provider="sandbox"),
-        Channel(id=12, slug="b", name="B", provider="sandbox", models={"gpt-image-2": "x"}),
+        Channel(
+            id=12, slug="b", name="B", provider="sandbox", models={"gpt-image-2": Served(id="x")}
+        ),
     ],
+    upstreams=CATALOG.upstreams,
+    breakers=Breakers(),
     chance=random.SystemRandom(),
+    clock=system_clock,
 )
 DOCUMENT = build_document(CATALOG, CHANNELS.serving, public_url="")
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -178,7 +185,10 @@ def accepts(fields: dict[str, Any], *, text: bool) -> bool:
             for url in urls:
                 judge_reference_url(url, allow_hosts=frozenset())
             check_reference_count(model, len(urls))
-        CHANNELS.choose(model, pinned=asked.channel_id)
+        request = Request(
+            asked.model, asked.prompt, asked.n, asked.parameters, channel_id=asked.channel_id
+        )
+        CHANNELS.choose(model, request, [None for _ in urls or ()])
     except CalotypeError:
         return False
     return True

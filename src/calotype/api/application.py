@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from calotype.api.assets import AssetFiles
+from calotype.api.callbacks import CallbackRoute
 from calotype.api.context import Context
 from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
@@ -19,19 +21,52 @@ from calotype.api.status import Check, Status
 from calotype.api.tasks import Tasks
 
 
+class Application(msgspec.Struct, frozen=True):
+    """The ASGI application, and how to have it show what has changed."""
+
+    asgi: Edge
+    refresh: Callable[[], None]
+    """Shows other channels than at the start."""
+
+
+class _Published:
+    """What is rendered from catalog and channels: once, and again when these change."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.refresh()
+
+    def refresh(self) -> None:
+        context = self._context
+        channels, public_url = context.router.serving, context.public_url
+        document = build_document(context.catalog, channels, public_url=public_url)
+        self.discovery = Discovery(context)
+        self.openapi = OpenApi(document)
+        self.docs = DocsPage(document, context.catalog, channels, public_url=public_url)
+
+    async def models(self, request: Request) -> Response:
+        return await self.discovery.models(request)
+
+    async def model(self, request: Request) -> Response:
+        return await self.discovery.model(request)
+
+    async def document(self, request: Request) -> Response:
+        return await self.openapi.handle(request)
+
+    async def page(self, request: Request) -> Response:
+        return await self.docs.handle(request)
+
+
 def build(
     context: Context,
     *,
     checks: Mapping[str, Check],
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
-) -> Edge:
+) -> Application:
     """The ASGI application."""
     generations, tasks = Generations(context), Tasks(context)
-    discovery, status, files = Discovery(context), Status(context, checks), AssetFiles(context)
-
-    channels = context.router.serving
-    document = build_document(context.catalog, channels, public_url=context.public_url)
-    docs = DocsPage(document, context.catalog, channels, public_url=context.public_url)
+    status, files = Status(context, checks), AssetFiles(context)
+    published = _Published(context)
 
     async def submit(request: Request) -> Response:
         answer = await generations.handle(request.scope, request.receive, request.state.request_id)
@@ -43,15 +78,16 @@ def build(
     routes = [
         Route("/v1/images/generations", submit, methods=["POST"]),
         Route("/v1/tasks/{task_id}", task),
-        Route("/v1/models", discovery.models),
-        Route("/v1/models/brands/{brand}/image", discovery.brand),
-        Route("/v1/models/{model_id:path}", discovery.model),
+        Route("/v1/models", published.models),
+        Route("/v1/models/brands/{brand}/image", published.discovery.brand),
+        Route("/v1/models/{model_id:path}", published.model),
         Route("/v1/credits/balance", status.balance),
         Route("/v1/assets/{name}", files.handle),
+        Route("/v1/callbacks/{channel}", CallbackRoute(context.callbacks).handle, methods=["POST"]),
         Route("/healthz", status.health),
         Route("/readyz", status.ready),
-        Route("/openapi.json", OpenApi(document).handle),
-        Route("/docs", docs.handle),
+        Route("/openapi.json", published.document),
+        Route("/docs", published.page),
     ]
     rest = Router(routes, redirect_slashes=False, lifespan=lifespan)
-    return Edge(generations, tasks, rest)
+    return Application(Edge(generations, tasks, rest), published.refresh)

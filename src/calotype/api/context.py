@@ -14,6 +14,7 @@ from calotype.domain.errors import MissingKey
 from calotype.domain.keys import ApiKey
 from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
+from calotype.services.callbacks import Callbacks
 from calotype.services.delivery import Delivery
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
@@ -30,6 +31,7 @@ class Context(msgspec.Struct, frozen=True):
     accounts: Accounts
     assets: Assets
     asset_store: AssetStore
+    callbacks: Callbacks
     catalog: Catalog
     delivery: Delivery
     references: ReferenceIntake

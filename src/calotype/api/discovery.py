@@ -12,7 +12,7 @@ _MARK_MAX_AGE = 86_400
 
 
 class Discovery:
-    """Shows the catalog; rendered once, since it only changes with a restart."""
+    """Shows the catalog; rendered once, and made anew when the channels change."""
 
     def __init__(self, context: Context) -> None:
         self._catalog = context.catalog

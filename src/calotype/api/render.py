@@ -57,6 +57,7 @@ STATUSES: Final = {
     "task_not_found": 404,
     "asset_not_found": 404,
     "brand_not_found": 404,
+    "callback_not_found": 404,
     "model_not_found": 404,
     "internal_error": 500,
     "service_unavailable": 503,

@@ -20,8 +20,8 @@ from calotype.cli import session, show
 from calotype.core import Core
 from calotype.domain.errors import CalotypeError
 from calotype.domain.ids import encode
-from calotype.domain.task import Attempt, AttemptState, State
-from calotype.providers.registry import built_in_channel
+from calotype.domain.task import Attempt, State
+from calotype.providers.sandbox import SANDBOX
 from calotype.settings import Settings
 from calotype.store.port import StoreError
 
@@ -29,8 +29,8 @@ LEAST_FREE: Final = 256 * 1024 * 1024
 """Free bytes below which the next few large images may not fit."""
 NEWEST: Final = 100
 """Successful tasks whose files are looked for."""
-FAILURES_READ: Final = 500
-"""Failed tasks in whose attempts unknown outcomes are counted."""
+UNKNOWN_READ: Final = 1000
+"""Attempts of unknown outcome that are told of."""
 _SHOWN: Final = 5
 _DATABASE: Final = "database"
 _PAGE: Final = 1000
@@ -281,8 +281,8 @@ async def _worker(core: Core, *, readable: bool) -> Finding:
     return Finding(
         name="worker",
         holds=None,
-        message=f"{state}; unfinished tasks: {unfinished}; unknown attempts among the newest "
-        f"{FAILURES_READ} failed tasks: {len(unknown)}",
+        message=f"{state}; unfinished tasks: {unfinished}; unknown attempts "
+        f"(of the newest {UNKNOWN_READ}): {len(unknown)}",
         details=tuple(_first(details)),
     )
 
@@ -310,12 +310,8 @@ async def _count_unfinished(core: Core) -> int:
 
 async def _unknown_attempts(core: Core) -> list[tuple[str, Attempt]]:
     """Attempts of which nobody knows whether they were bought, with their tasks' names."""
-    return [
-        (encode("task", task.id), attempt)
-        for task in await core.store.tasks(state=State.FAIL, limit=FAILURES_READ)
-        for attempt in await core.store.attempts(task.id)
-        if attempt.state is AttemptState.UNKNOWN
-    ]
+    found = await core.store.unknown_attempts(limit=UNKNOWN_READ)
+    return [(encode("task", task_id), attempt) for task_id, attempt in found]
 
 
 def _is_free(core: Core, attempt: Attempt) -> bool:
@@ -323,7 +319,7 @@ def _is_free(core: Core, attempt: Attempt) -> bool:
     channel = core.router.get(attempt.channel_id)
     if channel is None:
         return False
-    return channel.free or channel.provider == built_in_channel(core.settings).provider
+    return channel.free or channel.provider == SANDBOX
 
 
 _CHECKS: Final[tuple[tuple[str, Check], ...]] = (

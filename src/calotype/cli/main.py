@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from calotype import __version__
+from calotype.cli import channels, doctor, faults, generate, keys, models, server, tasks
 from calotype.cli import credits as credit_commands
-from calotype.cli import doctor, faults, generate, keys, models, server, tasks
 
 app = typer.Typer(
     name="calotype",
@@ -54,6 +54,7 @@ app.command()(server.migrate)
 app.add_typer(keys.app, name="keys")
 app.add_typer(credit_commands.app, name="credits")
 app.command()(models.models)
+app.command()(channels.channels)
 app.command()(generate.generate)
 app.add_typer(tasks.app, name="tasks")
 app.command()(doctor.doctor)

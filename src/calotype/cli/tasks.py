@@ -93,6 +93,42 @@ def show_task(
     session.with_core(context, body, make=False)
 
 
+@app.command(name="unknown")
+def unknown_attempts(
+    context: typer.Context,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List attempts that an upstream may have billed although no image came of them."""
+
+    async def body(core: "Core") -> list[list[str]]:
+        return [
+            [
+                encode("task", task_id),
+                str(attempt.number),
+                _channel(core, attempt.channel_id),
+                show.moment(attempt.started_at),
+                show.plain(attempt.detail or ""),
+            ]
+            for task_id, attempt in await core.store.unknown_attempts(limit=limit)
+        ]
+
+    rows = session.with_core(context, body, make=False)
+    columns = ["TASK", "ATTEMPT", "CHANNEL", "STARTED", "DETAIL"]
+    if json:
+        show.json([dict(zip(map(str.lower, columns), row, strict=True)) for row in rows])
+    elif rows:
+        show.table(columns, rows)
+    else:
+        show.note("There are none.")
+
+
+def _channel(core: "Core", channel_id: int) -> str:
+    channel = core.router.get(channel_id)
+    return channel.slug if channel else str(channel_id)
+
+
 async def _names(core: "Core") -> dict[int, str]:
     return {account.id: account.name for account in await core.store.accounts()}
 
@@ -149,13 +185,21 @@ def _print_attempts(core: "Core", attempts: Sequence[Attempt]) -> None:
         print("Nothing was sent to an upstream.")
         return
     show.table(
-        ["ATTEMPT", "CHANNEL", "STATE", "UPSTREAM ID", "STARTED", "FINISHED", "COST", "DETAIL"],
+        [
+            "ATTEMPT",
+            "CHANNEL",
+            "STATE",
+            "UPSTREAM ID",
+            "STARTED",
+            "FINISHED",
+            "COST",
+            "REASON",
+            "DETAIL",
+        ],
         [
             [
                 str(attempt.number),
-                channel.slug
-                if (channel := core.router.get(attempt.channel_id))
-                else str(attempt.channel_id),
+                _channel(core, attempt.channel_id),
                 attempt.state,
                 attempt.upstream_id or "",
                 show.moment(attempt.started_at),
@@ -163,7 +207,8 @@ def _print_attempts(core: "Core", attempts: Sequence[Attempt]) -> None:
                 ""
                 if attempt.cost_micro_usdc is None
                 else f"{format_usd(attempt.cost_micro_usdc)} USDC",
-                attempt.detail or "",
+                attempt.fault or attempt.code or "",
+                show.plain(attempt.detail or ""),
             ]
             for attempt in attempts
         ],
@@ -244,5 +289,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "started_at": show.seconds(attempt.started_at),
         "finished_at": show.seconds(attempt.finished_at),
         "cost_micro_usdc": attempt.cost_micro_usdc,
+        "code": attempt.code,
+        "fault": attempt.fault,
         "detail": attempt.detail,
     }

@@ -12,7 +12,7 @@ CalotypeError
 ├── BillingError          InsufficientBalance
 ├── PermissionDenied      InvalidSignature, ExpiredUrl
 ├── NotFound              UnknownRoute, MethodNotAllowed, TaskNotFound, AssetNotFound,
-│                         BrandNotFound, ModelNotFound
+│                         BrandNotFound, ModelNotFound, CallbackNotFound
 └── ServerFault           InternalError, Unavailable
 
 Each class carries its ``code`` (the precise cause), its ``family`` (the ``type`` of the answer)
@@ -258,6 +258,12 @@ class BrandNotFound(NotFound):
     code = "brand_not_found"
 
 
+class CallbackNotFound(NotFound):
+    """No channel of this name asks for callbacks."""
+
+    code = "callback_not_found"
+
+
 class ModelNotFound(NotFound):
     """No model of the catalog has the id (as part of a path)."""
 
@@ -305,6 +311,7 @@ FAILURES: dict[str, tuple[Family, bool]] = {
     "upstream_malformed_response": ("upstream_error", True),
     "upstream_outcome_unknown": ("upstream_error", True),
     "deadline_exceeded": ("upstream_error", True),
+    "cancelled": ("upstream_error", True),
     "no_channel_available": ("server_error", True),
     "internal_error": ("server_error", True),
 }

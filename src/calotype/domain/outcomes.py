@@ -7,16 +7,57 @@ they return one of these. What may follow is decided by the kind alone: only ``T
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
 
+class Fault(StrEnum):
+    """Where the reason lies that a send came to nothing: health and failover go by it."""
+
+    REQUEST = "request"
+    """In what was asked: every upstream of the model would say the same."""
+    POLICY = "policy"
+    """In what was asked, by the upstream's content policy: it is not tried elsewhere."""
+    KEY = "key"
+    """In the channel's credential."""
+    ACCOUNT = "account"
+    """In the operator's account there: no credit, no quota, locked."""
+    MODEL = "model"
+    """In the model: this upstream does not have it (any more)."""
+    BUSY = "busy"
+    """In the load: a rate limit, or no room."""
+    UNREACHABLE = "unreachable"
+    """In the way there: no connection was made."""
+    UPSTREAM = "upstream"
+    """In the upstream, after it may have taken the job."""
+
+
+class SourceError(Exception):
+    """A finished image could not be read from the upstream.
+
+    Args:
+        message: for people; it names no address.
+        retryable: reading again, or asking the upstream for the result anew, may help.
+
+    """
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
 class ImageSource(Protocol):
-    """A finished image that can be read once, as a stream."""
+    """A finished image that can be read, again where ``open`` may be called again, as a stream."""
 
     def open(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The bytes in chunks; whatever the stream holds is freed on exit."""
+        """The bytes in chunks; whatever the stream holds is freed on exit.
+
+        Raises:
+            SourceError: on entry or on iterating, it cannot be read.
+
+        """
         ...
 
 
@@ -47,11 +88,14 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Not accepted, not billed, and the same request would be refused again."""
+    """Not accepted, not billed, and this upstream would refuse the same request again."""
 
     code: str
     """One of ``errors.FAILURES``."""
     message: str
+    fault: Fault = Fault.REQUEST
+    detail: str = ""
+    """For the operator: what the upstream said, where ``message`` keeps it from the client."""
 
 
 class TryLater(msgspec.Struct, frozen=True):
@@ -61,6 +105,7 @@ class TryLater(msgspec.Struct, frozen=True):
     message: str
     retry_after: float | None = None
     """Seconds, where the upstream tells."""
+    fault: Fault = Fault.BUSY
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -68,6 +113,9 @@ class Failed(msgspec.Struct, frozen=True):
 
     code: str
     message: str
+    fault: Fault = Fault.UPSTREAM
+    cost_micro_usdc: int | None = None
+    """What the upstream charged all the same, where it says so."""
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -76,5 +124,7 @@ class Unknown(msgspec.Struct, frozen=True):
     message: str
 
 
+RecoverOutcome = Accepted | Done | TryLater | Unknown
+"""What became of a send whose answer was lost; ``TryLater``: the upstream knows nothing of it."""
 SubmitOutcome = Accepted | Done | Refused | TryLater | Failed | Unknown
 PollOutcome = Running | Done | TryLater | Failed | Unknown

@@ -1,18 +1,14 @@
 """What the worker asks of an upstream, whatever its protocol."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from calotype.domain.catalog import Model
-from calotype.domain.outcomes import PollOutcome, SubmitOutcome
+from calotype.domain.outcomes import PollOutcome, RecoverOutcome, SubmitOutcome
 from calotype.domain.task import Request
-
-
-class SourceError(Exception):
-    """A finished image could not be read from the upstream; asking again may help."""
 
 
 class ReferenceImage(msgspec.Struct, frozen=True):
@@ -24,27 +20,38 @@ class ReferenceImage(msgspec.Struct, frozen=True):
     size: int
     """Bytes."""
     open: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
-    """Opens it as a stream of chunks."""
+    """Opens it as a stream of chunks, as often as wanted."""
+    url: str | None = None
+    """Our own signed URL of it, where the world can reach us."""
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at one task, with all that an upstream may need to know."""
 
     task: str
     """The public id of the task."""
     attempt: int
     """Counts from 1."""
+    reference: str = ""
+    """A UUID, the same for every send of one purchase: for upstreams that take the caller's id."""
     model: Model
     upstream_model: str
-    """What the upstream calls the model."""
+    """What the upstream calls the model (the id for edits when there are references)."""
     request: Request
-    references: tuple[ReferenceImage, ...]
+    references: tuple[ReferenceImage, ...] = ()
+    fields: dict[str, Any] = {}
+    """The parameters as this upstream writes them, made by ``domain.wire``; prompt, model id and
+    references apart. Not to be changed: copy it."""
+    callback_url: str | None = None
+    """Where the upstream may tell that the job ended; None when it is not to."""
+    report: Callable[[int], None] = lambda _percent: None
+    """Tells how far a job is while ``submit`` itself waits for the image."""
 
 
 class Provider(Protocol):
     """One protocol, spoken to one channel.
 
-    Neither verb raises for anything that the upstream does: it returns an outcome. What it does
+    No verb raises for anything that the upstream does: it returns an outcome. What it does
     raise is a bug of ours.
     """
 
@@ -59,6 +66,28 @@ class Provider(Protocol):
 
     async def poll(self, job: Job, upstream_id: str) -> PollOutcome:
         """Ask how an accepted job is doing; may be asked by another process than the sender."""
+        ...
+
+    async def recover(self, job: Job) -> RecoverOutcome:
+        """Ask by our own reference what became of a send whose answer was lost.
+
+        ``Unknown`` where the protocol has no such question.
+        """
+        ...
+
+    async def cancel(self, job: Job, upstream_id: str) -> bool:
+        """Ask for an accepted job to be stopped; whether the upstream says that it will be.
+
+        What became of the job is told by polling.
+        """
+        ...
+
+    def callback(self, headers: Mapping[str, str], body: bytes) -> str | None:
+        """The upstream's id of the job that a callback tells of; None when it is forged or stale.
+
+        It only says that polling makes sense now: nothing else in it is believed. ``headers``
+        have names in lower case.
+        """
         ...
 
     async def close(self) -> None:

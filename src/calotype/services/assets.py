@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -19,6 +20,7 @@ from calotype.domain.errors import (
 )
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
+from calotype.services.conversion import Converter, NotConvertible
 from calotype.services.imageprobe import probe, sniff
 
 Kind = Literal["reference", "result"]
@@ -64,6 +66,7 @@ class Assets:
         self._url_seconds = url_seconds
         self._ids = ids
         self._clock = clock
+        self._converter = Converter()
 
     async def keep(
         self,
@@ -73,8 +76,17 @@ class Assets:
         kind: Kind,
         max_bytes: int,
         content_types: Sequence[str] = tuple(EXTENSIONS),
+        wanted: str | None = None,
     ) -> Kept:
         """Store an image from a stream; nothing stays behind when it is refused.
+
+        Args:
+            chunks: its bytes.
+            account_id: whose it is.
+            kind: what it is to its task.
+            max_bytes: most bytes of it.
+            content_types: what it may be.
+            wanted: the content type to which it is converted if it is another one.
 
         Raises:
             errors.ReferenceTooLarge: over ``max_bytes``, or a pixel bomb.
@@ -97,23 +109,37 @@ class Assets:
                 raise UnsupportedReferenceType(
                     f"The file has {size} bytes, which is no image; send {_listed(content_types)}."
                 )
-            facts = await asyncio.to_thread(probe, str(await staged.finish()))
-            asset_id = self._ids.next()
-            word = encode("asset", asset_id)
-            folder = word.removeprefix("asset_")[:_FOLDER_LETTERS]
-            key = f"{kind}s/{folder}/{word}.{EXTENSIONS[facts.content_type]}"
-            await staged.publish(key)
-        asset = Asset(
-            id=asset_id,
-            account_id=account_id,
-            key=key,
-            content_type=facts.content_type,
-            bytes=size,
-            width=facts.width,
-            height=facts.height,
-            created_at=self._clock(),
-        )
+            path = await staged.finish()
+            facts = await asyncio.to_thread(probe, str(path))
+            asset = Asset(
+                id=self._ids.next(),
+                account_id=account_id,
+                key="",
+                content_type=wanted or facts.content_type,
+                bytes=size,
+                width=facts.width,
+                height=facts.height,
+                created_at=self._clock(),
+            )
+            asset = msgspec.structs.replace(asset, key=_key(asset, kind))
+            if asset.content_type == facts.content_type:
+                await staged.publish(asset.key)
+            else:
+                asset = await self._convert(path, asset)
         return Kept(asset, digest.digest())
+
+    async def _convert(self, path: Path, asset: Asset) -> Asset:
+        """Store the image at ``path`` as what the asset is to be."""
+        async with self.store.stage() as staged:
+            target = await staged.finish()
+            try:
+                await self._converter.convert(path, target, asset.content_type)
+            except NotConvertible as error:
+                raise UnsupportedReferenceType(str(error)) from error
+            facts = await asyncio.to_thread(probe, str(target))
+            size = (await asyncio.to_thread(target.stat)).st_size
+            await staged.publish(asset.key)
+        return msgspec.structs.replace(asset, bytes=size, width=facts.width, height=facts.height)
 
     async def discard(self, assets: Sequence[Asset]) -> None:
         """Remove images that nothing refers to."""
@@ -150,6 +176,12 @@ class Assets:
     def _signature(self, name: str, expires: str) -> str:
         named = f"{name}\n{expires}".encode(errors="replace")
         return hmac.digest(self._signing_key, named, "sha256").hex()
+
+
+def _key(asset: Asset, kind: Kind) -> str:
+    word = encode("asset", asset.id)
+    folder = word.removeprefix("asset_")[:_FOLDER_LETTERS]
+    return f"{kind}s/{folder}/{word}.{EXTENSIONS[asset.content_type]}"
 
 
 def _judge_type(head: bytes, content_types: Sequence[str]) -> None:

@@ -1,35 +1,83 @@
-"""Which channel develops a task."""
+"""Which channel develops a task: at submission, and again when one could not take it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from calotype.domain.catalog import Model
-from calotype.domain.channel import Channel
-from calotype.domain.errors import Unavailable, UnknownChannel
+from calotype.domain.channel import Channel, Served
+from calotype.domain.clock import Clock
+from calotype.domain.errors import InvalidParameter, Unavailable, UnknownChannel
+from calotype.domain.health import Breakers
+from calotype.domain.pricing import price
+from calotype.domain.task import Request
+from calotype.domain.wire import Upstream, Wire
+
+Files = Sequence[tuple[str, int] | None]
+"""The references of a request: content type and bytes of each, None for one not yet fetched."""
+
+PATIENCE_MS: Final = 2_000
+"""So long the channel whose turn it is is waited for, before one that was tried more often."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """The channel that is to be asked next, and when."""
+
+    channel: Channel
+    at: int
+    """Milliseconds since 1970; not in the past."""
 
 
 class Router:
     """Chooses among the channels in force.
 
+    A channel is a candidate for a request only when it can say all of it; among candidates the
+    higher priority goes first, then chance by weight and health.
+
     Args:
         channels: every channel.
+        upstreams: provider → how it takes each model.
+        breakers: which channels are well.
         chance: where the weighted choice comes from.
+        clock: the time.
 
     """
 
-    def __init__(self, channels: Sequence[Channel], *, chance: random.Random) -> None:
-        self._channels = {channel.id: channel for channel in channels}
+    def __init__(
+        self,
+        channels: Sequence[Channel],
+        *,
+        upstreams: Mapping[str, Upstream],
+        breakers: Breakers,
+        chance: random.Random,
+        clock: Clock,
+    ) -> None:
+        self.breakers = breakers
+        self._upstreams = upstreams
         self._chance = chance
+        self._clock = clock
+        self._channels: dict[int, Channel] = {}
+        self._retired: dict[int, Channel] = {}
         self._by_model: dict[str, tuple[Channel, ...]] = {}
+        self.replace(channels)
+
+    def replace(self, channels: Sequence[Channel]) -> None:
+        """Put other channels in force; those left out go on with what they have accepted."""
+        gone = {each.id: each for each in self._channels.values()} | self._retired
+        self._channels = {channel.id: channel for channel in channels}
+        self._retired = {id_: each for id_, each in gone.items() if id_ not in self._channels}
+        self._by_model.clear()
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """Every channel."""
+        """Every channel in force."""
         return tuple(self._channels.values())
 
     def get(self, channel_id: int) -> Channel | None:
-        """The channel with this id, where it is still configured."""
-        return self._channels.get(channel_id)
+        """The channel with this id, in force or retired since the start."""
+        return self._channels.get(channel_id) or self._retired.get(channel_id)
 
     def usual_seconds(self, channel_id: int, model: Model) -> int:
         """How long a task of this model usually takes on a channel."""
@@ -38,34 +86,171 @@ class Router:
         return model.eta_seconds if known is None else known
 
     def serving(self, model: str) -> tuple[Channel, ...]:
-        """The channels that can develop a model, the preferred ones first."""
+        """The channels that take new tasks of a model, the preferred ones first."""
         if model not in self._by_model:
-            able = [channel for channel in self._channels.values() if channel.serves(model)]
+            able = [
+                channel
+                for channel in self._channels.values()
+                if channel.enabled and channel.serves(model)
+            ]
             able.sort(key=lambda channel: (-channel.priority, channel.id))
             self._by_model[model] = tuple(able)
         return self._by_model[model]
 
-    def choose(self, model: Model, *, pinned: int | None) -> Channel:
-        """The channel for a new task: the pinned one, or one of the highest priority by weight.
+    def wire(self, channel: Channel, model: str) -> Wire | None:
+        """How a channel takes a model; None for one that takes requests as they are."""
+        upstream = self._upstreams.get(channel.provider)
+        return upstream.wire(model) if upstream else None
+
+    def served(self, channel: Channel, model: str) -> Served:
+        """What the operator says of a model on a channel."""
+        return channel.served(model)
+
+    def able(self, request: Request, files: Files) -> list[Channel]:
+        """The channels that can honour every part of a request."""
+        return [
+            channel
+            for channel in self._wanted(request)
+            if self._unable(channel, request, files) is None
+        ]
+
+    def choose(self, model: Model, request: Request, files: Files) -> Channel:
+        """The channel for a new task.
 
         Raises:
             errors.UnknownChannel: the pinned channel does not serve the model.
-            errors.Unavailable: no channel does.
+            errors.InvalidParameter: no channel (or not the pinned one) can honour the request.
+            errors.Unavailable: no channel serves the model.
 
         """
-        able = self.serving(model.id)
-        if pinned is not None:
-            for channel in able:
-                if channel.id == pinned:
-                    return channel
-            known = ", ".join(f"{channel.id} ({channel.slug})" for channel in able)
-            raise UnknownChannel(
-                f"channel_id {pinned} does not serve {model.id}; its channels are {known}.",
-                param="channel_id",
-            )
+        wanted = self._wanted(request)
+        if not wanted:
+            raise self._nobody(model, request)
+        if len(wanted) == 1 and self.wire(wanted[0], model.id) is None:
+            return wanted[0]
+        able = [each for each in wanted if self._unable(each, request, files) is None]
         if not able:
-            raise Unavailable(f"No channel serves {model.id} right now.", retry_after=60)
-        best = [channel for channel in able if channel.priority == able[0].priority]
-        if len(best) == 1:
-            return best[0]
-        return self._chance.choices(best, weights=[channel.weight for channel in best])[0]
+            raise self._nobody_able(model, request, files)
+        return self._best(able, request.model)
+
+    def highest_price(self, model: Model, request: Request, files: Files) -> int:
+        """Micro-USDC that a task can come to on any channel that may get it."""
+        plain = price(model, request.parameters, request.n)
+        if all(channel.served(model.id).price is None for channel in self.serving(model.id)):
+            return plain
+        return max(
+            price(model, request.parameters, request.n, channel.served(model.id))
+            for channel in self.able(request, files)
+        )
+
+    def next(
+        self,
+        request: Request,
+        files: Files,
+        *,
+        current: int,
+        tries: Mapping[int, int],
+        spent: Collection[int],
+        pauses: Mapping[int, int],
+        now: int,
+    ) -> Route | None:
+        """Where a task goes that has not been accepted anywhere.
+
+        Args:
+            request: what is asked.
+            files: its references.
+            current: the channel whose turn it is; it keeps the task where others are no better.
+            tries: channel id → how often it has been sent there.
+            spent: channels that would refuse it again.
+            pauses: channel id → the time before which this task leaves it alone.
+            now: milliseconds since 1970.
+
+        Returns:
+            None when no channel is left.
+
+        """
+        able = [channel for channel in self.able(request, files) if channel.id not in spent]
+        if not able:
+            return None
+        fewest = min(tries.get(channel.id, 0) for channel in able)
+        opens = {channel.id: self._at(channel, request, pauses, now) for channel in able}
+        fresh = [channel for channel in able if tries.get(channel.id, 0) == fewest]
+        near = [channel for channel in fresh if opens[channel.id] <= now + PATIENCE_MS]
+        near = near or [channel for channel in able if opens[channel.id] <= now]
+        if not near:
+            soonest = min(able, key=lambda each: (opens[each.id], each.id))
+            return Route(soonest, opens[soonest.id])
+        tier = _highest(near)
+        ready = [channel for channel in tier if opens[channel.id] <= now]
+        if not ready:
+            soonest = min(tier, key=lambda each: (opens[each.id], each.id))
+            return Route(soonest, opens[soonest.id])
+        for channel in ready:
+            if channel.id == current:
+                return Route(channel, now)
+        return Route(self._by_weight(ready, request.model, now), now)
+
+    def _at(self, channel: Channel, request: Request, pauses: Mapping[int, int], now: int) -> int:
+        opens = self.breakers.opens_at(channel.id, request.model, now=now)
+        return max(opens, pauses.get(channel.id, 0))
+
+    def _wanted(self, request: Request) -> tuple[Channel, ...]:
+        serving = self.serving(request.model)
+        if request.channel_id is None:
+            return serving
+        return tuple(channel for channel in serving if channel.id == request.channel_id)
+
+    def _unable(self, channel: Channel, request: Request, files: Files) -> str | None:
+        wire = self.wire(channel, request.model)
+        if wire is None:
+            return None
+        reasons = (wire.unfit(*file) for file in files if file is not None)
+        return wire.unable(request, references=len(files)) or next(filter(None, reasons), None)
+
+    def _best(self, able: Sequence[Channel], model: str) -> Channel:
+        """The highest priority that is well, there by chance; or the one that is well first."""
+        if len(able) == 1:
+            return able[0]
+        now = self._clock()
+        opens = {each.id: self.breakers.opens_at(each.id, model, now=now) for each in able}
+        soonest = min(opens.values())
+        ready = [channel for channel in able if opens[channel.id] <= soonest]
+        return self._by_weight(_highest(ready), model, now)
+
+    def _by_weight(self, channels: Sequence[Channel], model: str, now: int) -> Channel:
+        if len(channels) == 1:
+            return channels[0]
+        weights = [each.weight * self.breakers.share(each.id, model, now=now) for each in channels]
+        return self._chance.choices(channels, weights=weights)[0]
+
+    def _nobody(self, model: Model, request: Request) -> UnknownChannel | Unavailable:
+        serving = self.serving(model.id)
+        if request.channel_id is None or not serving:
+            return Unavailable(f"No channel serves {model.id} right now.", retry_after=60)
+        return UnknownChannel(
+            f"channel_id {request.channel_id} does not serve {model.id}; its channels are "
+            f"{_named(serving)}.",
+            param="channel_id",
+        )
+
+    def _nobody_able(self, model: Model, request: Request, files: Files) -> InvalidParameter:
+        reasons = "; ".join(
+            f"{channel.id} ({channel.slug}): {self._unable(channel, request, files)}"
+            for channel in self._wanted(request)
+        )
+        pinned = request.channel_id is not None
+        who = "The channel asked for cannot" if pinned else f"No channel of {model.id} can"
+        return InvalidParameter(
+            f"{who} take this request as it stands: {reasons}.",
+            param="channel_id" if pinned else None,
+        )
+
+
+def _highest(channels: Sequence[Channel]) -> list[Channel]:
+    """Those of the highest priority among them."""
+    highest = max(channel.priority for channel in channels)
+    return [channel for channel in channels if channel.priority == highest]
+
+
+def _named(channels: Iterable[Channel]) -> str:
+    return ", ".join(f"{channel.id} ({channel.slug})" for channel in channels)

@@ -3,9 +3,11 @@
 What comes next is decided from what is stored alone:
 
 * an attempt with the upstream's id is polled, however late it is;
-* an attempt that was begun and has no id may have been bought: it is sent again only where that
-  is free, otherwise the task fails and the operator sees the attempt;
-* with no attempt open, a new one is written down before a byte goes out.
+* an attempt that was begun and has no id may have been bought: the upstream is asked for it where
+  it can be asked, and it is sent again only where that is free; otherwise the task fails and the
+  operator sees the attempt;
+* with no attempt open, a new one is written down before a byte goes out, on the channel whose
+  turn it is: another one only when the last is known not to have accepted.
 
 Two limits end a task: after ``deadline_at`` nothing new is sent, after ``abandon_at`` an accepted
 job is no longer waited for.
@@ -13,69 +15,86 @@ job is no longer waited for.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+import random
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, assert_never
 
 import msgspec
 
-from calotype.domain.catalog import Catalog, Model
-from calotype.domain.channel import Channel
+from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
-from calotype.domain.errors import InvalidRequest, Unavailable, UnknownModel, failure
+from calotype.domain.errors import UnknownModel
+from calotype.domain.fairness import priority
 from calotype.domain.ids import encode
 from calotype.domain.outcomes import (
     Accepted,
     Done,
     Failed,
+    Fault,
     Refused,
-    Running,
     SubmitOutcome,
     TryLater,
     Unknown,
 )
-from calotype.domain.task import OPEN_ATTEMPT, Asset, Attempt, AttemptState, Event, Task
-from calotype.providers.port import Job, Provider, ReferenceImage, SourceError
-from calotype.services.assets import MAX_RESULT_BYTES, Assets
+from calotype.domain.task import OPEN_ATTEMPT, Attempt, AttemptState, Event, Task
+from calotype.providers.port import Job, Provider, ReferenceImage
+from calotype.services.assets import Assets
+from calotype.services.endings import UNKNOWN_MESSAGE, Endings
+from calotype.services.following import Follower, Parked, Patience
+from calotype.services.health import HealthKeeper
 from calotype.services.references import ReferenceFailed, ReferenceIntake
-from calotype.services.routing import Router
+from calotype.services.routing import Files, Router
+from calotype.services.sending import (
+    MAX_SENDS,
+    Bench,
+    History,
+    Reporter,
+    jittered,
+    make_job,
+)
 from calotype.store.port import Fenced, Store, Taken
 
-MAX_SENDS: Final = 8
-"""Sends of one task: with the pauses below, half a minute of patience with a busy upstream."""
-FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 30.0
-DATABASE_PAUSE: Final = 0.5
-"""Between tries to write down what only this process knows."""
-BODIES: Final = 64
-"""Images read from upstreams at a time: more costs memory and brings no speed."""
+WAIT_HERE_MS: Final = 2_000
+"""A longer wait for a channel is the queue's: the task gives its place in this process back."""
 
 log = logging.getLogger(__name__)
 
 
-class Parked(Exception):
-    """The server is stopping; the task goes on at the next start."""
+class _Elsewhere(Exception):
+    """The task goes on in another channel's queue."""
 
 
-class _Bench(msgspec.Struct, frozen=True):
-    """A task under a claim, with what it is developed by."""
+class _Later(Exception):
+    """The task goes on when a channel can take it, after ``seconds``."""
 
-    task: Task
-    model: Model
-    channel: Channel
-    provider: Provider
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
-    @property
-    def free(self) -> bool:
-        return self.provider.free if self.channel.free is None else self.channel.free
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runner reaches outside of it.
+
+    Args:
+        enqueue: tells the embedded queue of a task that changed its channel,
+            ``(task id, channel id, priority)``; a shared queue is told by the store.
+        reference_url: our public URL of a stored reference, by asset id and content type; None
+            where the world cannot reach us.
+        callback_url: where the upstream of a channel may tell that a job ended, by the slug.
+
+    """
+
+    enqueue: Callable[[int, int, int], None] = lambda _task, _channel, _priority: None
+    reference_url: Callable[[int, str], str | None] = lambda _asset, _type: None
+    callback_url: Callable[[str], str | None] = lambda _slug: None
 
 
 class Runner:
     """Runs tasks.
 
     Args:
-        providers: channel id → what speaks to it.
+        providers: channel id → what speaks to it; may change while running.
 
     """
 
@@ -89,6 +108,7 @@ class Runner:
         assets: Assets,
         references: ReferenceIntake,
         clock: Clock,
+        links: Links | None = None,
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -97,15 +117,34 @@ class Runner:
         self._assets = assets
         self._references = references
         self._clock = clock
-        self._stopping = asyncio.Event()
-        self._bodies = asyncio.Semaphore(BODIES)
+        self._links = links or Links()
+        self._chance = random.Random()  # noqa: S311 -- spreads polls, guards nothing
+        self._endings = Endings(store, assets, clock=clock)
+        self._health = HealthKeeper(store, router.breakers, clock=clock)
+        self._patience = Patience()
+        self._follower = Follower(
+            store,
+            self._endings,
+            self._health,
+            providers=providers,
+            patience=self._patience,
+            clock=clock,
+            chance=self._chance,
+        )
 
     def park(self) -> None:
         """From now on tasks stop at the next point where nothing is under way."""
-        self._stopping.set()
+        self._patience.end()
 
-    async def run(self, task_id: int) -> None:
+    def nudge(self, channel_id: int, upstream_id: str) -> bool:
+        """Poll a job now, because its upstream says that it ended; False when it is not here."""
+        return self._follower.nudge(channel_id, upstream_id)
+
+    async def run(self, task_id: int) -> float | None:
         """Take a task up and bring it to its end, or leave it where another can go on.
+
+        Returns:
+            Seconds after which the task is to be run again; None when it need not be.
 
         Raises:
             Exception: something of ours is broken; the task is to be tried again later.
@@ -113,7 +152,7 @@ class Runner:
         """
         taken = await self._store.take(task_id, now=self._clock())
         if taken is None:
-            return
+            return None
         name = encode("task", task_id)
         try:
             await self._develop(taken)
@@ -121,62 +160,95 @@ class Runner:
             log.info("%s was moved on by another worker", name)
         except Parked:
             log.info("%s is parked until the next start", name)
+        except _Elsewhere as where:
+            log.info("%s goes on at channel %s", name, where)
+        except _Later as later:
+            return later.seconds
         except Exception:
             if self._clock() < taken.task.abandon_at:
                 raise
             log.exception("%s broke and is past its time", name)
             message = "Something broke on our side, again and again."
             await self._give_up(taken.task, "internal_error", message)
+        return None
 
     async def _develop(self, taken: Taken) -> None:
         task = taken.task
         try:
-            model = self._catalog.get(task.model)
+            self._catalog.get(task.model)
         except UnknownModel:
             await self._give_up(task, "no_channel_available", "The model is no longer offered.")
             return
-        channel = self._router.get(task.channel_id)
-        if channel is None:
-            message = "The channel is no longer configured."
-            await self._give_up(task, "no_channel_available", message)
-            return
-        bench = _Bench(task, model, channel, self._providers[channel.id])
-        last = taken.attempts[-1] if taken.attempts else None
-        if last is not None and last.state in OPEN_ATTEMPT:
+        attempts = list(taken.attempts)
+        if attempts and attempts[-1].state in OPEN_ATTEMPT:
+            last = attempts.pop()
+            bench = self._bench(task, last.channel_id)
+            if bench is None:
+                message = "The channel is no longer configured."
+                await self._give_up(task, "no_channel_available", message)
+                return
+            purchase = History(attempts).purchase(bench.channel, last.number)
+            references = await self._reference_images(task) or ()
+            job = make_job(bench, last.number, purchase=purchase, references=references)
             if last.upstream_id is not None:
-                await self._follow(bench, last.number, upstream_id=last.upstream_id, delay=0)
+                await self._follower.follow(bench, job, upstream_id=last.upstream_id, delay=0)
                 return
-            if not await self._resolve_unknown(bench, last):
+            cut_off = Unknown("The server stopped while the request was on its way.")
+            closed = await self._recover(bench, job, cut_off)
+            if closed is None:
                 return
-        await self._prepare_and_send(bench)
+            attempts.append(closed)
+        await self._prepare_and_send(task, attempts)
 
-    async def _resolve_unknown(self, bench: _Bench, attempt: Attempt) -> bool:
-        """What to do with a send that was cut off; True when it may be sent again."""
-        detail = "The server stopped while the request was on its way."
-        if not bench.free:
-            await self._fail_unknown(bench.task, attempt.number)
-            return False
-        await self._store.close_attempt(
-            bench.task,
-            attempt.number,
-            state=AttemptState.UNKNOWN,
-            detail=detail,
-            now=self._clock(),
-        )
-        return True
+    def _bench(self, task: Task, channel_id: int) -> Bench | None:
+        channel = self._router.get(channel_id)
+        provider = self._providers.get(channel_id)
+        if channel is None or provider is None:
+            return None
+        wire = self._router.wire(channel, task.model)
+        return Bench(task, self._catalog.get(task.model), channel, provider, wire)
 
-    async def _prepare_and_send(self, bench: _Bench) -> None:
-        task = bench.task
+    async def _recover(self, bench: Bench, job: Job, unknown: Unknown) -> Attempt | None:
+        """Ask what became of a send; the closed attempt when the task may be sent (again)."""
+        number = job.attempt
+        try:
+            outcome = await bench.provider.recover(job)
+        except Exception:  # as below: a provider that raises is broken, and nothing is known
+            log.exception("channel %s broke while recovering", bench.channel.slug)
+            outcome = unknown
+        match outcome:
+            case Accepted(upstream_id=upstream_id, poll_after=poll_after):
+                await self._follower.accepted(
+                    bench, job, upstream_id=upstream_id, poll_after=poll_after
+                )
+            case Done():
+                await self._endings.deliver_at_once(bench, number, done=outcome)
+            case TryLater():
+                message = "The upstream knows nothing of the request."
+                trouble = TryLater(outcome.code, message, fault=Fault.UNREACHABLE)
+                return await self._close(bench, number, AttemptState.REFUSED, trouble)
+            case Unknown() if bench.may_repeat:
+                trouble = TryLater(
+                    "upstream_outcome_unknown", unknown.message, fault=Fault.UPSTREAM
+                )
+                return await self._close(bench, number, AttemptState.UNKNOWN, trouble)
+            case Unknown():
+                await self._endings.fail_unknown(bench.task, number, detail=unknown.message)
+            case _:
+                assert_never(outcome)
+        return None
+
+    async def _prepare_and_send(self, task: Task, attempts: Sequence[Attempt]) -> None:
         if any(reference.asset_id is None for reference in task.references):
             try:
                 filled, fetched = await self._references.fetch(
                     task.references,
                     account_id=task.account_id,
-                    limits=bench.model.references,
+                    limits=self._catalog.get(task.model).references,
                     deadline_at=task.deadline_at,
                 )
             except ReferenceFailed as error:
-                await self._fail(task, error.code, error.message)
+                await self._endings.fail(task, error.code, error.message)
                 return
             try:
                 await self._store.keep_references(task, filled, fetched)
@@ -184,253 +256,214 @@ class Runner:
                 await self._assets.discard(fetched)
                 raise
             task = msgspec.structs.replace(task, references=filled)
-            bench = msgspec.structs.replace(bench, task=task)
-        await self._send(bench)
-
-    async def _send(self, bench: _Bench) -> None:
-        """Send until something is accepted, refused for good, or the time is up."""
-        task, trouble = bench.task, TryLater("deadline_exceeded", "No upstream took it in time.")
-        event = Event.RUN if bench.provider.synchronous else Event.QUEUE
         references = await self._reference_images(task)
-        for sends in range(1, MAX_SENDS + 1):
-            if self._clock() >= task.deadline_at:
-                break
-            self._check_parking()
-            number = await self._store.begin_attempt(
-                task, channel_id=bench.channel.id, event=event, now=self._clock()
-            )
-            outcome = await self._submit(bench, _job(bench, number, references))
+        if references is None:
+            message = "A reference image of this task is no longer stored."
+            await self._endings.fail(task, "internal_error", message)
+            return
+        await self._send(task, History(attempts), references)
+
+    async def _send(
+        self, task: Task, history: History, references: Sequence[ReferenceImage]
+    ) -> None:
+        """Send until something is accepted, refused for good, or the time is up."""
+        trouble = TryLater("deadline_exceeded", "No upstream took it in time.")
+        while True:
+            self._patience.check()
+            files = [(reference.content_type, reference.size) for reference in references]
+            bench = await self._turn(task, files, history, trouble)
+            if bench is None:
+                return
+            job, outcome = await self._send_once(bench, history, references)
+            number = job.attempt
+            closed: Attempt | None
             match outcome:
                 case Accepted(upstream_id=upstream_id, poll_after=poll_after):
-                    await self._insist(
-                        partial(self._store.accept_attempt, task, number, upstream_id=upstream_id)
+                    await self._follower.accepted(
+                        bench, job, upstream_id=upstream_id, poll_after=poll_after
                     )
-                    await self._follow(bench, number, upstream_id=upstream_id, delay=poll_after)
                     return
                 case Done():
-                    await self._deliver_at_once(bench, number, done=outcome)
+                    await self._endings.deliver_at_once(bench, number, done=outcome)
                     return
-                case Refused(code=code, message=message):
-                    await self._fail(task, code, message, attempt=(number, AttemptState.REFUSED))
+                case Failed():
+                    await self._endings.fail_attempt(
+                        task, number, AttemptState.FAILED, outcome=outcome
+                    )
                     return
-                case Failed(code=code, message=message):
-                    await self._fail(task, code, message, attempt=(number, AttemptState.FAILED))
+                case Refused(fault=Fault.REQUEST | Fault.POLICY):
+                    await self._endings.fail_attempt(
+                        task, number, AttemptState.REFUSED, outcome=outcome
+                    )
                     return
+                case Refused():
+                    trouble = TryLater(outcome.code, outcome.message, fault=outcome.fault)
+                    said = msgspec.structs.replace(
+                        trouble, message=outcome.detail or outcome.message
+                    )
+                    closed = await self._close(bench, number, AttemptState.REFUSED, said)
                 case TryLater():
-                    state, trouble = AttemptState.REFUSED, outcome
-                case Unknown(message=message):
-                    if not bench.free:
-                        await self._fail_unknown(task, number)
-                        return
-                    state = AttemptState.UNKNOWN
-                    trouble = TryLater("upstream_outcome_unknown", message)
-                case _:
-                    assert_never(outcome)
-            await self._insist(
-                partial(
-                    self._store.close_attempt,
-                    task,
-                    number,
-                    state=state,
-                    detail=trouble.message,
-                    now=self._clock(),
-                )
-            )
-            if sends < MAX_SENDS:
-                await self._pause(trouble.retry_after or FIRST_PAUSE * 2 ** (sends - 1))
-        await self._fail(task, trouble.code, trouble.message)
-
-    async def _submit(self, bench: _Bench, job: Job) -> SubmitOutcome:
-        try:
-            return await bench.provider.submit(job)
-        except Exception:  # a provider that raises is broken; the money may be spent all the same
-            log.exception("channel %s broke while sending", bench.channel.slug)
-            return Unknown("The request broke off on our side.")
-
-    async def _follow(self, bench: _Bench, number: int, *, upstream_id: str, delay: float) -> None:
-        """Poll an accepted job to its end."""
-        task = bench.task
-        job = _job(bench, number, await self._reference_images(task))
-        shown: tuple[Event, int] | None = None
-        while True:
-            await self._pause(delay)
-            outcome = await bench.provider.poll(job, upstream_id)
-            match outcome:
-                case Done():
-                    try:
-                        await self._deliver(bench, number, done=outcome)
-                    except SourceError as error:
-                        log.warning("%s: a result could not be read: %s", job.task, error)
-                        delay = min(LONGEST_PAUSE, max(1.0, delay * 2))
-                    else:
-                        return
-                case Failed(code=code, message=message):
-                    await self._fail(task, code, message, attempt=(number, AttemptState.FAILED))
-                    return
+                    trouble = outcome
+                    closed = await self._close(bench, number, AttemptState.REFUSED, outcome)
                 case Unknown():
-                    await self._fail_unknown(task, number)
-                    return
-                case TryLater(retry_after=retry_after):
-                    delay = retry_after or min(LONGEST_PAUSE, max(1.0, delay * 2))
-                case Running(progress=progress, queued=queued, poll_after=poll_after):
-                    event = Event.QUEUE if queued else Event.RUN
-                    now_shown = (event, progress or 0)
-                    if now_shown != shown:
-                        await self._store.advance(
-                            task, event, progress=progress or 0, now=self._clock()
-                        )
-                        shown = now_shown
-                    delay = poll_after
+                    trouble = TryLater(
+                        "upstream_outcome_unknown", UNKNOWN_MESSAGE, fault=Fault.UPSTREAM
+                    )
+                    closed = await self._recover(bench, job, outcome)
                 case _:
                     assert_never(outcome)
-            if self._clock() >= task.abandon_at:
-                message = "The upstream accepted the job and did not finish it in time."
-                await self._fail(
-                    task, "deadline_exceeded", message, attempt=(number, AttemptState.UNKNOWN)
-                )
+            if closed is None:
                 return
+            history.add(closed, retry_after=trouble.retry_after)
 
-    async def _deliver_at_once(self, bench: _Bench, number: int, *, done: Done) -> None:
-        """Keep images that came with the answer itself and cannot be asked for again."""
-        try:
-            await self._deliver(bench, number, done=done)
-        except SourceError as error:
-            await self._fail(
-                bench.task,
-                "upstream_failed",
-                f"The image could not be read to its end: {error}",
-                attempt=(number, AttemptState.FAILED),
+    async def _turn(
+        self, task: Task, files: Files, history: History, trouble: TryLater
+    ) -> Bench | None:
+        """The bench at which the task is sent next, once it may be; None when it has ended.
+
+        Raises:
+            _Elsewhere: it is another channel's turn, in whose queue the task now is.
+            _Later: the wait is long.
+
+        """
+        reached = 0
+        while True:
+            now = max(self._clock(), reached)
+            route = self._router.next(
+                task.request,
+                files,
+                current=task.channel_id,
+                tries=history.tries,
+                spent=history.spent,
+                pauses=history.pauses,
+                now=now,
             )
-
-    async def _deliver(self, bench: _Bench, number: int, *, done: Done) -> None:
-        """Store the images, settle, finish."""
-        task = bench.task
-        attempt = (number, AttemptState.FAILED)
-        if not done.images:
-            message = "The upstream says that it is done and has no image."
-            await self._fail(task, "upstream_malformed_response", message, attempt=attempt)
-            return
-        try:
-            images = await self._keep_images(task, done)
-        except InvalidRequest as error:
-            message = f"The upstream's answer is no image that can be used: {error.message}"
-            await self._fail(task, "upstream_malformed_response", message, attempt=attempt)
-            return
-        try:
-            await self._insist(
-                partial(
-                    self._store.complete,
-                    task,
-                    number,
-                    images=images,
-                    actual=task.reserved * min(len(images), task.request.n) // task.request.n,
-                    cost=done.cost_micro_usdc,
-                    now=self._clock(),
+            if route is None:
+                code = trouble.code if history.sends else "no_channel_available"
+                message = trouble.message if history.sends else "No channel takes this request now."
+                await self._endings.fail(task, code, message)
+                return None
+            at, channel = max(now, route.at), route.channel
+            if at >= task.deadline_at or history.sends >= MAX_SENDS:
+                await self._endings.fail(task, trouble.code, trouble.message)
+                return None
+            bench = self._bench(task, channel.id)
+            if channel.id != task.channel_id or bench is None:
+                await self._reroute(task, channel.id)
+            elif at > now:
+                await self._wait(at - now)
+                reached = at
+            elif not channel.requests_per_minute:
+                return bench
+            else:
+                slot = await self._store.next_slot(
+                    channel.id,
+                    per_minute=channel.requests_per_minute,
+                    now=now,
+                    before=min(task.deadline_at, now + WAIT_HERE_MS),
                 )
-            )
-        except Fenced:
-            await self._assets.discard(images)
-            raise
+                if slot >= task.deadline_at:
+                    await self._endings.fail(task, trouble.code, trouble.message)
+                    return None
+                await self._wait(slot - now)
+                return bench
 
-    async def _keep_images(self, task: Task, done: Done) -> list[Asset]:
-        images = list[Asset]()
+    async def _wait(self, milliseconds: int) -> None:
+        if milliseconds > WAIT_HERE_MS:
+            raise _Later(jittered(milliseconds / 1000, self._chance))
+        await self._patience.wait(milliseconds / 1000)
+
+    async def _reroute(self, task: Task, channel_id: int) -> None:
+        await self._store.reroute(task, channel_id, now=self._clock())
+        self._links.enqueue(task.id, channel_id, priority(submitted_at=task.created_at, backlog=0))
+        raise _Elsewhere(channel_id)
+
+    async def _send_once(
+        self, bench: Bench, history: History, references: Sequence[ReferenceImage]
+    ) -> tuple[Job, SubmitOutcome]:
+        task, channel = bench.task, bench.channel
+        if bench.provider.synchronous:
+            await (
+                self._assets.store.ping()
+            )  # its image will come but once: is there a place for it?
+        self._router.breakers.begin(channel.id, task.model, now=self._clock())
+        event = Event.RUN if bench.provider.synchronous else Event.QUEUE
+        number = await self._store.begin_attempt(
+            task, channel_id=channel.id, event=event, now=self._clock()
+        )
+        reporter = Reporter(self._store, task, clock=self._clock)
+        job = make_job(
+            bench,
+            number,
+            purchase=history.purchase(channel, number),
+            references=references,
+            callback_url=self._links.callback_url(channel.slug) if channel.callbacks else None,
+            report=reporter.report,
+        )
+        outcome: SubmitOutcome
         try:
-            for source in done.images:
-                async with self._bodies, source.open() as chunks:
-                    kept = await self._assets.keep(
-                        chunks,
-                        account_id=task.account_id,
-                        kind="result",
-                        max_bytes=MAX_RESULT_BYTES,
-                    )
-                    images.append(kept.asset)
-        except BaseException:
-            await self._assets.discard(images)
-            raise
-        return images
+            outcome = await bench.provider.submit(job)
+        except Exception:  # a provider that raises is broken; the money may be spent all the same
+            log.exception("channel %s broke while sending", channel.slug)
+            outcome = Unknown("The request broke off on our side.")
+        finally:
+            await reporter.stop()
+        await self._health.note_outcome(channel.id, task.model, outcome)
+        return job, outcome
 
-    async def _reference_images(self, task: Task) -> tuple[ReferenceImage, ...]:
+    async def _close(
+        self, bench: Bench, number: int, state: AttemptState, trouble: TryLater
+    ) -> Attempt:
+        """End an attempt that another one may follow."""
+        now = self._clock()
+        await self._endings.insist(
+            partial(
+                self._store.close_attempt,
+                bench.task,
+                number,
+                state=state,
+                detail=trouble.message,
+                now=now,
+                code=trouble.code,
+                fault=trouble.fault,
+            )
+        )
+        return Attempt(
+            number=number,
+            channel_id=bench.channel.id,
+            state=state,
+            upstream_id=None,
+            started_at=now,
+            finished_at=now,
+            detail=trouble.message,
+            code=trouble.code,
+            fault=trouble.fault,
+        )
+
+    async def _reference_images(self, task: Task) -> tuple[ReferenceImage, ...] | None:
+        """The references, ready to be sent; None when one is no longer there."""
         references: list[ReferenceImage] = []
         for reference in task.references:
             asset = reference.asset_id and await self._store.asset(reference.asset_id)
-            if asset:
-                references.append(
-                    ReferenceImage(
-                        content_type=asset.content_type,
-                        width=asset.width,
-                        height=asset.height,
-                        size=asset.bytes,
-                        open=partial(self._assets.store.open, asset.key),
-                    )
+            if not asset:
+                return None
+            if not await asyncio.to_thread(self._assets.store.path(asset.key).exists):
+                return None
+            references.append(
+                ReferenceImage(
+                    content_type=asset.content_type,
+                    width=asset.width,
+                    height=asset.height,
+                    size=asset.bytes,
+                    open=partial(self._assets.store.open, asset.key),
+                    url=self._links.reference_url(asset.id, asset.content_type),
                 )
+            )
         return tuple(references)
-
-    async def _fail(
-        self,
-        task: Task,
-        code: str,
-        message: str,
-        *,
-        attempt: tuple[int, AttemptState] | None = None,
-    ) -> None:
-        why = failure(code, message)
-        await self._insist(partial(self._store.fail, task, why, attempt=attempt, now=self._clock()))
 
     async def _give_up(self, task: Task, code: str, message: str) -> None:
         """Fail a task whatever it is at; of a job left behind nobody knows what became."""
         attempts = await self._store.attempts(task.id)
         left = attempts[-1] if attempts and attempts[-1].state in OPEN_ATTEMPT else None
         attempt = (left.number, AttemptState.UNKNOWN) if left else None
-        await self._fail(task, code, message, attempt=attempt)
-
-    async def _fail_unknown(self, task: Task, number: int) -> None:
-        message = (
-            "Nobody can say whether the upstream took the request; it was not sent again, "
-            "and you were not charged."
-        )
-        attempt = (number, AttemptState.UNKNOWN)
-        await self._fail(task, "upstream_outcome_unknown", message, attempt=attempt)
-
-    async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Write down what only this process knows, for as long as the database does not answer.
-
-        Raises:
-            Unavailable: a try that seemed to fail may have been written after all; what is
-                stored tells.
-
-        """
-        fault: Unavailable | None = None
-        while True:
-            try:
-                return await write()
-            except Unavailable as error:
-                fault = error
-            except Fenced:
-                if fault is None:
-                    raise
-                raise fault from None
-            await asyncio.sleep(DATABASE_PAUSE)
-
-    def _check_parking(self) -> None:
-        if self._stopping.is_set():
-            raise Parked
-
-    async def _pause(self, seconds: float) -> None:
-        self._check_parking()
-        if seconds > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(seconds, LONGEST_PAUSE)):
-                    await self._stopping.wait()
-            self._check_parking()
-
-
-def _job(bench: _Bench, number: int, references: tuple[ReferenceImage, ...]) -> Job:
-    task = bench.task
-    return Job(
-        task=encode("task", task.id),
-        attempt=number,
-        model=bench.model,
-        upstream_model=(bench.channel.models or {}).get(task.model, task.model),
-        request=task.request,
-        references=references,
-    )
+        await self._endings.fail(task, code, message, attempt=attempt)

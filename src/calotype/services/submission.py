@@ -18,7 +18,6 @@ from calotype.domain.errors import (
 from calotype.domain.fairness import priority
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
-from calotype.domain.pricing import price
 from calotype.domain.task import NewTask, Reference, Request
 from calotype.domain.validation import check_reference_count, normalise
 from calotype.services.assets import Assets, Kept
@@ -99,7 +98,18 @@ class Submission:
         asked = normalise(self._catalog, fields, text=text)
         model = self._catalog.get(asked.model)
         check_reference_count(model, len(references))
-        channel = self._router.choose(model, pinned=asked.channel_id)
+        request = Request(
+            model=asked.model,
+            prompt=asked.prompt,
+            n=asked.n,
+            parameters=asked.parameters,
+            channel_id=asked.channel_id,
+        )
+        files = [
+            (one.asset.content_type, one.asset.bytes) if isinstance(one, Kept) else None
+            for one in references
+        ]
+        channel = self._router.choose(model, request, files)
         uploads = [reference for reference in references if isinstance(reference, Kept)]
         _check_uploads(model, uploads)
         now = self._clock()
@@ -108,20 +118,14 @@ class Submission:
             account_id=key.account_id,
             key_id=key.id,
             request_id=request_id,
-            request=Request(
-                model=asked.model,
-                prompt=asked.prompt,
-                n=asked.n,
-                parameters=asked.parameters,
-                channel_id=asked.channel_id,
-            ),
+            request=request,
             references=tuple(
                 Reference(asset_id=reference.asset.id) if isinstance(reference, Kept) else reference
                 for reference in references
             ),
             uploads=tuple(upload.asset for upload in uploads),
             channel_id=channel.id,
-            price=price(model, asked.parameters, asked.n),
+            price=self._router.highest_price(model, request, files),
             deadline_at=now + model.deadline_seconds * 1000,
             abandon_at=now + (model.deadline_seconds + model.grace_seconds) * 1000,
             created_at=now,

@@ -116,6 +116,10 @@ REFUSALS: Final = {
         "No brand has this name.",
         "Take the `brand_image_url` of a model.",
     ),
+    "callback_not_found": Note(
+        "No channel of this name asks for callbacks.",
+        "Set `callbacks = true` for the channel, or take the callback's URL away upstream.",
+    ),
     "model_not_found": Note(
         "No model has this id.",
         "Take an id from `GET /v1/models`.",
@@ -171,8 +175,12 @@ FAILURES: Final = {
         "There was no image within the time that the model has.",
         "Submit it again; a lower resolution is quicker.",
     ),
+    "cancelled": Note(
+        "The task was cancelled, here or at the upstream.",
+        "Submit it again if you still want the image.",
+    ),
     "no_channel_available": Note(
-        "The model or its channel was switched off while the task waited.",
+        "The model or its channels were switched off while the task waited.",
         "Look at `GET /v1/models` for what there is, and submit again.",
     ),
     "internal_error": REFUSALS["internal_error"],

@@ -78,6 +78,7 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
         "/v1/models/brands/{brand}/image": {"get": _brand()},
         "/v1/credits/balance": {"get": _balance()},
         "/v1/assets/{name}": {"get": _asset()},
+        "/v1/callbacks/{channel}": {"post": _callback()},
         "/healthz": {"get": _health()},
         "/readyz": {"get": _ready()},
         "/openapi.json": {"get": _openapi()},
@@ -308,6 +309,22 @@ def _asset() -> Operation:
             _IF_NONE_MATCH,
         ],
     )
+
+
+def _callback() -> Operation:
+    operation = _operation(
+        "receiveCallback",
+        "Server",
+        "Take an upstream's callback",
+        description="For upstreams, not for clients: a channel that is set to `callbacks = true` "
+        "tells its upstream to call here when a job ends. It is verified by the upstream's own "
+        "signature, and only makes the server ask the upstream now instead of a little later.",
+        answers={"204": _response("Taken; a repeated one does no harm.")},
+        codes=("callback_not_found", "invalid_signature", "body_too_large", *_BROKEN),
+        parameters=[_in_path("channel", "Slug of the channel.", "kie-main")],
+    )
+    body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {**operation, "requestBody": body, "security": []}
 
 
 def _health() -> Operation:

@@ -6,19 +6,19 @@ process can go on polling after a crash, as with a real upstream.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from calotype.domain.catalog import ASPECT_RATIO, OUTPUT_FORMAT, RESOLUTION, pixel_size
-from calotype.domain.channel import Channel
 from calotype.domain.clock import Clock
 from calotype.domain.outcomes import (
     Accepted,
     Done,
     Failed,
     PollOutcome,
+    RecoverOutcome,
     Refused,
     Running,
     SubmitOutcome,
@@ -28,14 +28,6 @@ from calotype.domain.outcomes import (
 from calotype.providers.port import Job
 from calotype.providers.sandbox.steering import WORDS, Steering, read_steering
 from calotype.providers.sandbox.studio import Order, Studio
-
-BUILT_IN: Final = Channel(
-    id=1,
-    slug="sandbox",
-    name="Sandbox",
-    provider="sandbox",
-    description="Built in: draws a placeholder picture from the prompt. No upstream is called.",
-)
 
 _ID: Final = re.compile(r"sandbox-(\d{1,15})-(\d{1,15})\Z")
 _CHUNK: Final = 256 * 1024
@@ -86,6 +78,18 @@ class SandboxProvider:
             progress=min(95, 100 * spent // total),
             poll_after=min(_cadence(total), (total - spent) / 1000),
         )
+
+    async def recover(self, _job: Job) -> RecoverOutcome:
+        """It keeps nothing, so it cannot tell; being free, it is simply asked again."""
+        return Unknown("The sandbox remembers no request.")
+
+    async def cancel(self, _job: Job, _upstream_id: str) -> bool:
+        """It has nothing to stop."""
+        return False
+
+    def callback(self, _headers: Mapping[str, str], _body: bytes) -> str | None:
+        """It never calls."""
+        return None
 
     async def close(self) -> None:
         """End the drawing processes."""

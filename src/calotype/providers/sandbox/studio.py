@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from calotype.providers.port import SourceError
+from calotype.domain.outcomes import SourceError
 
 _MODULE: Final = "calotype.providers.sandbox.easel"
 _LINE_LIMIT: Final = 1024 * 1024

@@ -1,0 +1,52 @@
+"""What a provider's file tells of itself, and how it is found: by its name.
+
+The provider ``x-y`` is ``providers/x_y.py``, which has a ``KIND``, and its data is
+``catalog/upstreams/x-y.toml``.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from calotype.domain.channel import Channel
+from calotype.domain.wire import Upstream
+
+if TYPE_CHECKING:  # they bring the HTTP client along, which most commands do not need
+    from calotype.providers.line import Tools
+    from calotype.providers.port import Provider
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """One protocol.
+
+    Args:
+        make: speaks it to one channel.
+        needs_key: a channel without a credential is refused at start-up.
+        options: the channel's own ``options`` that it knows → what each is for.
+
+    """
+
+    make: "Callable[[Channel, Upstream, Tools], Provider]"
+    needs_key: bool = True
+    options: Mapping[str, str] = {}
+
+
+def has_kind(name: str) -> bool:
+    """Whether there is code for a provider of this name, which a file of data is named for."""
+    return importlib.util.find_spec(_module(name)) is not None
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of this name; the caller has seen that there is one."""
+    module = importlib.import_module(_module(name))
+    found = module.KIND
+    if not isinstance(found, Kind):
+        raise TypeError(f"{module.__name__}.KIND is no Kind")
+    return found
+
+
+def _module(name: str) -> str:
+    return f"calotype.providers.{name.replace('-', '_')}"

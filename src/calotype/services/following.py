@@ -1,0 +1,181 @@
+"""Following an accepted job to its end: polled however late it is, woken by its upstream."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final, assert_never
+
+from calotype.domain.clock import Clock
+from calotype.domain.outcomes import (
+    Done,
+    Failed,
+    PollOutcome,
+    Running,
+    SourceError,
+    TryLater,
+    Unknown,
+)
+from calotype.domain.task import AttemptState, Event
+from calotype.providers.port import Job, Provider
+from calotype.services.endings import Endings
+from calotype.services.health import HealthKeeper
+from calotype.services.sending import LONGEST_PAUSE, Bench, jittered
+from calotype.store.port import Store
+
+LONGEST_WAIT: Final = 300.0
+"""Seconds between two polls at most, whatever the upstream asks for."""
+
+log = logging.getLogger(__name__)
+
+
+class Parked(Exception):
+    """The server is stopping; the task goes on at the next start."""
+
+
+class Patience:
+    """Waiting that ends when the server stops."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+        self._sleepers: set[asyncio.Event] = set()
+
+    def end(self) -> None:
+        """From now on nobody waits."""
+        self._stopping.set()
+        for wake in self._sleepers:
+            wake.set()
+
+    def check(self) -> None:
+        """Raise ``Parked`` when the server is stopping."""
+        if self._stopping.is_set():
+            raise Parked
+
+    async def wait(self, seconds: float, wake: asyncio.Event | None = None) -> None:
+        """Wait so long, or until woken.
+
+        Raises:
+            Parked: the server is stopping.
+
+        """
+        self.check()
+        if seconds <= 0:
+            return
+        waker = wake or asyncio.Event()
+        self._sleepers.add(waker)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await waker.wait()
+        finally:
+            self._sleepers.discard(waker)
+        self.check()
+        waker.clear()
+
+
+class Follower:
+    """Polls the jobs that upstreams accepted."""
+
+    def __init__(
+        self,
+        store: Store,
+        endings: Endings,
+        health: HealthKeeper,
+        *,
+        providers: Mapping[int, Provider],
+        patience: Patience,
+        clock: Clock,
+        chance: random.Random,
+    ) -> None:
+        self._store = store
+        self._endings = endings
+        self._health = health
+        self._providers = providers
+        self._patience = patience
+        self._clock = clock
+        self._chance = chance
+        self._followed: dict[tuple[int, str], asyncio.Event] = {}
+
+    def nudge(self, channel_id: int, upstream_id: str) -> bool:
+        """Poll a job now, because its upstream says that it ended; False when it is not here."""
+        wake = self._followed.get((channel_id, upstream_id.partition(" ")[0]))
+        if wake is not None:
+            wake.set()
+        return wake is not None
+
+    async def accepted(
+        self, bench: Bench, job: Job, *, upstream_id: str, poll_after: float
+    ) -> None:
+        """Keep the id of a job that was accepted just now, and follow it."""
+        await self._endings.insist(
+            partial(self._store.accept_attempt, bench.task, job.attempt, upstream_id=upstream_id)
+        )
+        await self.follow(bench, job, upstream_id=upstream_id, delay=poll_after)
+
+    async def follow(self, bench: Bench, job: Job, *, upstream_id: str, delay: float) -> None:
+        """Poll an accepted job to its end, first after ``delay`` seconds."""
+        key = (bench.channel.id, upstream_id.partition(" ")[0])
+        wake = self._followed[key] = asyncio.Event()
+        shown: tuple[Event, int] | None = None
+        try:
+            while True:
+                await self._patience.wait(jittered(min(delay, LONGEST_WAIT), self._chance), wake)
+                # The channel's provider of this moment: its key may have been changed meanwhile.
+                provider = self._providers.get(bench.channel.id, bench.provider)
+                outcome = await provider.poll(job, upstream_id)
+                if isinstance(outcome, Running):
+                    shown = await self._show(bench, outcome, shown)
+                    delay = outcome.poll_after
+                elif isinstance(outcome, TryLater):
+                    delay = outcome.retry_after or _longer(delay)
+                elif await self._end(bench, job, outcome):
+                    return
+                else:
+                    delay = _longer(delay)
+                if self._clock() >= bench.task.abandon_at:
+                    await self._abandon(bench, job)
+                    return
+        finally:
+            self._followed.pop(key, None)
+
+    async def _show(
+        self, bench: Bench, outcome: Running, shown: tuple[Event, int] | None
+    ) -> tuple[Event, int]:
+        event = Event.QUEUE if outcome.queued else Event.RUN
+        percent = outcome.progress or 0
+        if (event, percent) != shown:
+            await self._store.advance(bench.task, event, progress=percent, now=self._clock())
+        return event, percent
+
+    async def _end(self, bench: Bench, job: Job, outcome: PollOutcome) -> bool:
+        """End the task as its job ended; False when the result could not be read yet."""
+        await self._health.note_outcome(bench.channel.id, bench.task.model, outcome)
+        match outcome:
+            case Done():
+                try:
+                    await self._endings.deliver(bench, job.attempt, done=outcome)
+                except SourceError as error:
+                    log.warning("%s: a result could not be read: %s", job.task, error)
+                    return False
+            case Failed():
+                await self._endings.fail_attempt(
+                    bench.task, job.attempt, AttemptState.FAILED, outcome=outcome
+                )
+            case Unknown(message=message):
+                await self._endings.fail_unknown(bench.task, job.attempt, detail=message)
+            case Running() | TryLater():
+                return False
+            case _:
+                assert_never(outcome)
+        return True
+
+    async def _abandon(self, bench: Bench, job: Job) -> None:
+        message = "The upstream accepted the job and did not finish it in time."
+        attempt = (job.attempt, AttemptState.UNKNOWN)
+        await self._endings.fail(bench.task, "deadline_exceeded", message, attempt=attempt)
+
+
+def _longer(delay: float) -> float:
+    return min(LONGEST_PAUSE, max(1.0, delay * 2))

@@ -1,0 +1,173 @@
+"""What goes into a send: the job for the provider, and what earlier sends of the task taught."""
+
+import asyncio
+import hashlib
+import logging
+import random
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from calotype.domain.catalog import Model
+from calotype.domain.channel import Channel
+from calotype.domain.clock import Clock
+from calotype.domain.health import LONGEST_BUSY_MS
+from calotype.domain.ids import encode
+from calotype.domain.outcomes import Fault
+from calotype.domain.task import OPEN_ATTEMPT, Attempt, AttemptState, Event, Task
+from calotype.domain.wire import Wire
+from calotype.providers.port import Job, Provider, ReferenceImage
+from calotype.store.port import Store
+
+MAX_SENDS: Final = 24
+"""Sends of one task at most, however patient its deadline is."""
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 30.0
+JITTER: Final = 0.2
+"""Pauses are made longer by up to this share, so that tasks of one moment drift apart."""
+
+log = logging.getLogger(__name__)
+
+_LASTING: Final = frozenset({Fault.KEY, Fault.ACCOUNT, Fault.MODEL})
+"""A channel that refused for one of these is not asked again for the same task."""
+
+
+class Bench(msgspec.Struct, frozen=True):
+    """A task under a claim, with what it is developed by."""
+
+    task: Task
+    model: Model
+    channel: Channel
+    provider: Provider
+    wire: Wire | None
+
+    @property
+    def free(self) -> bool:
+        """Whether a second send costs nothing."""
+        return self.provider.free if self.channel.free is None else self.channel.free
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a send of unknown outcome may go out again."""
+        return self.free or self.channel.idempotent
+
+
+class History:
+    """What the sends of a task so far say about where it may go next."""
+
+    def __init__(self, attempts: Sequence[Attempt]) -> None:
+        self.tries: Counter[int] = Counter()
+        self.spent: set[int] = set()
+        self.pauses: dict[int, int] = {}
+        self._chain: tuple[int, int] | None = None
+        for attempt in attempts:
+            if attempt.state not in OPEN_ATTEMPT:
+                self.add(attempt)
+
+    def add(self, attempt: Attempt, *, retry_after: float | None = None) -> None:
+        """Take in one more send that came to nothing; ``retry_after``: seconds, when told."""
+        channel = attempt.channel_id
+        self.tries[channel] += 1
+        if attempt.fault is not None and attempt.fault in _LASTING:
+            self.spent.add(channel)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self.tries[channel] - 1))
+        if retry_after:
+            pause = min(retry_after, LONGEST_BUSY_MS / 1000)
+        ended = attempt.finished_at or attempt.started_at
+        self.pauses[channel] = ended + int(pause * 1000)
+        if attempt.state is not AttemptState.UNKNOWN:
+            self._chain = None
+        elif self._chain is None or self._chain[0] != channel:
+            self._chain = (channel, attempt.number)
+
+    @property
+    def sends(self) -> int:
+        """How often it has been sent."""
+        return self.tries.total()
+
+    def purchase(self, channel: Channel, number: int) -> int:
+        """The attempt that began the purchase which attempt ``number`` goes on with."""
+        if channel.idempotent and self._chain is not None and self._chain[0] == channel.id:
+            return self._chain[1]
+        return number
+
+
+def make_job(
+    bench: Bench,
+    number: int,
+    *,
+    purchase: int,
+    references: Sequence[ReferenceImage],
+    callback_url: str | None = None,
+    report: Callable[[int], None] = lambda _percent: None,
+) -> Job:
+    """All that the provider needs for one attempt."""
+    task, served = bench.task, bench.channel.served(bench.task.model)
+    fields, upstream_model = {}, served.id or task.model
+    if bench.wire is not None:
+        sizes = [(reference.width, reference.height) for reference in references]
+        fields = bench.wire.fields(bench.model, task.request, reference_sizes=sizes)
+        upstream_model = bench.wire.model_id(served.id, served.edit, references=len(references))
+    return Job(
+        task=encode("task", task.id),
+        attempt=number,
+        reference=reference_of(task.id, purchase),
+        model=bench.model,
+        upstream_model=upstream_model or task.model,
+        request=task.request,
+        references=tuple(references),
+        fields=fields,
+        callback_url=callback_url,
+        report=report,
+    )
+
+
+def reference_of(task_id: int, purchase: int) -> str:
+    """Our own name for one purchase, in the form of a random UUID."""
+    digest = hashlib.sha256(f"calotype {task_id} {purchase}".encode()).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=4))
+
+
+def jittered(seconds: float, chance: random.Random) -> float:
+    """A pause, made a little longer by chance."""
+    return seconds * (1 + JITTER * chance.random())
+
+
+class Reporter:
+    """Writes down how far a job is while its ``submit`` waits, one write at a time."""
+
+    def __init__(self, store: Store, task: Task, *, clock: Clock) -> None:
+        self._store = store
+        self._task = task
+        self._clock = clock
+        self._percent = 0
+        self._fresh = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+
+    def report(self, percent: int) -> None:
+        """Take in a percentage; what it falls behind is left out."""
+        if percent > self._percent:
+            self._percent = percent
+            self._fresh.set()
+            if self._writer is None:
+                self._writer = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            try:
+                await self._store.advance(
+                    self._task, Event.RUN, progress=self._percent, now=self._clock()
+                )
+            except Exception as error:  # noqa: BLE001 -- how far it is may be lost; the job may not
+                log.info("a task's progress was not written down: %s", type(error).__name__)
+
+    async def stop(self) -> None:
+        """Write nothing more."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait([self._writer])

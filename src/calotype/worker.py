@@ -1,0 +1,341 @@
+"""One process's worker: its images, its upstreams, its queue and its runner."""
+
+import asyncio
+import fcntl
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from calotype.assets.disk import DiskAssets
+from calotype.core import Core, secret_of
+from calotype.domain.channel import Channel
+from calotype.domain.clock import Clock
+from calotype.domain.errors import InvalidParameter, Unavailable
+from calotype.domain.fairness import priority
+from calotype.domain.urls import canonical_hosts, judge_reference_url
+from calotype.domain.wire import Upstream
+from calotype.net.client import UpstreamClient
+from calotype.net.fetcher import GuardedFetcher
+from calotype.providers.kind import kind_of
+from calotype.providers.line import Tools
+from calotype.providers.port import Provider
+from calotype.queue import EmbeddedQueue, SharedQueue
+from calotype.services.assets import Assets
+from calotype.services.callbacks import TOPIC, unpacked
+from calotype.services.references import ReferenceIntake
+from calotype.services.running import Links, Runner
+from calotype.settings import Settings, SettingsError
+from calotype.store.port import SharedStore
+
+RECONCILE_SECONDS: Final = 10.0
+CHECK_SECONDS: Final = 1.0
+_PAGE: Final = 1000
+
+log = logging.getLogger(__name__)
+
+
+class Images:
+    """What takes images in and keeps them."""
+
+    def __init__(self, core: Core) -> None:
+        settings = core.settings
+        self.disk = DiskAssets(settings.data_dir / "assets")
+        self.assets = Assets(
+            self.disk,
+            secret=secret_of(settings),
+            url_seconds=settings.asset_url_seconds,
+            ids=core.ids,
+            clock=core.clock,
+        )
+        allowed = _allowed_hosts(settings)
+        self.fetcher = GuardedFetcher(
+            allowed,
+            max_bytes=max(model.references.max_bytes for model in core.catalog.models.values()),
+            timeout_seconds=settings.reference_timeout_seconds,
+        )
+        self.references = ReferenceIntake(
+            self.assets, self.fetcher, allow_hosts=allowed, clock=core.clock
+        )
+
+    async def close(self) -> None:
+        """Let go of connections and of the staging folder."""
+        await self.fetcher.close()
+        self.disk.close()
+
+
+class Upstreams:
+    """What speaks to the upstreams of this process: one provider for each channel."""
+
+    def __init__(self, core: Core) -> None:
+        settings = core.settings
+        spool = settings.data_dir / "spool"
+        spool.mkdir(parents=True, exist_ok=True)
+        self._client = UpstreamClient(spool)
+        self._files = core.catalog.upstreams
+        self._tools = Tools(
+            client=self._client,
+            clock=core.clock,
+            sandbox_seconds=settings.sandbox_seconds,
+            sandbox_processes=settings.sandbox_processes,
+        )
+        self._made: list[Provider] = []
+        self._known: dict[int, tuple[Channel, Provider]] = {}
+        self.providers: dict[int, Provider] = {}
+        self.serve(core.router.channels)
+
+    def serve(self, channels: Sequence[Channel]) -> None:
+        """Speak to these channels.
+
+        One that changed gets a new provider, by which the jobs under way are asked for, too.
+        """
+        for channel in channels:
+            known = self._known.get(channel.id)
+            if known is not None and known[0] == channel:
+                continue
+            upstream = self._files.get(channel.provider) or Upstream()
+            try:
+                provider = kind_of(channel.provider).make(channel, upstream, self._tools)
+            except (ValueError, msgspec.ValidationError) as error:
+                raise SettingsError(f"channels: {channel.slug}: {error}") from error
+            self._known[channel.id] = channel, provider
+            self._made.append(provider)
+            self.providers[channel.id] = provider
+
+    async def close(self) -> None:
+        """Let go of connections and processes."""
+        for provider in self._made:
+            await provider.close()
+        await self._client.close()
+
+
+class Worker:
+    """Queue and runner of this process.
+
+    Args:
+        core: what it works with.
+        images: where images go.
+        upstreams: what speaks to the channels.
+        channels: slugs of the channels to work for; None is all.
+
+    Raises:
+        SettingsError: a channel does not exist, or another process works on this data folder.
+
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        images: Images,
+        upstreams: Upstreams,
+        *,
+        channels: Sequence[str] | None = None,
+    ) -> None:
+        self._core = core
+        self._slugs = channels
+        self._channels = _chosen(core.router.channels, channels)
+        self._upstreams = upstreams
+        self._runner = Runner(
+            core.store,
+            core.catalog,
+            core.router,
+            providers=upstreams.providers,
+            assets=images.assets,
+            references=images.references,
+            clock=core.clock,
+            links=Links(
+                enqueue=self.put,
+                reference_url=partial(_public_url, images.assets, core.settings),
+                callback_url=partial(_callback_url, core.settings),
+            ),
+        )
+        self._unlisten: Callable[[], Awaitable[None]] | None = None
+        self._lock: IO[str] | None = None
+        self._queue: EmbeddedQueue | SharedQueue | None = None
+        self._reconciler: asyncio.Task[None] | None = None
+        if not core.settings.shared_database:
+            self._lock = _lock(core.settings.worker_lock_path)
+            self._queue = EmbeddedQueue(self._runner.run, channels=self._channels)
+
+    def put(self, task_id: int, channel_id: int, priority: int) -> None:
+        """Tell the embedded queue of a task; a shared one was told by the store."""
+        if isinstance(self._queue, EmbeddedQueue):
+            self._queue.put(task_id, channel_id, priority)
+
+    def nudge(self, channel_id: int, upstream_id: str) -> None:
+        """Poll a job now, where it is followed here."""
+        self._runner.nudge(channel_id, upstream_id)
+
+    def reload(self) -> None:
+        """Serve the channels that are in force by now; those that are gone are served out."""
+        self._channels = _chosen(self._core.router.channels, self._slugs, strict=False)
+        if self._queue is not None:
+            self._queue.serve(self._channels)
+
+    async def start(self) -> None:
+        """Begin, with every task that an earlier process left unfinished."""
+        if isinstance(self._queue, EmbeddedQueue):
+            self._queue.start()
+            await self._enqueue_unfinished()
+        else:
+            await self._start_shared()
+
+    async def _start_shared(self) -> None:
+        store = self._core.store
+        if not isinstance(store, SharedStore):
+            raise TypeError("only a shared store has a shared queue")
+        self._unlisten = await store.listen(self._heard)
+        self._queue = SharedQueue(
+            self._runner.run,
+            channels=self._channels,
+            jobs=await store.open_jobs(),
+            lease=timedelta(seconds=self._core.settings.worker_lease_seconds),
+            limit=self._core.settings.worker_concurrency or None,
+        )
+        if self._slugs is None:
+            self._queue.serve(await self._orphans())
+        self._queue.start()
+        self._reconciler = asyncio.create_task(_keep_reconciled(store, self._core.clock))
+
+    async def _orphans(self) -> list[Channel]:
+        """Stand-ins for channels that are gone while tasks wait there.
+
+        The runner sends these tasks elsewhere.
+        """
+        known = {channel.id for channel in self._core.router.channels}
+        left = set(await self._core.store.unfinished_channels()) - known
+        return [Channel(id=number, slug="", name="", provider="") for number in sorted(left)]
+
+    def _heard(self, topic: str, payload: str) -> None:
+        if topic == TOPIC:
+            self.nudge(*unpacked(payload))
+
+    async def _enqueue_unfinished(self) -> None:
+        after, found = 0, 0
+        backlogs: Counter[int] = Counter()
+        while page := await self._core.store.unfinished(after=after, limit=_PAGE):
+            for one in page:
+                known = self._core.router.get(one.channel_id) is not None
+                self.put(
+                    one.task_id,
+                    one.channel_id if known else self._core.router.channels[0].id,
+                    priority(submitted_at=one.created_at, backlog=backlogs[one.account_id]),
+                )
+                backlogs[one.account_id] += 1
+            after, found = page[-1].task_id, found + len(page)
+        if found:
+            log.info("going on with %d unfinished tasks", found)
+
+    async def check(self) -> None:
+        """Raise when tasks are not being handed out."""
+        if self._queue is None or not self._queue.alive:
+            raise Unavailable("The queue has stopped.", retry_after=5)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait for ``stop``.
+
+        Raises:
+            Unavailable: the queue has stopped on its own.
+
+        """
+        while not stop.is_set():
+            await self.check()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await stop.wait()
+
+    async def stop(self) -> None:
+        """Park what can be parked, wait for the rest within the limit."""
+        if self._reconciler is not None:
+            self._reconciler.cancel()
+        self._runner.park()
+        running = self._queue.running if self._queue else 0
+        log.info("stopping with %d tasks in this process", running)
+        cut_off = await self._queue.stop(self._core.settings.drain_seconds) if self._queue else 0
+        if self._unlisten is not None:
+            await self._unlisten()
+        if self._lock is not None:
+            self._lock.close()
+        log.info(
+            "the worker has stopped: %d tasks finished or parked, %d cut off in mid-step",
+            *(running - cut_off, cut_off),
+        )
+
+
+def _public_url(assets: Assets, settings: Settings, asset_id: int, content_type: str) -> str | None:
+    """A signed URL of a stored image that upstreams can fetch, where the world can reach us."""
+    base = settings.public_url.rstrip("/")
+    if not base.startswith("https://"):
+        return None
+    url = base + assets.signed_path(asset_id, content_type)[0]
+    try:
+        judge_reference_url(url, allow_hosts=frozenset())
+    except InvalidParameter:
+        return None
+    return url
+
+
+def _callback_url(settings: Settings, slug: str) -> str | None:
+    base = settings.public_url.rstrip("/")
+    return f"{base}/v1/callbacks/{slug}" if base else None
+
+
+def _allowed_hosts(settings: Settings) -> frozenset[str]:
+    try:
+        return canonical_hosts(frozenset(settings.reference_allow_hosts))
+    except ValueError as error:
+        raise SettingsError(
+            f"CALOTYPE_REFERENCE_ALLOW_HOSTS: {error}; write host names or addresses, "
+            "separated by commas."
+        ) from None
+
+
+def _chosen(
+    channels: Sequence[Channel], slugs: Sequence[str] | None, *, strict: bool = True
+) -> list[Channel]:
+    if slugs is None:
+        return list(channels)
+    known = {channel.slug: channel for channel in channels}
+    for slug in slugs:
+        if slug not in known and strict:
+            raise SettingsError(
+                f"--channels: there is no channel '{slug}'; there are {', '.join(known)}."
+            )
+    return [known[slug] for slug in slugs if slug in known]
+
+
+async def _keep_reconciled(store: SharedStore, clock: Clock) -> None:
+    while True:
+        try:
+            done = await store.reconcile(now=clock())
+            if done is not None and done.anything:
+                log.warning(
+                    "reconciled: %d jobs made anew, %d dropped, %d overdue tasks ended",
+                    *(done.enqueued, done.dropped, done.ended),
+                )
+        except Unavailable:
+            log.warning("reconciliation has to wait: the database does not answer")
+        except Exception:
+            log.exception("reconciliation broke; it is tried again")
+        await asyncio.sleep(RECONCILE_SECONDS)
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold the data folder's only worker's place; the system gives it back however we end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise SettingsError(
+            f"{path}: another server develops tasks in this data folder; stop it, "
+            "or start this one with --no-worker."
+        ) from None
+    return file
