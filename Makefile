@@ -44,8 +44,9 @@ serve: $(RUNTIME) ## Start the server; ARGS="…" goes to calotype serve
 test: $(DEV) ## Run the tests; ARGS="-k name" picks some
 	@$(VENV_PYTHON) -m pytest -q -ra $(ARGS)
 
-chaos: $(DEV) ## Kill servers, workers and PostgreSQL at random under load, for minutes; ARGS="--seed N" repeats one
+chaos: $(DEV) ## Kill servers, workers and PostgreSQL at random under load, then fail upstreams, for minutes
 	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.chaos $(ARGS)
+	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.failover
 
 check: $(DEV) ## Judge format, lint, types, layers and sizes; stops at the first that fails
 	@$(call gate,format,$(VENV_PYTHON) -m ruff format --check)
