@@ -22,7 +22,8 @@ from calotype.domain.pricing import price
 from calotype.domain.task import AttemptState, BillingStatus, Event, State
 from calotype.domain.validation import normalise
 from calotype.providers.sandbox.steering import WORDS
-from calotype.settings import CLIENT_VARIABLES, Secret, Settings
+from calotype.domain.secret import Secret
+from calotype.settings import CLIENT_VARIABLES, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
