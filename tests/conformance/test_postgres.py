@@ -190,13 +190,14 @@ async def test_whoever_passed_a_task_on_can_neither_end_nor_put_back_its_new_job
     worker = QueueManagerId(uuid.UUID(int=5))
 
     async def picked(channel: int) -> list[Job]:
-        return await queue.dequeue(
+        found: list[Job] = await queue.dequeue(
             10,
             {QueueEntrypoint(f"channel-{channel}"): EntrypointExecutionParameter(2)},
             worker,
             None,
-            timedelta(minutes=1),
+            heartbeat_timeout=timedelta(minutes=1),
         )
+        return found
 
     (old,) = await picked(7)
     await store.reroute(task, 8, now=NOW)

@@ -6,7 +6,7 @@ from calotype.domain.outcomes import Fault
 from providers.protocol import Expected, Table
 from providers.scripts import Script
 
-AGAIN: Final = Expected(fault=Fault.BUSY, retried=True, purchases=2)
+AGAIN: Final = Expected(fault=Fault.UPSTREAM, retried=True, purchases=2)
 """It may have been taken, and is sent again."""
 
 SENT_AGAIN: Final[Table] = dict.fromkeys(

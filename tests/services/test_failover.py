@@ -153,6 +153,16 @@ async def test_a_disabled_channels_waiting_tasks_go_elsewhere(bench: Bench) -> N
     assert first.sent == []
 
 
+async def test_a_task_that_pinned_a_channel_is_still_done_there_when_it_takes_nothing_new(
+    bench: Bench,
+) -> None:
+    off = msgspec.structs.replace(CHANNEL, enabled=False)
+    first, second = two([done()], [done()])
+    gateway = bench.gateway((off, first), (SECOND, second))
+    await bench.assert_paid(await gateway.ran(await bench.submitted(pinned=CHANNEL.id)))
+    assert second.sent == []
+
+
 async def test_a_removed_channels_waiting_tasks_go_elsewhere(bench: Bench) -> None:
     second = Scripted([done()])
     task = await bench.gateway((SECOND, second)).ran(await bench.submitted())

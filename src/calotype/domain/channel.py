@@ -80,7 +80,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     concurrency: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    requests_per_minute: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    requests_per_minute: Annotated[int, Meta(ge=0, le=6_000)] = 0
     timeout_seconds: Annotated[float, Meta(ge=1, le=3600)] = 600.0
     eta_seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = None
     free: bool | None = None

@@ -10,9 +10,9 @@ from calotype.domain.catalog import OUTPUT_FORMAT
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidRequest, Unavailable, failure
 from calotype.domain.ids import encode
-from calotype.domain.outcomes import Done, Failed, Fault, Refused, SourceError
+from calotype.domain.outcomes import Done, Failed, Fault, Refused, SourceError, TryLater
 from calotype.domain.pricing import price
-from calotype.domain.task import Asset, AttemptState, Task
+from calotype.domain.task import Asset, Attempt, AttemptState, Task
 from calotype.services.assets import MAX_RESULT_BYTES, Assets
 from calotype.services.conversion import CONTENT_TYPES
 from calotype.services.sending import Bench
@@ -181,6 +181,46 @@ class Endings:
             detail=outcome.detail if isinstance(outcome, Refused) else "",
             cost=outcome.cost_micro_usdc if isinstance(outcome, Failed) else None,
         )
+
+    async def close(
+        self, bench: Bench, number: int, state: AttemptState, *, trouble: TryLater
+    ) -> Attempt:
+        """End an attempt that another one may follow."""
+        now = self._clock()
+        await self.insist(
+            partial(
+                self._store.close_attempt,
+                bench.task,
+                number,
+                state=state,
+                detail=trouble.message,
+                now=now,
+                code=trouble.code,
+                fault=trouble.fault,
+            )
+        )
+        return Attempt(
+            number=number,
+            channel_id=bench.channel.id,
+            state=state,
+            upstream_id=None,
+            started_at=now,
+            finished_at=now,
+            detail=trouble.message,
+            code=trouble.code,
+            fault=trouble.fault,
+        )
+
+    async def close_unknown(self, bench: Bench, number: int, *, detail: str) -> Attempt | None:
+        """End an attempt of which nobody knows what became; it is returned when it may be repeated.
+
+        Otherwise the task has ended with it.
+        """
+        if not bench.may_repeat:
+            await self.fail_unknown(bench.task, number, detail=detail)
+            return None
+        trouble = TryLater("upstream_outcome_unknown", detail, fault=Fault.UPSTREAM)
+        return await self.close(bench, number, AttemptState.UNKNOWN, trouble=trouble)
 
     async def fail_unknown(self, task: Task, number: int, *, detail: str) -> None:
         """End a task of which nobody can say whether it was bought."""

@@ -12,13 +12,12 @@ from calotype.domain.clock import Clock
 from calotype.domain.outcomes import (
     Done,
     Failed,
-    PollOutcome,
     Running,
     SourceError,
     TryLater,
     Unknown,
 )
-from calotype.domain.task import AttemptState, Event
+from calotype.domain.task import Attempt, AttemptState, Event
 from calotype.providers.port import Job, Provider
 from calotype.services.endings import Endings
 from calotype.services.health import HealthKeeper
@@ -107,15 +106,23 @@ class Follower:
 
     async def accepted(
         self, bench: Bench, job: Job, *, upstream_id: str, poll_after: float
-    ) -> None:
+    ) -> Attempt | None:
         """Keep the id of a job that was accepted just now, and follow it."""
         await self._endings.insist(
             partial(self._store.accept_attempt, bench.task, job.attempt, upstream_id=upstream_id)
         )
-        await self.follow(bench, job, upstream_id=upstream_id, delay=poll_after)
+        return await self.follow(bench, job, upstream_id=upstream_id, delay=poll_after)
 
-    async def follow(self, bench: Bench, job: Job, *, upstream_id: str, delay: float) -> None:
-        """Poll an accepted job to its end, first after ``delay`` seconds."""
+    async def follow(
+        self, bench: Bench, job: Job, *, upstream_id: str, delay: float
+    ) -> Attempt | None:
+        """Poll an accepted job to its end, first after ``delay`` seconds.
+
+        Returns:
+            None when the task has ended; the closed attempt when its upstream lost the job, and
+            sending it again is free.
+
+        """
         key = (bench.channel.id, upstream_id.partition(" ")[0])
         wake = self._followed[key] = asyncio.Event()
         shown: tuple[Event, int] | None = None
@@ -130,13 +137,18 @@ class Follower:
                     delay = outcome.poll_after
                 elif isinstance(outcome, TryLater):
                     delay = outcome.retry_after or _longer(delay)
+                elif isinstance(outcome, Unknown):
+                    await self._health.note_outcome(bench.channel.id, bench.task.model, outcome)
+                    return await self._endings.close_unknown(
+                        bench, job.attempt, detail=outcome.message
+                    )
                 elif await self._end(bench, job, outcome):
-                    return
+                    return None
                 else:
                     delay = _longer(delay)
                 if self._clock() >= bench.task.abandon_at:
                     await self._abandon(bench, job)
-                    return
+                    return None
         finally:
             self._followed.pop(key, None)
 
@@ -149,7 +161,7 @@ class Follower:
             await self._store.advance(bench.task, event, progress=percent, now=self._clock())
         return event, percent
 
-    async def _end(self, bench: Bench, job: Job, outcome: PollOutcome) -> bool:
+    async def _end(self, bench: Bench, job: Job, outcome: Done | Failed) -> bool:
         """End the task as its job ended; False when the result could not be read yet."""
         await self._health.note_outcome(bench.channel.id, bench.task.model, outcome)
         match outcome:
@@ -163,10 +175,6 @@ class Follower:
                 await self._endings.fail_attempt(
                     bench.task, job.attempt, AttemptState.FAILED, outcome=outcome
                 )
-            case Unknown(message=message):
-                await self._endings.fail_unknown(bench.task, job.attempt, detail=message)
-            case Running() | TryLater():
-                return False
             case _:
                 assert_never(outcome)
         return True

@@ -169,7 +169,11 @@ class Router:
             None when no channel is left.
 
         """
-        able = [channel for channel in self.able(request, files) if channel.id not in spent]
+        able = [
+            channel
+            for channel in self._left(request)
+            if channel.id not in spent and self._unable(channel, request, files) is None
+        ]
         if not able:
             return None
         fewest = min(tries.get(channel.id, 0) for channel in able)
@@ -199,6 +203,13 @@ class Router:
         if request.channel_id is None:
             return serving
         return tuple(channel for channel in serving if channel.id == request.channel_id)
+
+    def _left(self, request: Request) -> tuple[Channel, ...]:
+        """Where an accepted task may go: a pinned one also where nothing new is taken."""
+        pinned = self._channels.get(request.channel_id) if request.channel_id else None
+        if pinned is not None and pinned.serves(request.model):
+            return (pinned,)
+        return self._wanted(request)
 
     def _unable(self, channel: Channel, request: Request, files: Files) -> str | None:
         wire = self.wire(channel, request.model)

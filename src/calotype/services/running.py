@@ -191,10 +191,12 @@ class Runner:
             references = await self._reference_images(task) or ()
             job = make_job(bench, last.number, purchase=purchase, references=references)
             if last.upstream_id is not None:
-                await self._follower.follow(bench, job, upstream_id=last.upstream_id, delay=0)
-                return
-            cut_off = Unknown("The server stopped while the request was on its way.")
-            closed = await self._recover(bench, job, cut_off)
+                closed = await self._follower.follow(
+                    bench, job, upstream_id=last.upstream_id, delay=0
+                )
+            else:
+                cut_off = Unknown("The server stopped while the request was on its way.")
+                closed = await self._recover(bench, job, cut_off)
             if closed is None:
                 return
             attempts.append(closed)
@@ -218,25 +220,22 @@ class Runner:
             outcome = unknown
         match outcome:
             case Accepted(upstream_id=upstream_id, poll_after=poll_after):
-                await self._follower.accepted(
+                return await self._follower.accepted(
                     bench, job, upstream_id=upstream_id, poll_after=poll_after
                 )
             case Done():
                 await self._endings.deliver_at_once(bench, number, done=outcome)
+                return None
             case TryLater():
                 message = "The upstream knows nothing of the request."
                 trouble = TryLater(outcome.code, message, fault=Fault.UNREACHABLE)
-                return await self._close(bench, number, AttemptState.REFUSED, trouble)
-            case Unknown() if bench.may_repeat:
-                trouble = TryLater(
-                    "upstream_outcome_unknown", unknown.message, fault=Fault.UPSTREAM
+                return await self._endings.close(
+                    bench, number, AttemptState.REFUSED, trouble=trouble
                 )
-                return await self._close(bench, number, AttemptState.UNKNOWN, trouble)
             case Unknown():
-                await self._endings.fail_unknown(bench.task, number, detail=unknown.message)
+                return await self._endings.close_unknown(bench, number, detail=unknown.message)
             case _:
                 assert_never(outcome)
-        return None
 
     async def _prepare_and_send(self, task: Task, attempts: Sequence[Attempt]) -> None:
         if any(reference.asset_id is None for reference in task.references):
@@ -279,10 +278,12 @@ class Runner:
             closed: Attempt | None
             match outcome:
                 case Accepted(upstream_id=upstream_id, poll_after=poll_after):
-                    await self._follower.accepted(
+                    trouble = TryLater(
+                        "upstream_outcome_unknown", UNKNOWN_MESSAGE, fault=Fault.UPSTREAM
+                    )
+                    closed = await self._follower.accepted(
                         bench, job, upstream_id=upstream_id, poll_after=poll_after
                     )
-                    return
                 case Done():
                     await self._endings.deliver_at_once(bench, number, done=outcome)
                     return
@@ -301,10 +302,14 @@ class Runner:
                     said = msgspec.structs.replace(
                         trouble, message=outcome.detail or outcome.message
                     )
-                    closed = await self._close(bench, number, AttemptState.REFUSED, said)
+                    closed = await self._endings.close(
+                        bench, number, AttemptState.REFUSED, trouble=said
+                    )
                 case TryLater():
                     trouble = outcome
-                    closed = await self._close(bench, number, AttemptState.REFUSED, outcome)
+                    closed = await self._endings.close(
+                        bench, number, AttemptState.REFUSED, trouble=outcome
+                    )
                 case Unknown():
                     trouble = TryLater(
                         "upstream_outcome_unknown", UNKNOWN_MESSAGE, fault=Fault.UPSTREAM
@@ -410,35 +415,6 @@ class Runner:
             await reporter.stop()
         await self._health.note_outcome(channel.id, task.model, outcome)
         return job, outcome
-
-    async def _close(
-        self, bench: Bench, number: int, state: AttemptState, trouble: TryLater
-    ) -> Attempt:
-        """End an attempt that another one may follow."""
-        now = self._clock()
-        await self._endings.insist(
-            partial(
-                self._store.close_attempt,
-                bench.task,
-                number,
-                state=state,
-                detail=trouble.message,
-                now=now,
-                code=trouble.code,
-                fault=trouble.fault,
-            )
-        )
-        return Attempt(
-            number=number,
-            channel_id=bench.channel.id,
-            state=state,
-            upstream_id=None,
-            started_at=now,
-            finished_at=now,
-            detail=trouble.message,
-            code=trouble.code,
-            fault=trouble.fault,
-        )
 
     async def _reference_images(self, task: Task) -> tuple[ReferenceImage, ...] | None:
         """The references, ready to be sent; None when one is no longer there."""

@@ -6,12 +6,12 @@ from typing import Final
 from calotype.domain.channel import Served
 from calotype.domain.outcomes import Fault
 from providers.fakes.comfyui import NODE_MISSING, OLDER, ComfyUI
+from providers.free import AGAIN
 from providers.protocol import (
     BY_URL,
     GOOD,
     POLLING,
     SENDING,
-    UNKNOWN,
     Example,
     Protocol,
     Table,
@@ -41,7 +41,7 @@ PROTOCOL: Final = Protocol(
         **FOUND_AGAIN,
         **dropped(POLLING, Script.MODERATED),
         **dropped(BY_URL, Script.RESULT_PRIVATE),
-        Script.LOST: UNKNOWN,
+        Script.LOST: AGAIN,
         OLDER: GOOD,
         NODE_MISSING: fails("upstream_unavailable", Fault.MODEL, purchases=0),
     },

@@ -96,7 +96,7 @@ PROTOCOL: Final = Protocol(
         ),
         Example(
             model="nano-banana-pro",
-            served=Served(id=VERSION),
+            served=Served(id=f"acme/bananas:{VERSION}"),
             reads_model=VERSION,
             reads={"aspect_ratio": "1:1", "resolution": "1K", "output_format": "png"},
         ),

@@ -4,8 +4,8 @@ from typing import Final
 
 from calotype.domain.channel import Served
 from providers.fakes.sdcpp import EXPIRED, LOADED, SdCpp
-from providers.free import SENT_AGAIN
-from providers.protocol import BY_BASE64, POLLING, SENDING, UNKNOWN, Example, Protocol, dropped
+from providers.free import AGAIN, SENT_AGAIN
+from providers.protocol import BY_BASE64, POLLING, SENDING, Example, Protocol, dropped
 from providers.scripts import Script
 
 PROTOCOL: Final = Protocol(
@@ -17,8 +17,8 @@ PROTOCOL: Final = Protocol(
         **SENT_AGAIN,
         **dropped(POLLING, Script.MODERATED),
         **BY_BASE64,
-        Script.LOST: UNKNOWN,
-        EXPIRED: UNKNOWN,
+        Script.LOST: AGAIN,
+        EXPIRED: AGAIN,
     },
     meanings={EXPIRED: "has finished the job and dropped it since (410)"},
     examples=(
