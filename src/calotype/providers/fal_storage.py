@@ -1,0 +1,105 @@
+"""References as fal takes them: our own URL, a data URL, or the URL of an upload."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from calotype.domain.outcomes import Fault, Refused, TryLater
+from calotype.net.bodies import Inline, raw_body
+from calotype.net.client import Answer, BrokenOff, NotSent, TooLarge
+from calotype.providers.line import ANSWER_BYTES, Line
+from calotype.providers.port import ReferenceImage
+
+UPLOAD_SECONDS: Final = 300.0
+_NAME: Final = r"[A-Za-z0-9-]{1,63}"
+_URL: Final = re.compile(rf"https?://{_NAME}(\.{_NAME})*(:[0-9]{{1,5}})?/[!-\[\]-~]{{0,4000}}")
+_SUFFIX: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+
+
+class Storage:
+    """The storage that goes with one channel. Nothing is bought by using it.
+
+    Args:
+        line: to the host that begins uploads.
+        upload_hosts: domains that it may send an upload to, besides its own host.
+        inline_bytes: a reference of no more bytes is not uploaded.
+
+    """
+
+    def __init__(self, line: Line, *, upload_hosts: Sequence[str], inline_bytes: int) -> None:
+        self._line = line
+        self._hosts = tuple(f".{host}" for host in upload_hosts)
+        self._inline_bytes = inline_bytes
+
+    async def given(
+        self, references: Sequence[ReferenceImage]
+    ) -> list[str | Inline] | Refused | TryLater:
+        """The references in order, uploaded where they have to be."""
+        images = list[str | Inline]()
+        for reference in references:
+            image = reference.url or await self._kept(reference)
+            if isinstance(image, Refused | TryLater):
+                return image
+            images.append(image)
+        return images
+
+    async def _kept(self, reference: ReferenceImage) -> str | Inline | Refused | TryLater:
+        inline = Inline(reference.open, reference.size, f"data:{reference.content_type};base64,")
+        if reference.size <= self._inline_bytes:
+            return inline
+        begun = await self._line.ask(
+            "storage/upload/initiate?storage_type=gcs",
+            method="POST",
+            body={
+                "file_name": f"reference.{_SUFFIX.get(reference.content_type, 'bin')}",
+                "content_type": reference.content_type,
+            },
+        )
+        if not isinstance(begun, Answer):
+            return begun
+        place = begun.document if isinstance(begun.document, dict) else {}
+        goal, url = place.get("upload_url"), place.get("file_url")
+        if begun.status != 200 or not isinstance(goal, str) or not isinstance(url, str):  # noqa: PLR2004 -- HTTP's OK
+            return self._failed(begun)
+        if not self._takes_uploads(goal) or not _URL.fullmatch(url):
+            return inline
+        return await self._put(reference, goal) or url
+
+    async def _put(self, reference: ReferenceImage, goal: str) -> TryLater | None:
+        """Send the bytes, without the credential; None when they have arrived."""
+        try:
+            answer = await self._line.client.call(
+                "PUT",
+                goal,
+                headers={},
+                body=raw_body(reference.content_type, reference.size, reference.open),
+                fresh=True,
+                timeout_seconds=UPLOAD_SECONDS,
+                max_bytes=ANSWER_BYTES,
+            )
+        except (NotSent, BrokenOff, TooLarge) as error:
+            return TryLater("upstream_unavailable", str(error), fault=Fault.UNREACHABLE)
+        return None if answer.status in range(200, 300) else self._no_room(answer)
+
+    def _failed(self, answer: Answer) -> Refused | TryLater:
+        """As a refusal of the job itself, but what may have been bought there was not here."""
+        refused = self._line.refuse(answer)
+        return refused if isinstance(refused, Refused | TryLater) else self._no_room(answer)
+
+    def _no_room(self, answer: Answer) -> TryLater:
+        message = f"The upstream's storage did not take a reference: {self._line.said(answer)}"
+        return TryLater("upstream_unavailable", message, answer.retry_after)
+
+    def _takes_uploads(self, url: str) -> bool:
+        """Whether a client's image may be put there."""
+        if not _URL.fullmatch(url):
+            return False
+        if self._line.owns(url):
+            return True
+        try:
+            parts = urlsplit(url)
+            plain = parts.scheme == "https" and parts.port in {None, 443}
+        except ValueError:
+            return False
+        return plain and f".{parts.hostname or ''}".endswith(self._hosts)
