@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -180,7 +181,7 @@ class Bench:
     fetcher: GuardedFetcher
     root: Path
     account_id: int
-    catalog: Catalog = field(default_factory=load_catalog)
+    catalog: Catalog = field(default_factory=cache(load_catalog))
 
     def runner(
         self,

@@ -251,8 +251,9 @@ async def test_a_result_stream_that_breaks_is_read_again_from_its_start(bench: B
 
 
 async def test_an_image_that_came_with_the_answer_and_broke_is_lost_and_said_to_be(
-    bench: Bench,
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("calotype.services.endings.FETCH_PAUSES", (SOON, SOON))
     provider = Scripted([done(Source(fault=SourceError("reset"))), done()], synchronous=True)
     task = await bench.ran(provider)
     await bench.assert_released(task, "upstream_failed")

@@ -22,6 +22,8 @@ DATABASE_PAUSE: Final = 0.5
 """Between tries to write down what only this process knows."""
 STORE_PAUSE: Final = 2.0
 """Between tries to store an image that cannot be asked for again."""
+FETCH_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between tries to fetch one whose address came with the answer."""
 BODIES: Final = 64
 """Images read from upstreams at a time: more costs memory and brings no speed."""
 
@@ -73,12 +75,17 @@ class Endings:
     async def deliver_at_once(self, bench: Bench, number: int, *, done: Done) -> None:
         """Keep images that came with the answer itself and cannot be asked for again.
 
-        While they can be read here and the asset store has trouble, the task waits with them.
+        While they can be read here and the asset store has trouble, the task waits with them; one
+        that has to be fetched is tried a few times.
         """
+        pauses = iter(FETCH_PAUSES)
         while True:
             try:
                 await self.deliver(bench, number, done=done)
             except SourceError as error:
+                if (pause := next(pauses, None)) is not None:
+                    await asyncio.sleep(pause)
+                    continue
                 message = f"The image could not be read to its end: {error}"
                 await self.fail(
                     bench.task,
