@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 import re
+import socket
 import sys
 import time
 from pathlib import Path
@@ -55,9 +56,12 @@ async def serve(size: int) -> None:
     body = b'{"created": 1, "data": [{"b64_json": "%b"}]}' % letters
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Sender(head + body), "127.0.0.1", 0, backlog=4096)
-    tell(server.sockets[0].getsockname()[1])
-    await asyncio.Event().wait()
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        # Else the kernel keeps megabytes for each of thousands of connections, and runs short.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 131_072)
+        tell(listener.getsockname()[1])
+        await loop.create_server(lambda: _Sender(head + body), sock=listener, backlog=4096)
+        await asyncio.Event().wait()
 
 
 def tell(what: object) -> None:

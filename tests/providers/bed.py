@@ -32,7 +32,7 @@ from calotype.providers.line import Tools
 from calotype.providers.port import Job, Provider, ReferenceImage
 from harness import picture
 from providers.fakes.base import CALLBACK_SECRET, KEY, Fake
-from providers.protocol import Example, Protocol
+from providers.protocol import CALLBACKS, Example, Protocol
 from providers.scripts import Script
 from services.bench import SOON, Clock
 
@@ -147,7 +147,7 @@ class Observed:
         self._clock = clock
 
     async def submit(self, job: Job) -> SubmitOutcome:
-        if {Script.CALLBACK_TWICE, Script.CALLBACK_FORGED} & set(self.fake.plan):
+        if self.fake.next_script in CALLBACKS:
             job = msgspec.structs.replace(job, callback_url=CALLBACK_URL)
         outcome = await self.inner.submit(job)
         self.submitted.append(outcome)
@@ -173,7 +173,7 @@ class Observed:
     def _call_back(self, name: str) -> None:
         """Deliver callbacks as the API does: what the provider believes wakes the runner."""
         order = self.fake.bought[-1]
-        if order.reads or order.script not in {Script.CALLBACK_TWICE, Script.CALLBACK_FORGED}:
+        if order.reads or order.script not in CALLBACKS:
             return
         headers, body = self.fake.delivery(order, at=self._clock.now)
         genuine = order.script == Script.CALLBACK_TWICE

@@ -7,7 +7,8 @@ import pytest
 
 from providers.bed import Bed, opened_bed, protocols
 from providers.protocol import Protocol
-from services.bench import Bench, opened_bench
+from providers.way import opened_way
+from services.bench import Bench
 
 
 @pytest.fixture(params=protocols())
@@ -26,5 +27,5 @@ async def bed(protocol: Protocol, tmp_path: Path) -> AsyncIterator[Bed]:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     """Everything a runner needs, real but for the upstream and the clock."""
-    async with opened_bench(tmp_path) as opened:
+    async with opened_way(tmp_path) as opened:
         yield opened

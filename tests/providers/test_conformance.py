@@ -1,8 +1,5 @@
 """Every protocol, every script, the whole way: what the tables say is what becomes of a task."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +9,7 @@ from calotype.domain.task import AttemptState
 from providers.bed import Bed, protocols
 from providers.protocol import Expected, Protocol
 from providers.scripts import Script
-from providers.way import assert_went, gone, opened_way
+from providers.way import assert_went, gone
 from services.bench import CREDIT, Bench
 
 CASES = [
@@ -20,12 +17,6 @@ CASES = [
     for protocol in protocols().values()
     for script in protocol.expected
 ]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with opened_way(tmp_path) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(("protocol", "script"), CASES)

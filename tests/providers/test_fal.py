@@ -486,11 +486,24 @@ async def test_forged_callbacks_make_nobody_fetch_keys_in_a_row(bed: Bed) -> Non
     assert len(fake.calls_to("GET", "jwks.json")) == 1
 
 
-async def test_a_key_server_that_is_down_stops_no_send(bed: Bed) -> None:
+async def test_a_key_server_that_is_down_stops_no_send_and_the_next_one_asks_again(
+    bed: Bed,
+) -> None:
     async with scripted() as fake:
         fake.keys = Reply(503, body=b"<h1>", content_type="text/html")
-        outcome = await bed.provider(bed.channel(fake)).submit(bed.job(callback_url=CALLBACK_URL))
-    assert isinstance(outcome, Accepted)
+        provider, job = bed.provider(bed.channel(fake)), bed.job(callback_url=CALLBACK_URL)
+        assert isinstance(await provider.submit(job), Accepted)
+        fake.keys = None
+        assert isinstance(await provider.submit(job), Accepted)
+        order = fake.bought[0]
+        assert provider.callback(*fake.delivery(order, at=bed.clock.now)) == order.id
+
+
+async def test_sends_at_the_same_time_fetch_the_keys_once(bed: Bed) -> None:
+    async with bed.fake() as fake:
+        provider, job = bed.provider(bed.channel(fake)), bed.job(callback_url=CALLBACK_URL)
+        await asyncio.gather(*(provider.submit(job) for _ in range(20)))
+    assert len(fake.calls_to("GET", "jwks.json")) == 1
 
 
 async def test_closing_stops_the_fetching_of_keys(bed: Bed) -> None:

@@ -1,7 +1,8 @@
 """Replicate: a prediction is made, asked about by its id, and its output fetched.
 
 The upstream's id of a model tells where it is sent: ``owner/name`` is an official model,
-``deployments/owner/name`` a deployment, 64 hexadecimal digits are a version.
+``deployments/owner/name`` a deployment, 64 hexadecimal digits are a version (after
+``owner/name:`` too).
 """
 
 import base64
@@ -26,7 +27,7 @@ from calotype.domain.outcomes import (
     TryLater,
     Unknown,
 )
-from calotype.domain.wire import Upstream
+from calotype.domain.wire import ANY_MODEL, Upstream
 from calotype.net.bodies import FilePart, form_body
 from calotype.net.client import Answer
 from calotype.providers.kind import Kind
@@ -91,7 +92,7 @@ class Replicate:
         word = self._line.upstream.states.get(_text(said.get("status")))
         match word:
             case "done":
-                return self._done(said.get("output"))
+                return self._done(said)
             case "failed":
                 return self._failed(answer, _text(said.get("error")))
             case "cancelled":
@@ -134,14 +135,16 @@ class Replicate:
         """Path and body of a send."""
         fields = dict(job.fields) | {"prompt": job.request.prompt}
         if urls:
-            fields[self._protocol["references"][job.model.id]] = urls
+            names = self._protocol["references"]
+            fields[names.get(job.model.id, names[ANY_MODEL])] = urls
         document: dict[str, Any] = {"input": fields}
         if job.callback_url is not None and self._secret is not None:
             document["webhook"] = job.callback_url
             document["webhook_events_filter"] = ["completed"]
         model = job.upstream_model
-        if _VERSION.fullmatch(model):
-            document["version"] = model
+        version = model.rpartition(":")[2]
+        if _VERSION.fullmatch(version):
+            document["version"] = version
             return "v1/predictions", document
         folder = "" if model.startswith("deployments/") else "models/"
         return f"v1/{folder}{model}/predictions", document
@@ -182,11 +185,16 @@ class Replicate:
             return msgspec.structs.replace(outcome, retry_after=wait)
         return outcome
 
-    def _done(self, output: object) -> Done | Failed:
+    def _done(self, said: Mapping[str, object]) -> Done | Failed:
+        output = said.get("output")
         urls = output if isinstance(output, list) else [output]
         images = tuple(self._line.result(url) for url in urls if isinstance(url, str) and url)
         if not images:
             message = "The upstream says that it is done and has no image."
+            if said.get("data_removed") is True:
+                message = (
+                    "The upstream made the image and has removed it: it keeps one for an hour."
+                )
             return Failed("upstream_malformed_response", message)
         return Done(images)
 

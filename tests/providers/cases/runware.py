@@ -26,12 +26,13 @@ from providers.protocol import (
     UNKNOWN,
     Example,
     Protocol,
+    Table,
     fails,
     retried,
 )
 from providers.scripts import Script
 
-FOUND_AGAIN: Final = dict.fromkeys(
+FOUND_AGAIN: Final[Table] = dict.fromkeys(
     (
         *(Script.ERROR_500, Script.ERROR_503, Script.CUT_BEFORE, Script.CUT_WITHIN),
         *(Script.SILENT, Script.MALFORMED, Script.ERROR_IN_200, Script.REDIRECTED),

@@ -11,7 +11,6 @@ credential may ever arrive.
 import asyncio
 import base64
 import re
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from harness import picture
-from providers.fakes.exchange import Call, Cut, Reply
+from providers.fakes.exchange import Call, Cut, Reply, bound, pattern
 from providers.scripts import Script
 
 KEY: Final = "the-key-of-the-tests"
@@ -183,7 +182,7 @@ class Fake:
 
     def create(self, call: Call) -> Reply:
         """Take a send, or do with it what its script says."""
-        script = self.plan[self.sends] if self.sends < len(self.plan) else Script.ACCEPT
+        script = self.next_script
         self.sends += 1
         refusal = self.refusals.get(script)
         if script == Script.REDIRECTED:
@@ -247,6 +246,11 @@ class Fake:
     # What tests ask
 
     @property
+    def next_script(self) -> str:
+        """What the next send will meet."""
+        return self.plan[self.sends] if self.sends < len(self.plan) else Script.ACCEPT
+
+    @property
     def purchases(self) -> int:
         """How many sends the upstream took, or may have taken."""
         return len(self.orders)
@@ -299,7 +303,7 @@ class Fake:
             web.ServerRunner(web.Server(serve), shutdown_timeout=1)
             for serve in (self._serve_upstream, self._serve_elsewhere)
         ]
-        sockets = [_bound(), _bound()]
+        sockets = [bound(), bound()]
         for runner, sock in zip(runners, sockets, strict=True):
             await runner.setup()
             self._sites.append(web.SockSite(runner, sock))
@@ -317,17 +321,14 @@ class Fake:
 
     async def open_when_due(self) -> None:
         """Begin to listen when the next send is to reach the upstream."""
-        if self._next() != Script.UNREACHABLE and not self._sites[0]._server:
+        if self.next_script != Script.UNREACHABLE and not self._sites[0]._server:
             await self._sites[0].start()
 
     async def sent(self) -> None:
         """The adapter came back from a send: one that could not arrive is over."""
-        if self._next() == Script.UNREACHABLE:
+        if self.next_script == Script.UNREACHABLE:
             self.sends += 1
         await self.open_when_due()
-
-    def _next(self) -> str:
-        return self.plan[self.sends] if self.sends < len(self.plan) else Script.ACCEPT
 
     async def _serve_upstream(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._serve(await Call.of(request, to_upstream=True), request)
@@ -365,7 +366,7 @@ class Fake:
         if not call.to_upstream:
             return None
         for method, path, name in self.routes:
-            match = _pattern(path).fullmatch(call.path) if method == call.method else None
+            match = pattern(path).fullmatch(call.path) if method == call.method else None
             if match:
                 return name, match.groupdict()
         return None
@@ -398,15 +399,3 @@ class Fake:
 def image(index: int) -> bytes:
     """The image of this place in an answer: PNG, its own colour."""
     return picture(size=SIZE, colour=("teal", "olive", "navy", "maroon")[index % 4])
-
-
-@cache
-def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))
-
-
-def _bound() -> socket.socket:
-    """A socket with a port of its own, on which nobody listens yet."""
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    return sock

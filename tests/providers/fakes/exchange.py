@@ -2,10 +2,12 @@
 
 import io
 import json
+import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -143,3 +145,16 @@ class Reply:
             await response.write_eof()
             transport.close()
         return response
+
+
+@cache
+def pattern(path: str) -> re.Pattern[str]:
+    """What matches a path in which ``{name}`` stands for one step."""
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))
+
+
+def bound() -> socket.socket:
+    """A socket with a port of its own, on which nobody listens yet."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    return sock
