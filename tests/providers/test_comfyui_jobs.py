@@ -120,7 +120,7 @@ async def test_what_a_node_says_of_its_failure_is_told_without_the_servers_paths
         outcome = await developed(bed.provider(bed.channel(fake)), bed.job())
     assert isinstance(outcome, Failed)
     assert "KSampler: RuntimeError: Allocation on device" in outcome.message
-    assert "/home/operator" not in outcome.message
+    assert "/srv/operator" not in outcome.message
 
 
 async def test_a_restart_forgets_a_job(bed: Bed) -> None:

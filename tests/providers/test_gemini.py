@@ -419,7 +419,7 @@ def placed(value: Any) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(status=STATUSES, value=DOCUMENTS)
 async def test_any_answer_comes_to_an_outcome(bed: Bed, status: int, value: Any) -> None:
     async with bed.fake() as fake:

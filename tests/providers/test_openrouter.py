@@ -358,7 +358,7 @@ async def come_to(bed: Bed, reply: Reply) -> SubmitOutcome | PollOutcome:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(status=STATUSES, value=DOCUMENTS)
 async def test_any_answer_comes_to_an_outcome(bed: Bed, form: str, status: int, value: Any) -> None:
     bed.protocol = FORMS[form]
@@ -376,7 +376,7 @@ async def test_any_answer_comes_to_an_outcome(bed: Bed, form: str, status: int, 
             assert not isinstance(outcome, Refused | TryLater), "it may have been bought"
 
 
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(DOCUMENTS, max_size=4))
 async def test_any_stream_comes_to_an_outcome(events: Bed, values: list[Any]) -> None:
     lines = [f"data: {json.dumps(value)}\n\n" for value in values]

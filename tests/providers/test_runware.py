@@ -19,6 +19,7 @@ from calotype.domain.outcomes import (
     PollOutcome,
     Refused,
     Running,
+    SourceError,
     TryLater,
     Unknown,
 )
@@ -429,7 +430,7 @@ async def test_a_url_that_is_none_is_no_image(bed: Bed, url: Any) -> None:
 )
 async def test_monstrous_answers_are_outcomes(bed: Bed, body: bytes) -> None:
     assert isinstance(await submitted(bed, Reply(body=body)), Unknown)
-    assert isinstance(await polled(bed, Reply(body=body)), TryLater)
+    assert isinstance(await polled(bed, Reply(body=body)), TryLater | Running)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -462,8 +463,10 @@ async def test_whatever_is_answered_is_an_outcome(
             msgspec.json.encode([getattr(outcome, "message", ""), getattr(outcome, "code", "")])
 
 
-async def test_a_private_result_is_not_fetched(bed: Bed) -> None:
-    outcome = await polled(bed, Reply(200, {"data": [finished(PRIVATE)]}))
+@pytest.mark.parametrize("url", [PRIVATE, "https://[", "https://x.example/\ud800.png"])
+async def test_a_result_that_cannot_be_fetched_is_none(bed: Bed, url: str) -> None:
+    outcome = await polled(bed, Reply(200, {"data": [finished(url)]}))
     assert isinstance(outcome, Done)
-    with pytest.raises(Exception, match="public"):
+    with pytest.raises(SourceError) as caught:
         await content(outcome.images[0])
+    assert not caught.value.retryable

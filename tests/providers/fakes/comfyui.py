@@ -146,7 +146,7 @@ class ComfyUI(Fake):
             "node_type": "KSampler",
             "exception_type": "RuntimeError",
             "exception_message": "Allocation on device",
-            "traceback": ["/home/operator/ComfyUI/nodes.py"],
+            "traceback": ["/srv/operator/ComfyUI/nodes.py"],
         }
 
     def queue(self, call: Call) -> Reply:  # noqa: ARG002 -- it is the same for all
