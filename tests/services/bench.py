@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -100,7 +100,7 @@ def done(*sources: ImageSource, cost: int | None = None) -> Done:
     return Done(sources or (Source(),), cost_micro_usdc=cost)
 
 
-async def stopped(running: "asyncio.Task[None]") -> None:
+async def stopped(running: "asyncio.Task[Any]") -> None:
     """Cancel a run and see it end."""
     running.cancel()
     await asyncio.wait([running])

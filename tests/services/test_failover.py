@@ -1,7 +1,7 @@
 """Failover: only what is known not to have been accepted is sent elsewhere."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import msgspec
@@ -246,13 +246,15 @@ async def test_a_send_whose_answer_was_lost_is_asked_for_by_our_own_reference(
     assert first.polled == ["job-9"]
 
 
-async def test_what_the_upstream_knows_nothing_of_is_sent_again(bench: Bench) -> None:
+async def test_what_the_upstream_knows_nothing_of_is_sent_again_under_the_same_name(
+    bench: Bench,
+) -> None:
     nothing = TryLater("upstream_unavailable", "Never heard of it.")
     first = Scripted([Unknown("Cut."), done()], [], [nothing])
     task = await bench.gateway((CHANNEL, first)).ran(await bench.submitted())
     await bench.assert_paid(task)
     assert len(first.sent) == 2
-    assert first.sent[0].reference != first.sent[1].reference
+    assert first.sent[0].reference == first.sent[1].reference, "the first may still arrive"
 
 
 async def test_an_idempotent_channel_is_sent_the_same_purchase_again(bench: Bench) -> None:
@@ -273,11 +275,13 @@ async def test_an_image_that_is_here_waits_for_an_asset_store_in_trouble(
     class Stubborn(Source):
         reads = 0
 
-        def open(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        @asynccontextmanager
+        async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
             Stubborn.reads += 1
             if Stubborn.reads < 4:
                 raise OSError(28, "No space left on device")
-            return super().open()
+            async with super().open() as chunks:
+                yield chunks
 
     first = Scripted([Done((Stubborn(),))], synchronous=True)
     task = await bench.gateway((CHANNEL, first)).ran(await bench.submitted())
@@ -309,14 +313,7 @@ async def test_whatever_three_channels_answer_nothing_is_bought_twice(
 ) -> None:
     credit = (await bench.store.balance(bench.account_id)).balance
     providers = [
-        Scripted(
-            [
-                done() if step == "done" else step
-                for step in script
-                if not isinstance(step, str) or step == "done"
-            ],
-            [done()] * 3,
-        )
+        Scripted([done() if isinstance(step, str) else step for step in script], [done()] * 3)
         for script in scripts
     ]
     channels: Sequence[Channel] = (CHANNEL, SECOND, THIRD)

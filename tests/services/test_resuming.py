@@ -20,6 +20,7 @@ from calotype.domain.outcomes import (
     TryLater,
 )
 from calotype.domain.task import FINAL, AttemptState, Reference, State, Task
+from calotype.providers.plain import Plain
 from calotype.providers.port import Job
 from harness import until, website
 from services.bench import (
@@ -167,7 +168,7 @@ class _Wired:
         return stepped
 
 
-class Upstream:
+class Upstream(Plain):
     """Makes what it is asked for, and bills every submit that reaches it."""
 
     def __init__(self, *, synchronous: bool) -> None:
@@ -187,9 +188,6 @@ class Upstream:
         assert upstream_id == f"up-{len(self.bought)}", "a job that another one replaced is polled"
         self.polls += 1
         return Running(progress=50, poll_after=0) if self.polls % 2 else done()
-
-    async def close(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize("channel", [CHANNEL, FREE], ids=["paid", "free"])

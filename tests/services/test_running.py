@@ -22,7 +22,7 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.task import Asset, AttemptState, Reference, State, Task
-from calotype.services.running import MAX_SENDS
+from calotype.services.sending import MAX_SENDS
 from harness import picture, website
 from services.bench import (
     ABANDON_MS,

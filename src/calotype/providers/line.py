@@ -155,11 +155,11 @@ class Line:
         word = verdict(self.upstream.read, answer.status, code)
         return on_read(word, detail=self.said(answer, detail), retry_after=answer.retry_after)
 
-    def result(self, url: object, *, headers: Mapping[str, str] | None = None) -> ImageSource:
+    def result(self, url: object) -> ImageSource:
         """A finished image by its URL, fetched without our credential when it is read."""
         return self.client.result(str(url), own_host=urlsplit(self.base_url).hostname or "")
 
-    def own_result(self, path: str, *, method: str = "GET") -> ImageSource:
+    def own_result(self, path: str) -> ImageSource:
         """A finished image at the upstream itself, fetched with the credential."""
         return self.client.own_result(self.url(path), headers=self._headers)
 

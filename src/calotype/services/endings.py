@@ -15,7 +15,7 @@ from calotype.domain.pricing import price
 from calotype.domain.task import Asset, Attempt, AttemptState, Task
 from calotype.services.assets import MAX_RESULT_BYTES, Assets
 from calotype.services.conversion import CONTENT_TYPES
-from calotype.services.sending import Bench
+from calotype.services.sending import LOST, Bench
 from calotype.store.port import Fenced, Store
 
 DATABASE_PAUSE: Final = 0.5
@@ -226,14 +226,14 @@ class Endings:
         if not bench.may_repeat:
             await self.fail_unknown(bench.task, number, detail=detail)
             return None
-        trouble = TryLater("upstream_outcome_unknown", detail, fault=Fault.UPSTREAM)
+        trouble = TryLater(LOST, detail, fault=Fault.UPSTREAM)
         return await self.close(bench, number, AttemptState.UNKNOWN, trouble=trouble)
 
     async def fail_unknown(self, task: Task, number: int, *, detail: str) -> None:
         """End a task of which nobody can say whether it was bought."""
         await self.fail(
             task,
-            "upstream_outcome_unknown",
+            LOST,
             UNKNOWN_MESSAGE,
             attempt=(number, AttemptState.UNKNOWN),
             fault=Fault.UPSTREAM,

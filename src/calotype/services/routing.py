@@ -1,7 +1,7 @@
 """Which channel develops a task: at submission, and again when one could not take it."""
 
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -42,6 +42,8 @@ class Router:
         breakers: which channels are well.
         chance: where the weighted choice comes from.
         clock: the time.
+        narrow: from a channel, a model and the wire of the upstream's file to the wire of this
+            channel, where what it is set up with can do less. None: all take what the file says.
 
     """
 
@@ -53,6 +55,7 @@ class Router:
         breakers: Breakers,
         chance: random.Random,
         clock: Clock,
+        narrow: Callable[[Channel, str, Wire], Wire] | None = None,
     ) -> None:
         self.breakers = breakers
         self._upstreams = upstreams
@@ -61,6 +64,8 @@ class Router:
         self._channels: dict[int, Channel] = {}
         self._retired: dict[int, Channel] = {}
         self._by_model: dict[str, tuple[Channel, ...]] = {}
+        self._narrow = narrow
+        self._wires: dict[tuple[int, str], Wire | None] = {}
         self.replace(channels)
 
     def replace(self, channels: Sequence[Channel]) -> None:
@@ -69,6 +74,7 @@ class Router:
         self._channels = {channel.id: channel for channel in channels}
         self._retired = {id_: each for id_, each in gone.items() if id_ not in self._channels}
         self._by_model.clear()
+        self._wires.clear()
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -99,8 +105,14 @@ class Router:
 
     def wire(self, channel: Channel, model: str) -> Wire | None:
         """How a channel takes a model; None for one that takes requests as they are."""
-        upstream = self._upstreams.get(channel.provider)
-        return upstream.wire(model) if upstream else None
+        key = channel.id, model
+        if key not in self._wires:
+            upstream = self._upstreams.get(channel.provider)
+            wire = upstream.wire(model) if upstream else None
+            if wire is not None and self._narrow is not None:
+                wire = self._narrow(channel, model, wire)
+            self._wires[key] = wire
+        return self._wires[key]
 
     def served(self, channel: Channel, model: str) -> Served:
         """What the operator says of a model on a channel."""

@@ -40,12 +40,13 @@ from calotype.domain.outcomes import (
 from calotype.domain.task import OPEN_ATTEMPT, Attempt, AttemptState, Event, Task
 from calotype.providers.port import Job, Provider, ReferenceImage
 from calotype.services.assets import Assets
-from calotype.services.endings import UNKNOWN_MESSAGE, Endings
+from calotype.services.endings import Endings
 from calotype.services.following import Follower, Parked, Patience
 from calotype.services.health import HealthKeeper
 from calotype.services.references import ReferenceFailed, ReferenceIntake
 from calotype.services.routing import Files, Router
 from calotype.services.sending import (
+    LOST,
     MAX_SENDS,
     Bench,
     History,
@@ -187,7 +188,7 @@ class Runner:
                 message = "The channel is no longer configured."
                 await self._give_up(task, "no_channel_available", message)
                 return
-            purchase = History(attempts).purchase(bench.channel, last.number)
+            purchase = History(attempts).purchase(bench.channel.id, last.number)
             references = await self._reference_images(task) or ()
             job = make_job(bench, last.number, purchase=purchase, references=references)
             if last.upstream_id is not None:
@@ -228,7 +229,7 @@ class Runner:
                 return None
             case TryLater():
                 message = "The upstream knows nothing of the request."
-                trouble = TryLater(outcome.code, message, fault=Fault.UNREACHABLE)
+                trouble = TryLater(LOST, message, fault=Fault.UNREACHABLE)
                 return await self._endings.close(
                     bench, number, AttemptState.REFUSED, trouble=trouble
                 )
@@ -266,64 +267,52 @@ class Runner:
         self, task: Task, history: History, references: Sequence[ReferenceImage]
     ) -> None:
         """Send until something is accepted, refused for good, or the time is up."""
-        trouble = TryLater("deadline_exceeded", "No upstream took it in time.")
         while True:
             self._patience.check()
             files = [(reference.content_type, reference.size) for reference in references]
-            bench = await self._turn(task, files, history, trouble)
+            bench = await self._turn(task, files, history)
             if bench is None:
                 return
             job, outcome = await self._send_once(bench, history, references)
-            number = job.attempt
-            closed: Attempt | None
-            match outcome:
-                case Accepted(upstream_id=upstream_id, poll_after=poll_after):
-                    trouble = TryLater(
-                        "upstream_outcome_unknown", UNKNOWN_MESSAGE, fault=Fault.UPSTREAM
-                    )
-                    closed = await self._follower.accepted(
-                        bench, job, upstream_id=upstream_id, poll_after=poll_after
-                    )
-                case Done():
-                    await self._endings.deliver_at_once(bench, number, done=outcome)
-                    return
-                case Failed():
-                    await self._endings.fail_attempt(
-                        task, number, AttemptState.FAILED, outcome=outcome
-                    )
-                    return
-                case Refused(fault=Fault.REQUEST | Fault.POLICY):
-                    await self._endings.fail_attempt(
-                        task, number, AttemptState.REFUSED, outcome=outcome
-                    )
-                    return
-                case Refused():
-                    trouble = TryLater(outcome.code, outcome.message, fault=outcome.fault)
-                    said = msgspec.structs.replace(
-                        trouble, message=outcome.detail or outcome.message
-                    )
-                    closed = await self._endings.close(
-                        bench, number, AttemptState.REFUSED, trouble=said
-                    )
-                case TryLater():
-                    trouble = outcome
-                    closed = await self._endings.close(
-                        bench, number, AttemptState.REFUSED, trouble=outcome
-                    )
-                case Unknown():
-                    trouble = TryLater(
-                        "upstream_outcome_unknown", UNKNOWN_MESSAGE, fault=Fault.UPSTREAM
-                    )
-                    closed = await self._recover(bench, job, outcome)
-                case _:
-                    assert_never(outcome)
+            closed = await self._settle(bench, job, outcome)
             if closed is None:
                 return
-            history.add(closed, retry_after=trouble.retry_after)
+            retry_after = outcome.retry_after if isinstance(outcome, TryLater) else None
+            history.add(closed, retry_after=retry_after)
 
-    async def _turn(
-        self, task: Task, files: Files, history: History, trouble: TryLater
-    ) -> Bench | None:
+    async def _settle(self, bench: Bench, job: Job, outcome: SubmitOutcome) -> Attempt | None:
+        """See a send to its end; the closed attempt when another one may follow."""
+        task, number = bench.task, job.attempt
+        match outcome:
+            case Accepted(upstream_id=upstream_id, poll_after=poll_after):
+                return await self._follower.accepted(
+                    bench, job, upstream_id=upstream_id, poll_after=poll_after
+                )
+            case Done():
+                await self._endings.deliver_at_once(bench, number, done=outcome)
+            case Failed():
+                state = AttemptState.FAILED
+                await self._endings.fail_attempt(task, number, state, outcome=outcome)
+            case Refused(fault=Fault.REQUEST | Fault.POLICY):
+                state = AttemptState.REFUSED
+                await self._endings.fail_attempt(task, number, state, outcome=outcome)
+            case Refused():
+                said = outcome.detail or outcome.message
+                trouble = TryLater(outcome.code, said, fault=outcome.fault)
+                return await self._endings.close(
+                    bench, number, AttemptState.REFUSED, trouble=trouble
+                )
+            case TryLater():
+                return await self._endings.close(
+                    bench, number, AttemptState.REFUSED, trouble=outcome
+                )
+            case Unknown():
+                return await self._recover(bench, job, outcome)
+            case _:
+                assert_never(outcome)
+        return None
+
+    async def _turn(self, task: Task, files: Files, history: History) -> Bench | None:
         """The bench at which the task is sent next, once it may be; None when it has ended.
 
         Raises:
@@ -344,13 +333,11 @@ class Runner:
                 now=now,
             )
             if route is None:
-                code = trouble.code if history.sends else "no_channel_available"
-                message = trouble.message if history.sends else "No channel takes this request now."
-                await self._endings.fail(task, code, message)
+                await self._endings.fail(task, *history.gave_up(timely=True))
                 return None
             at, channel = max(now, route.at), route.channel
             if at >= task.deadline_at or history.sends >= MAX_SENDS:
-                await self._endings.fail(task, trouble.code, trouble.message)
+                await self._endings.fail(task, *history.gave_up(timely=False))
                 return None
             bench = self._bench(task, channel.id)
             if channel.id != task.channel_id or bench is None:
@@ -368,7 +355,7 @@ class Runner:
                     before=min(task.deadline_at, now + WAIT_HERE_MS),
                 )
                 if slot >= task.deadline_at:
-                    await self._endings.fail(task, trouble.code, trouble.message)
+                    await self._endings.fail(task, *history.gave_up(timely=False))
                     return None
                 await self._wait(slot - now)
                 return bench
@@ -400,7 +387,7 @@ class Runner:
         job = make_job(
             bench,
             number,
-            purchase=history.purchase(channel, number),
+            purchase=history.purchase(channel.id, number),
             references=references,
             callback_url=self._links.callback_url(channel.slug) if channel.callbacks else None,
             report=reporter.report,

@@ -17,7 +17,7 @@ from calotype.domain.clock import Clock
 from calotype.domain.health import LONGEST_BUSY_MS
 from calotype.domain.ids import encode
 from calotype.domain.outcomes import Fault
-from calotype.domain.task import OPEN_ATTEMPT, Attempt, AttemptState, Event, Task
+from calotype.domain.task import OPEN_ATTEMPT, Attempt, Event, Task
 from calotype.domain.wire import Wire
 from calotype.providers.port import Job, Provider, ReferenceImage
 from calotype.store.port import Store
@@ -31,6 +31,13 @@ JITTER: Final = 0.2
 
 log = logging.getLogger(__name__)
 
+LOST: Final = "upstream_outcome_unknown"
+"""The code of an attempt whose answer was lost."""
+_GAVE_UP: Final = {
+    "upstream_rate_limited": "The upstream was busy for as long as the task could wait.",
+    "upstream_unavailable": "No upstream could take the task for as long as it could wait.",
+}
+"""What the client is told when the time is up, by the code of the last attempt."""
 _LASTING: Final = frozenset({Fault.KEY, Fault.ACCOUNT, Fault.MODEL})
 """A channel that refused for one of these is not asked again for the same task."""
 
@@ -62,6 +69,7 @@ class History:
         self.tries: Counter[int] = Counter()
         self.spent: set[int] = set()
         self.pauses: dict[int, int] = {}
+        self.last_code: str | None = None
         self._chain: tuple[int, int] | None = None
         for attempt in attempts:
             if attempt.state not in OPEN_ATTEMPT:
@@ -71,6 +79,7 @@ class History:
         """Take in one more send that came to nothing; ``retry_after``: seconds, when told."""
         channel = attempt.channel_id
         self.tries[channel] += 1
+        self.last_code = attempt.code
         if attempt.fault is not None and attempt.fault in _LASTING:
             self.spent.add(channel)
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self.tries[channel] - 1))
@@ -78,19 +87,33 @@ class History:
             pause = min(retry_after, LONGEST_BUSY_MS / 1000)
         ended = attempt.finished_at or attempt.started_at
         self.pauses[channel] = ended + int(pause * 1000)
-        if attempt.state is not AttemptState.UNKNOWN:
+        if attempt.code != LOST:
             self._chain = None
         elif self._chain is None or self._chain[0] != channel:
             self._chain = (channel, attempt.number)
+
+    def gave_up(self, *, timely: bool) -> tuple[str, str]:
+        """Code and message with which the task ends; ``timely``: no channel is left, ahead of time.
+
+        The client is told what kept upstreams from taking it, and nothing of their inside.
+        """
+        if message := _GAVE_UP.get(self.last_code or ""):
+            return self.last_code or "", message
+        if timely:
+            return "no_channel_available", "No channel takes this request any more."
+        return "deadline_exceeded", "No upstream took it in time."
 
     @property
     def sends(self) -> int:
         """How often it has been sent."""
         return self.tries.total()
 
-    def purchase(self, channel: Channel, number: int) -> int:
-        """The attempt that began the purchase which attempt ``number`` goes on with."""
-        if channel.idempotent and self._chain is not None and self._chain[0] == channel.id:
+    def purchase(self, channel_id: int, number: int) -> int:
+        """The attempt that began the purchase which attempt ``number`` goes on with.
+
+        A send whose answer was lost may still be on its way: its successor bears its name.
+        """
+        if self._chain is not None and self._chain[0] == channel_id:
             return self._chain[1]
         return number
 
