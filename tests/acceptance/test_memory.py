@@ -56,8 +56,7 @@ async def grown(side: int, folder: Path) -> int:
                 file.write(_CHANNEL.format(port=port))
             api = await cluster.api()
             before = memory(api.process.pid, "VmRSS")
-            order = {"model": "gpt-image-2", "channel_id": CHANNEL}
-            tasks = await cluster.submit_many([api], CROWD, **order)
+            tasks = await cluster.submit_many([api], CROWD, model="gpt-image-2", channel_id=CHANNEL)
             await cluster.all_final(CROWD)
             assert (await cluster.states(tasks)) == {"success": CROWD}, api.log
             return memory(api.process.pid, "VmHWM") - before

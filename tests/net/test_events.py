@@ -55,6 +55,11 @@ def test_lines_end_in_any_way_and_data_may_have_several(tmp_path: Path) -> None:
     assert read([bytes([byte]) for byte in stream], tmp_path)[0] == wanted
 
 
+def test_a_line_end_may_be_cut_in_two(tmp_path: Path) -> None:
+    chunks = [b'data: {"n":\r', b"", b"\ndata: 1}\r", b"\n\r", b"", b"\n"]
+    assert read(chunks, tmp_path)[0] == [{"n": 1}]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     events=st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20)), max_size=5),

@@ -19,10 +19,10 @@ from calotype.domain.catalog import Model
 from calotype.domain.channel import Channel
 from calotype.domain.money import EntryKind
 from calotype.domain.pricing import price
+from calotype.domain.secret import Secret
 from calotype.domain.task import AttemptState, BillingStatus, Event, State
 from calotype.domain.validation import normalise
 from calotype.providers.sandbox.steering import WORDS
-from calotype.domain.secret import Secret
 from calotype.settings import CLIENT_VARIABLES, Settings
 
 ROOT = Path(__file__).parents[2]

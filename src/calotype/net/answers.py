@@ -224,6 +224,8 @@ class EventStream:
 
     def feed(self, chunk: bytes) -> None:
         """Take in the next bytes; ``on_event`` is called from here."""
+        if not chunk:
+            return
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
         self._after_cr = chunk.endswith(b"\r")
