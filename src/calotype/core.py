@@ -1,5 +1,6 @@
 """What every command works with, made without the server's heavier parts."""
 
+import logging
 import os
 import random
 import secrets
@@ -15,14 +16,17 @@ from calotype.domain.channel import Channel, channels_in_force
 from calotype.domain.clock import Clock, system_clock
 from calotype.domain.health import Breakers
 from calotype.domain.ids import IdSource
-from calotype.domain.wire import Upstream
+from calotype.domain.wire import Upstream, Wire
 from calotype.judging import judged
+from calotype.providers.kind import SetUpFault, kind_of
 from calotype.providers.sandbox import built_in_channel
 from calotype.services.accounts import Accounts
 from calotype.services.routing import Router
 from calotype.settings import Settings, SettingsError
 from calotype.store.port import Store
 from calotype.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
 
 
 class Core(msgspec.Struct, frozen=True):
@@ -62,6 +66,7 @@ def build_core(settings: Settings) -> Core:
             breakers=Breakers(),
             chance=random.SystemRandom(),
             clock=system_clock,
+            narrow=_narrowed,
         ),
         store=store,
         accounts=Accounts(store, ids=ids, clock=system_clock),
@@ -82,6 +87,20 @@ def channels_of(settings: Settings, catalog: Catalog) -> tuple[Channel, ...]:
         built_in=built_in_channel(settings.sandbox_seconds),
         models=list(catalog.models),
     )
+
+
+def _narrowed(channel: Channel, model: str, wire: Wire) -> Wire:
+    """What a channel takes of what its upstream's file says.
+
+    It was in order when it was judged. Where it is not any more, nothing is narrowed: the provider
+    looks at it again before each send, and refuses with what is wrong.
+    """
+    narrow = kind_of(channel.provider).narrow
+    try:
+        return wire if narrow is None else narrow(channel, model, wire)
+    except SetUpFault as fault:
+        log.warning("channel %s, model %s: %s", channel.slug, model, fault)
+        return wire
 
 
 def _store(settings: Settings) -> Store:

@@ -4,6 +4,7 @@ They are held against the providers, the upstreams' files and the catalog.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ from calotype.channels import ChannelFault
 from calotype.domain.catalog import Catalog, Model
 from calotype.domain.channel import Channel, Served, in_the_clear
 from calotype.domain.wire import ANY_MODEL, Upstream
-from calotype.providers.kind import has_kind, kind_of
+from calotype.providers.kind import Kind, SetUpFault, has_kind, kind_of
 from calotype.providers.sandbox import SANDBOX
 from calotype.settings import Settings, SettingsError
 from calotype.tables import joined, suggested
@@ -28,16 +29,17 @@ def judged(settings: Settings, catalog: Catalog) -> tuple[Channel, ...]:
 
     """
     where = f"{settings.config}: channels" if settings.config else "channels"
+    beside = settings.config.parent if settings.config else Path()
     channels = []
     for place, channel in enumerate(settings.channels, start=1):
         try:
-            channels.append(_judged(channel, catalog))
+            channels.append(_judged(channel, catalog, beside))
         except ChannelFault as fault:
             raise SettingsError(f"{where}[{place}]{fault}") from None
     return tuple(channels)
 
 
-def _judged(channel: Channel, catalog: Catalog) -> Channel:
+def _judged(channel: Channel, catalog: Catalog, beside: Path) -> Channel:
     names = (SANDBOX, *catalog.upstreams)
     if channel.provider not in names or not has_kind(channel.provider):
         providers = [name for name in names if has_kind(name)]
@@ -46,17 +48,37 @@ def _judged(channel: Channel, catalog: Catalog) -> Channel:
             f"there is no provider '{channel.provider}'; {suggested(channel.provider, providers)}"
             f"there are {', '.join(providers)}.",
         )
-    upstream = catalog.upstreams.get(channel.provider)
-    _check_connection(channel, upstream)
+    upstream, kind = catalog.upstreams.get(channel.provider), kind_of(channel.provider)
+    _check_connection(channel, kind, upstream)
+    channel = _with_folders(channel, kind, beside)
     if channel.models is None:
-        return channel if upstream is None else _with_every_model(channel, upstream, catalog)
-    for name, served in channel.models.items():
+        if upstream is None:
+            return channel
+        channel = _with_every_model(channel, upstream, catalog)
+    for name, served in (channel.models or {}).items():
         _check_model(joined("models", name), name, served, upstream, catalog)
+    if upstream is not None:
+        _check_set_up(channel, kind, upstream, catalog)
     return channel
 
 
-def _check_connection(channel: Channel, upstream: Upstream | None) -> None:
-    kind = kind_of(channel.provider)
+def _with_folders(channel: Channel, kind: Kind, beside: Path) -> Channel:
+    """The channel with its folders as they are found from where the process was started."""
+    found = {}
+    for name in kind.folders:
+        if named := channel.options.get(name):
+            try:
+                found[name] = str(beside / Path(named).expanduser())
+            except RuntimeError:
+                raise ChannelFault(
+                    joined("options", name), f"there is no such home folder as in '{named}'."
+                ) from None
+    if not found:
+        return channel
+    return msgspec.structs.replace(channel, options={**channel.options, **found})
+
+
+def _check_connection(channel: Channel, kind: Kind, upstream: Upstream | None) -> None:
     for name in channel.options:
         if name not in kind.options:
             known = "; ".join(f"{each}: {what}" for each, what in kind.options.items())
@@ -133,6 +155,26 @@ def _check_model(
                 "upstreams/, or take the model out.",
             )
     _check_price(key, served.price, model)
+
+
+def _check_set_up(channel: Channel, kind: Kind, upstream: Upstream, catalog: Catalog) -> None:
+    """What the channel is set up with can do something of what its upstream's file says."""
+    if kind.narrow is None:
+        return
+    for name in channel.models or {}:
+        wire = upstream.wire(name)
+        if wire is None:
+            continue
+        try:
+            lacking = kind.narrow(channel, name, wire).hopeless(catalog.get(name))
+        except SetUpFault as fault:
+            raise ChannelFault(joined("models", name), str(fault)) from None
+        if lacking:
+            raise ChannelFault(
+                joined("models", name),
+                f"what it is set up with has no {lacking}, which every request for {name} sets; "
+                "give it one, or take the model out.",
+            )
 
 
 def _check_price(key: str, price: int | Mapping[str, int] | None, model: Model) -> None:

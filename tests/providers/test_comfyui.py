@@ -149,25 +149,6 @@ async def test_a_batch_goes_into_its_slot(bed: Bed) -> None:
     assert fake.understand(fake.bought[0].call).fields["batch"] == 3
 
 
-async def test_a_workflow_that_follows_its_reference_needs_no_size(
-    bed: Bed, tmp_path: Path
-) -> None:
-    for ending in ("json", "toml"):
-        text = (OURS / f"picture@2.{ending}").read_text()
-        kept = [line for line in text.splitlines() if not line.startswith(("width", "height"))]
-        (tmp_path / f"picture.{ending}").write_text("\n".join(kept))
-    async with bed.fake() as fake:
-        channel = msgspec.structs.replace(
-            bed.channel(fake, PICTURES), options={"workflows": str(tmp_path)}
-        )
-        provider = bed.provider(channel)
-        assert isinstance(await provider.submit(bed.job(PICTURES)), Accepted)
-        square = msgspec.structs.replace(PICTURES, parameters={"aspect_ratio": "1:1"})
-        refused = await provider.submit(bed.job(square))
-    assert isinstance(refused, Refused)
-    assert "no slot for width" in refused.message
-
-
 # What is not sent
 
 
@@ -197,7 +178,7 @@ async def test_what_a_workflow_has_no_slot_for_is_refused_and_not_dropped(
     [
         ("words", 1, "takes 0 references, not 1"),
         ("words/x.safetensors", 3, "words@3"),
-        ("picture", 1, "There is no picture.json"),
+        ("picture", 1, "there is no picture.json"),
         ("picture@2", 1, "takes 2 references, not 1"),
     ],
 )

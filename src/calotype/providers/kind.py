@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from calotype.domain.channel import Channel
-from calotype.domain.wire import Upstream
+from calotype.domain.wire import Upstream, Wire
 
 if TYPE_CHECKING:  # they bring the HTTP client along, which most commands do not need
     from calotype.providers.line import Tools
     from calotype.providers.port import Provider
+
+
+class SetUpFault(Exception):
+    """What a channel is set up with cannot be used.
+
+    The message is for the operator: it says what is wrong and what would be right.
+    """
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,12 +33,19 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         make: speaks it to one channel.
         needs_key: a channel without a credential is refused at start-up.
         options: the channel's own ``options`` that it knows → what each is for.
+        folders: those of them that name a folder; a relative one begins where the configuration
+            lies.
+        narrow: from a channel, a model's public id and the wire of the upstream's file to the wire
+            of this channel, where what it is set up with can do less. It may read files, and
+            raises ``SetUpFault``. None: every channel takes what the file says.
 
     """
 
     make: "Callable[[Channel, Upstream, Tools], Provider]"
     needs_key: bool = True
     options: Mapping[str, str] = {}
+    folders: tuple[str, ...] = ()
+    narrow: Callable[[Channel, str, Wire], Wire] | None = None
 
 
 def has_kind(name: str) -> bool:

@@ -4,11 +4,9 @@ import asyncio
 import uuid
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from calotype.domain.catalog import ASPECT_RATIO, AUTO
 from calotype.domain.channel import Channel
 from calotype.domain.outcomes import (
     Accepted,
@@ -27,7 +25,13 @@ from calotype.net.bodies import FilePart, form_body
 from calotype.net.client import Answer
 from calotype.providers.comfyui.feed import Feed
 from calotype.providers.comfyui.jobs import Jobs, said_in
-from calotype.providers.comfyui.workflow import Workflow, WorkflowFault, load_workflow
+from calotype.providers.comfyui.workflow import (
+    Workflow,
+    WorkflowFault,
+    folder_of,
+    load_workflow,
+    named,
+)
 from calotype.providers.line import Line, Tools
 from calotype.providers.local import beforehand, credential, fields, items, job_id, text
 from calotype.providers.port import Job, ReferenceImage
@@ -53,8 +57,7 @@ class ComfyUI:
     def __init__(self, channel: Channel, upstream: Upstream, tools: Tools) -> None:
         headers = credential(channel)
         self._line = Line(channel, upstream, tools.client, headers=headers)
-        folder = channel.options.get("workflows")
-        self._folder = Path(folder).expanduser() if folder else _shipped()
+        self._folder = folder_of(channel)
         # Of this process alone: a server keeps one WebSocket for each.
         self._client_id = uuid.uuid4().hex
         socket = self._line.url(f"ws?clientId={self._client_id}")
@@ -138,7 +141,7 @@ class ComfyUI:
         return float(self._line.upstream.protocol["poll_seconds"])
 
     def _workflow(self, job: Job) -> Workflow:
-        name = (job.upstream_model or job.model.id).partition("/")[0]
+        name, _ = named(job.upstream_model or job.model.id)
         return load_workflow(self._folder, name, references=len(job.references))
 
     async def _upload(
@@ -200,13 +203,9 @@ def _values(job: Job, workflow: Workflow) -> dict[str, Any]:
         values["seed"] = zlib.crc32((job.reference or job.task).encode()) & _SEEDS
     if job.request.n > 1 or workflow.has("batch"):
         values["batch"] = job.request.n
-    checkpoint = job.upstream_model.partition("/")[2]
+    _, checkpoint = named(job.upstream_model)
     if checkpoint:
         values["checkpoint"] = checkpoint
-    if job.references and job.request.parameters.get(ASPECT_RATIO, AUTO) == AUTO:
-        for side in ("width", "height"):
-            if not workflow.has(side):  # it follows the reference by itself
-                values.pop(side, None)
     return values
 
 
@@ -223,7 +222,3 @@ def _code(document: object) -> str:
             if kind := text(error, "type"):
                 return kind
     return text(fields(document).get("error"), "type")
-
-
-def _shipped() -> Path:
-    return Path(__file__).parents[2] / "catalog" / "upstreams" / "comfyui"

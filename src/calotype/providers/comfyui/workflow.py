@@ -12,9 +12,15 @@ from typing import Any, Final
 
 import msgspec
 
+from calotype.domain.catalog import Value
+from calotype.domain.channel import Channel
+from calotype.providers.kind import SetUpFault
+
 Slots = str | tuple[str, ...]
 """Inputs that are set to the same value, each as ``<node>.<input>``."""
 
+FOLDER: Final = "workflows"
+"""The channel's option that names the folder of templates."""
 VALUES: Final = (
     "prompt",
     "negative",
@@ -27,10 +33,15 @@ VALUES: Final = (
     "checkpoint",
 )
 """The slots that hold one value; ``images`` hold one each."""
+_SHIPPED: Final = Path(__file__).parents[2] / "catalog" / "upstreams" / "comfyui"
 
 
-class WorkflowFault(Exception):
-    """A template cannot be used; the message is for the operator."""
+class WorkflowFault(SetUpFault):
+    """A template cannot be used."""
+
+
+class NoWorkflow(WorkflowFault):
+    """There is no graph of this name."""
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +52,8 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         prompt: where the prompt goes, and so on for all of ``VALUES``.
         images: where the references go, in their order: inputs of nodes that load a file.
         save: the node whose images are the result.
+        always: a request's parameter that has no slot → the value that the graph draws with
+            without being told. A request that says another goes to another channel.
 
     """
 
@@ -56,6 +69,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     checkpoint: Slots = ()
     images: tuple[str, ...] = ()
     save: str
+    always: dict[str, Value] = {}
 
 
 class Workflow(msgspec.Struct, frozen=True):
@@ -95,27 +109,40 @@ class Workflow(msgspec.Struct, frozen=True):
         return graph
 
 
+def folder_of(channel: Channel) -> Path:
+    """Where a channel's templates lie: in its own folder, else in the one that is shipped."""
+    own = channel.options.get(FOLDER)
+    return Path(own) if own else _SHIPPED
+
+
+def named(upstream_model: str) -> tuple[str, str]:
+    """The template and the checkpoint (empty for the graph's own) that an upstream's id names."""
+    name, _, checkpoint = upstream_model.partition("/")
+    return name, checkpoint
+
+
 def load_workflow(folder: Path, name: str, *, references: int) -> Workflow:
     """Read a template, the one for just so many references where there is one.
 
     Raises:
-        WorkflowFault: there is none, or it is not in order.
+        NoWorkflow: there is none.
+        WorkflowFault: it is not in order.
 
     """
     if not name or Path(name).name != name:
-        raise WorkflowFault(f"{name!r} is no name of a workflow.")
+        raise NoWorkflow(f"{name!r} is no name of a workflow; write one without folders.")
     special = f"{name}@{references}"
-    if (folder / f"{special}.json").is_file():
-        name = special
-    graph_file, slots_file = folder / f"{name}.json", folder / f"{name}.toml"
     try:
-        graph = msgspec.json.decode(graph_file.read_bytes())
-        slots = msgspec.toml.decode(slots_file.read_bytes(), type=Sidecar)
+        if (folder / f"{special}.json").is_file():
+            name = special
+        graph = msgspec.json.decode((folder / f"{name}.json").read_bytes())
+        slots = msgspec.toml.decode((folder / f"{name}.toml").read_bytes(), type=Sidecar)
     except FileNotFoundError as error:
         missing = Path(error.filename or "").name
-        raise WorkflowFault(f"There is no {missing} in the folder of workflows.") from None
+        kind = NoWorkflow if missing.endswith(".json") else WorkflowFault
+        raise kind(f"there is no {missing} in the folder of workflows, {folder}.") from None
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise WorkflowFault(f"The workflow {name} cannot be read: {error}") from None
+        raise WorkflowFault(f"the workflow {name} cannot be read: {error}.") from None
     workflow = Workflow(name, graph, slots)
     _prove(workflow)
     return workflow
