@@ -380,28 +380,6 @@ async def test_an_early_answer_ends_the_sending(client: UpstreamClient) -> None:
     assert (answer.status, answer.document) == (413, {"error": "too large"})
 
 
-async def test_a_reference_that_is_gone_is_told_as_it_is(client: UpstreamClient) -> None:
-    gone = FileNotFoundError("reference")
-    part = bytes(300_000)
-    for body in (
-        json_body([Inline(opening(part, fault=gone), 900_000)]),
-        raw_body("image/png", 900_000, opening(fault=gone)),
-    ):
-        async with saying(ok(b"{}")) as server:
-            with pytest.raises(FileNotFoundError):
-                await create(client, server.url, body)
-            await server.gone.wait()
-        assert not any(seen.whole for seen in server.seen)
-
-
-async def test_a_full_disk_is_no_fault_of_the_connection(tmp_path: Path) -> None:
-    client = UpstreamClient(tmp_path / "missing")  # the disk that we cannot fill here
-    async with saying(ok(b'["%b"]' % LETTERS)) as server:
-        with pytest.raises(BrokenOff, match="could not be stored here: No such file"):
-            await create(client, server.url)
-    await client.close()
-
-
 async def test_closing_ends_what_is_under_way_and_refuses_what_comes_after(
     client: UpstreamClient,
 ) -> None:

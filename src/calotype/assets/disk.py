@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ class DiskAssets:
         self._root = root
         self._staging = root / _STAGING / secrets.token_hex(8)
         self._lock: IO[str] | None = None
+        self._holding = threading.Lock()
         self._synced: set[Path] = set()
         (root / _STAGING).mkdir(parents=True, exist_ok=True)
 
@@ -97,9 +99,10 @@ class DiskAssets:
         return await asyncio.to_thread(_sweep, self._root / _STAGING)
 
     def _staged_path(self) -> Path:
-        if self._lock is None or not self._staging.exists():
-            self.close()
-            self._staging, self._lock = _hold(self._root / _STAGING)
+        with self._holding:
+            if self._lock is None or not self._staging.exists():
+                self.close()
+                self._staging, self._lock = _hold(self._root / _STAGING)
         return self._staging / secrets.token_hex(8)
 
 

@@ -32,6 +32,10 @@ class Fault(StrEnum):
     """In the way there: no connection was made."""
     UPSTREAM = "upstream"
     """In the upstream, after it may have taken the job."""
+    UNFIT = "unfit"
+    """In what this one upstream is able to do: another may."""
+    OURS = "ours"
+    """In ourselves: our disk, our files; it says nothing of the upstream."""
 
 
 class SourceError(Exception):
@@ -76,6 +80,8 @@ class Running(msgspec.Struct, frozen=True):
     """Percent, where the upstream tells."""
     queued: bool = False
     """True while the upstream has not begun."""
+    state: str = ""
+    """The upstream's own word for it, where we do not know it."""
     poll_after: float = 1.0
 
 
@@ -122,6 +128,8 @@ class Unknown(msgspec.Struct, frozen=True):
     """It may have been accepted, and billed: never send again unless that is free."""
 
     message: str
+    fault: Fault = Fault.UPSTREAM
+    """Whose fault it is that nobody knows."""
 
 
 RecoverOutcome = Accepted | Done | TryLater | Unknown

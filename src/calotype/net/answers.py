@@ -141,7 +141,7 @@ class Reader(Protocol):
         """Move decoded images to their files.
 
         Raises:
-            CannotKeep: that failed.
+            CannotKeep: that failed; it may be called again.
 
         """
         ...

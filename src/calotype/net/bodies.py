@@ -26,8 +26,8 @@ class Body(msgspec.Struct, frozen=True):
     Args:
         content_type: as it goes into the header.
         length: bytes.
-        chunks: makes the bytes anew, each time that it is called. What it raises is passed on
-            by ``UpstreamClient.call``, and the upstream gets no complete request.
+        chunks: makes the bytes anew, each time that it is called. Where it raises, the upstream
+            gets no complete request, and ``UpstreamClient.call`` raises ``BodyBroken``.
 
     """
 

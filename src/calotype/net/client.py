@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter
 from yarl import URL
 
+from calotype.domain.errors import Unavailable
 from calotype.domain.outcomes import ImageSource
 from calotype.net.answers import Answer, EventStream, Reader, WholeBody, retry_after
 from calotype.net.bodies import Body
@@ -22,12 +23,21 @@ from calotype.net.intake import Intake, too_large
 from calotype.net.jsonstream import TooLarge
 from calotype.net.lookup import SystemLookup
 from calotype.net.results import Result
-from calotype.net.spool import CannotKeep, Spool
+from calotype.net.spool import CannotKeep, Spool, look_for_room
 
-__all__ = ["Answer", "BrokenOff", "NotSent", "TooLarge", "UpstreamClient"]
+__all__ = [
+    "Answer",
+    "BodyBroken",
+    "BrokenOff",
+    "NotKept",
+    "NotSent",
+    "TooLarge",
+    "UpstreamClient",
+]
 
 RESULT_BYTES: Final = 512 * 1024 * 1024
 """Of one image that an upstream made."""
+_ROOM_SECONDS: Final = 5
 _READ: Final = 16 * 1024
 _TURNS: Final = 64
 _WEBSOCKET_MESSAGE: Final = 64 * 1024 * 1024
@@ -49,6 +59,14 @@ class BrokenOff(Exception):
     """It was sent, perhaps, and the answer did not come, or not to its end, or not in time."""
 
 
+class NotKept(BrokenOff):
+    """The answer came, and our own disk did not take it in time; no fault of the upstream."""
+
+
+class BodyBroken(Exception):
+    """The request was not sent whole, for a reason of ours; the upstream cannot have taken it."""
+
+
 class UpstreamClient:
     """One per process; made anywhere, used within one event loop.
 
@@ -56,7 +74,7 @@ class UpstreamClient:
     nothing twice.
 
     Args:
-        spool: the folder for images on their way.
+        spool: the folder for images on their way; made when it is missing.
         connect_seconds: limit on lookup, connection and TLS together.
         result_seconds: limit on fetching one result to its last byte.
         result_bytes: limit on the bytes of one result.
@@ -100,6 +118,20 @@ class UpstreamClient:
             await session.close()
         await self._fetcher.close()
 
+    async def check_room(self) -> None:
+        """Prove that images can be kept on their way; good to know before one is bought.
+
+        Raises:
+            errors.Unavailable: the folder cannot be written, or has fewer than ``spool.ROOM``
+                bytes free.
+
+        """
+        try:
+            await asyncio.to_thread(look_for_room, self._folder)
+        except CannotKeep as error:
+            message = f"Images cannot be kept on their way here: {error}."
+            raise Unavailable(message, retry_after=_ROOM_SECONDS) from error
+
     async def call(
         self,
         method: str,
@@ -129,9 +161,10 @@ class UpstreamClient:
 
         Raises:
             NotSent: there was no connection.
-            BrokenOff: there was one, and no whole answer.
+            BodyBroken: there was one, and reading ``body`` raised what is its cause.
+            BrokenOff: there was one, and no whole answer; ``NotKept`` where that is our disk's
+                fault, which was given all of the call's time to mend.
             TooLarge: the answer is over ``max_bytes``, or holds too much besides images.
-            Exception: whatever reading ``body`` raised; the upstream got no whole request then.
 
         """
         sending = _Sending(body) if body is not None else None
@@ -155,7 +188,7 @@ class UpstreamClient:
                     response.close()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if sending is not None and sending.fault is not None:
-                raise sending.fault from None
+                raise BodyBroken(f"The request to {host} was not sent whole.") from sending.fault
             if not trace.connected:
                 raise NotSent(_no_connection(error, host)) from error
             raise BrokenOff(_broken(error, host)) from error
@@ -228,9 +261,9 @@ class UpstreamClient:
         try:
             await intake.take_in(response.content)
             document, text, spools = reader.close()
-            await reader.write()
+            await intake.write()
         except CannotKeep as error:
-            raise BrokenOff(f"The answer could not be stored here: {error}.") from error
+            raise NotKept(f"The answer could not be stored here: {error}.") from error
         given = response.headers
         headers = {name.lower(): ", ".join(given.getall(name)) for name in given}
         return Answer(
@@ -292,6 +325,8 @@ class _Sending(aiohttp.Payload):
         writer: AbstractStreamWriter,
         content_length: int | None,  # noqa: ARG002 -- the base's own; ours is exact
     ) -> None:
+        # A chunk is held back until the next one is there, so that what fails is never whole.
+        held = b""
         async with aclosing(self._body.chunks()) as chunks:
             while True:
                 try:
@@ -299,9 +334,11 @@ class _Sending(aiohttp.Payload):
                 except Exception as error:
                     self.fault = error
                     raise
+                if held:
+                    await writer.write(held)
                 if chunk is None:
                     return
-                await writer.write(chunk)
+                held = chunk
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 -- the base's own
         raise TypeError("A body is not kept, so it cannot be shown.")

@@ -1,16 +1,22 @@
 """Taking in the bodies of answers: a few large ones at a time, which bounds the memory for all."""
 
 import asyncio
+import logging
 from typing import Final
 
 import aiohttp
 
 from calotype.net.answers import Reader
 from calotype.net.jsonstream import TooLarge
+from calotype.net.spool import CannotKeep
 
+RETRY_SECONDS: Final = 2.0
+"""Between two attempts to write an image to a disk that does not take it."""
 _LARGE: Final = 64 * 1024
 """From how many bytes on a body waits for its turn."""
 _STALL_SECONDS: Final = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class Intake:
@@ -37,13 +43,15 @@ class Intake:
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._has_turn = False
+        self._trouble: str | None = None
+        """Why an image could not be written at once."""
 
     async def take_in(self, content: aiohttp.StreamReader) -> None:
         """Hand the body to the reader, to its end or to where the reader wants no more.
 
         Raises:
             TooLarge: it is over the limit, or over the reader's.
-            CannotKeep: an image cannot be written to disk.
+            CannotKeep: an image could not be written to disk, or not before the connection broke.
             aiohttp.ClientError: the connection broke.
 
         """
@@ -57,9 +65,45 @@ class Intake:
                     await self._wait_for_turn()
                 self._reader.feed(chunk)
                 if self._reader.full:
-                    await self._reader.write()
+                    await self.write()
+        except (aiohttp.ClientError, OSError) as error:
+            if self._trouble is None:
+                raise
+            raise CannotKeep(self._trouble) from error
         finally:
             self._give_turn()
+
+    async def write(self) -> None:
+        """Move decoded images to their files, however often it takes while the call has time.
+
+        A body that waits for the disk keeps what it has, and gives its turn away.
+
+        Raises:
+            CannotKeep: the disk did not take them in time.
+
+        """
+        until = self._deadline.when()
+        self._deadline.reschedule(None)
+        try:
+            async with asyncio.timeout_at(until):
+                while not await self._written():
+                    self._give_turn()
+                    await asyncio.sleep(RETRY_SECONDS)
+        except TimeoutError as error:
+            if self._trouble is None:
+                raise
+            raise CannotKeep(self._trouble) from error
+        self._deadline.reschedule(until)
+
+    async def _written(self) -> bool:
+        try:
+            await self._reader.write()
+        except CannotKeep as error:
+            if self._trouble is None:
+                log.warning("an image that an upstream sent waits for the disk: %s", error)
+            self._trouble = str(error)
+            return False
+        return True
 
     async def _next_chunk(self, content: aiohttp.StreamReader) -> bytes:
         """More of the body; empty at its end.
@@ -71,7 +115,7 @@ class Intake:
                 async with asyncio.timeout(_STALL_SECONDS):
                     return await content.readany()
             except TimeoutError:
-                await self._reader.write()
+                await self.write()
                 self._give_turn()
         return await content.readany()
 

@@ -115,12 +115,12 @@ class JsonScanner:
         """Move what was decoded to the files.
 
         Raises:
-            CannotKeep: that failed.
+            CannotKeep: that failed; it may be called again.
 
         """
-        self._waiting = 0
         for spool in self.spools.values():
             await spool.write()
+        self._waiting = 0
 
     def close(self) -> Any:
         """The reduced document, at the end of the bytes.

@@ -7,10 +7,12 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from calotype.domain.outcomes import SourceError
 
+ROOM: Final = 64 * 1024 * 1024
+"""Least bytes free where images are to be kept."""
 _READ: Final = 256 * 1024
 
 
@@ -53,25 +55,28 @@ class Spool:
         """Move what is in memory to the file, in a thread.
 
         Raises:
-            CannotKeep: it cannot be written.
+            CannotKeep: it cannot be written; nothing is lost, and this may be called again.
 
         """
         if self._waiting:
-            pieces, self._waiting = self._waiting, []
             try:
                 # The bound method keeps the file open under the thread, should nobody else.
-                await asyncio.to_thread(self._write, pieces)
+                await asyncio.to_thread(self._write, self._waiting)
             except OSError as error:
-                raise CannotKeep(error.strerror) from error
+                raise CannotKeep(_why(error)) from error
 
     def _write(self, pieces: list[bytes]) -> None:
+        """Write the pieces and take out of the list what is written, though it be a part."""
         if self._descriptor is None:
-            with tempfile.TemporaryFile(dir=self._folder, buffering=0) as file:
+            with _new_file(self._folder) as file:
                 self._descriptor = os.dup(file.fileno())
             self._closing = weakref.finalize(self, _close, self._descriptor)
         left = memoryview(b"".join(pieces))
-        while left:
-            left = left[os.write(self._descriptor, left) :]
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        finally:
+            pieces[:] = [left.tobytes()] if left else []
 
     def _let_go(self) -> None:
         if self._descriptor is not None:
@@ -98,6 +103,32 @@ class Spool:
 
     def _read(self, at: int) -> bytes:
         return b"" if self._descriptor is None else os.pread(self._descriptor, _READ, at)
+
+
+def look_for_room(folder: Path) -> None:
+    """Prove that images can be kept in the folder, which is made where it is missing; blocks.
+
+    Raises:
+        CannotKeep: it cannot be written, or has fewer than ``ROOM`` bytes free.
+
+    """
+    try:
+        with _new_file(folder) as file:
+            file.write(b"?")
+        disk = os.statvfs(folder)
+    except OSError as error:
+        raise CannotKeep(_why(error)) from error
+    if disk.f_bavail * disk.f_frsize < ROOM:
+        raise CannotKeep(f"Fewer than {ROOM} bytes are free")
+
+
+def _new_file(folder: Path) -> IO[bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder, buffering=0)
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _close(descriptor: int) -> None:
