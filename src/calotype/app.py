@@ -65,20 +65,24 @@ def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
     async def lifespan(_app: Any) -> AsyncIterator[None]:
         await core.store.prepare()
         await images.disk.sweep()
+        if not settings.shared_database:  # whatever was wrong may have been mended meanwhile
+            await _keeper(core).forget({each.channel_id for each in await core.store.health()})
         keepers = [
             asyncio.create_task(_keep_house(core)),
             asyncio.create_task(_keeper(core).keep_fresh()),
         ]
-        if worker:
-            await worker.start()
         try:
             with _reloading(core, upstreams, worker, shown=built.refresh):
-                yield
+                if worker:
+                    await worker.start()
+                try:
+                    yield
+                finally:
+                    if worker:
+                        await worker.stop()
         finally:
             for keeper in keepers:
                 keeper.cancel()
-            if worker:
-                await worker.stop()
             await upstreams.close()
             await images.close()
             await core.store.close()
@@ -119,11 +123,12 @@ def _reloading(
     shown: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """While entered, SIGHUP puts the channels of the configuration in force anew."""
+    health, forgetting = _keeper(core), set[asyncio.Task[None]]()
 
     def reload() -> None:
         try:
             channels = channels_of(core.settings.reloaded(), core.catalog)
-            upstreams.serve(channels)
+            changed = upstreams.serve(channels)
         except SettingsError as error:
             log.error("the channels stay as they were: %s", error)  # noqa: TRY400 -- it says all
             return
@@ -131,9 +136,12 @@ def _reloading(
         if worker is not None:
             worker.reload()
         shown()
+        task = asyncio.create_task(health.forget(changed))
+        forgetting.add(task)
+        task.add_done_callback(forgetting.discard)
         log.info("channels in force: %s", ", ".join(channel.slug for channel in channels))
 
-    loop = asyncio.get_running_loop()
+    loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGHUP)
     with suppress(ValueError, RuntimeError):  # only the main thread may listen for signals
         loop.add_signal_handler(signal.SIGHUP, reload)
     try:
@@ -141,6 +149,7 @@ def _reloading(
     finally:
         with suppress(ValueError, RuntimeError):
             loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, before)
 
 
 async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asyncio.Event) -> None:
@@ -160,15 +169,17 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
     images, upstreams = Images(core), Upstreams(core)
     await images.disk.sweep()
     worker = Worker(core, images, upstreams, channels=channels)
-    await worker.start()
     keeper = asyncio.create_task(_keeper(core).keep_fresh())
-    log.info("the worker has begun")
     try:
         with _reloading(core, upstreams, worker):
-            await worker.until(stop)
+            await worker.start()
+            log.info("the worker has begun")
+            try:
+                await worker.until(stop)
+            finally:
+                await worker.stop()
     finally:
         keeper.cancel()
-        await worker.stop()
         await upstreams.close()
         await images.close()
         await core.store.close()

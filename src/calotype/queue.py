@@ -104,6 +104,8 @@ class TaskQueue:
         task_id = int(job.payload or b"0")
         while (active := self._active.get(task_id)) is not None:
             await asyncio.wait([active])
+        if not self._is_current(task_id, job):
+            return
         if (active := asyncio.current_task()) is not None:
             self._active[task_id] = active
         later: float | None = None
@@ -117,8 +119,16 @@ class TaskQueue:
                 raise RetryRequested(reason="stopping")
             if later is not None:
                 raise RetryRequested(timedelta(seconds=later), reason="waiting for the channel")
+            self._forget(task_id, job)
         finally:
             self._active.pop(task_id, None)
+
+    def _is_current(self, _task_id: int, _job: Job) -> bool:
+        """Whether a job still is its task's; the store sees to it where it holds the jobs."""
+        return True
+
+    def _forget(self, task_id: int, job: Job) -> None:
+        """A task is through with this job."""
 
 
 class EmbeddedQueue(TaskQueue):
@@ -129,6 +139,8 @@ class EmbeddedQueue(TaskQueue):
         super().__init__(run, QueueManager(self._queries), channels=channels)
         self._pending: list[tuple[int, int, int]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._places: dict[int, tuple[int, int]] = {}
+        """Channel and priority of every task that is queued or running."""
 
     def start(self) -> None:
         """Begin to hand out tasks."""
@@ -139,11 +151,18 @@ class EmbeddedQueue(TaskQueue):
         )
         self._tasks.append(asyncio.create_task(self._keep_house()))
 
-    def put(self, task_id: int, channel_id: int, priority: int) -> None:
-        """Enqueue a task; the higher ``priority`` is, the sooner.
+    def put(self, task_id: int, channel_id: int, priority: int | None) -> None:
+        """Enqueue a task; the higher ``priority`` is, the sooner. One that is here stays as it is.
 
-        Those put within one turn of the loop are enqueued together.
+        Without a priority it is moved to the channel's queue, at the priority that it had. Those
+        put within one turn of the loop are enqueued together.
         """
+        place = self._places.get(task_id)
+        if place is not None and priority is not None:
+            return
+        if priority is None:
+            priority = place[1] if place else 0
+        self._places[task_id] = channel_id, priority
         self._pending.append((task_id, channel_id, priority))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
@@ -156,6 +175,14 @@ class EmbeddedQueue(TaskQueue):
             [str(task_id).encode() for task_id, _, _ in pending],
             [priority for _, _, priority in pending],
         )
+
+    def _is_current(self, task_id: int, job: Job) -> bool:
+        place = self._places.get(task_id)
+        return place is not None and entrypoint(place[0]) == job.entrypoint
+
+    def _forget(self, task_id: int, job: Job) -> None:
+        if self._is_current(task_id, job):
+            del self._places[task_id]
 
     async def _keep_house(self) -> None:
         while True:

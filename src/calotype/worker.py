@@ -90,11 +90,19 @@ class Upstreams:
         self.providers: dict[int, Provider] = {}
         self.serve(core.router.channels)
 
-    def serve(self, channels: Sequence[Channel]) -> None:
-        """Speak to these channels.
+    def serve(self, channels: Sequence[Channel]) -> list[int]:
+        """Speak to these channels; all of them, or none of it has happened.
 
         One that changed gets a new provider, by which the jobs under way are asked for, too.
+
+        Returns:
+            The ids of those that are new or changed.
+
+        Raises:
+            SettingsError: a channel cannot be spoken to as it is configured.
+
         """
+        made: dict[int, tuple[Channel, Provider]] = {}
         for channel in channels:
             known = self._known.get(channel.id)
             if known is not None and known[0] == channel:
@@ -104,9 +112,16 @@ class Upstreams:
                 provider = kind_of(channel.provider).make(channel, upstream, self._tools)
             except (ValueError, msgspec.ValidationError) as error:
                 raise SettingsError(f"channels: {channel.slug}: {error}") from error
-            self._known[channel.id] = channel, provider
+            made[channel.id] = channel, provider
+        self._known |= made
+        for channel_id, (_, provider) in made.items():
             self._made.append(provider)
-            self.providers[channel.id] = provider
+            self.providers[channel_id] = provider
+        return list(made)
+
+    async def check_room(self) -> None:
+        """Raise ``Unavailable`` while there is no room for what upstreams answer."""
+        await self._client.check_room()
 
     async def close(self) -> None:
         """Let go of connections and processes."""
@@ -151,11 +166,13 @@ class Worker:
             clock=core.clock,
             links=Links(
                 enqueue=self.put,
+                check_room=upstreams.check_room,
                 reference_url=partial(_public_url, images.assets, core.settings),
                 callback_url=partial(_callback_url, core.settings),
             ),
         )
         self._unlisten: Callable[[], Awaitable[None]] | None = None
+        self._served_orphans: set[int] = set()
         self._lock: IO[str] | None = None
         self._queue: EmbeddedQueue | SharedQueue | None = None
         self._reconciler: asyncio.Task[None] | None = None
@@ -163,7 +180,7 @@ class Worker:
             self._lock = _lock(core.settings.worker_lock_path)
             self._queue = EmbeddedQueue(self._runner.run, channels=self._channels)
 
-    def put(self, task_id: int, channel_id: int, priority: int) -> None:
+    def put(self, task_id: int, channel_id: int, priority: int | None) -> None:
         """Tell the embedded queue of a task; a shared one was told by the store."""
         if isinstance(self._queue, EmbeddedQueue):
             self._queue.put(task_id, channel_id, priority)
@@ -198,19 +215,22 @@ class Worker:
             lease=timedelta(seconds=self._core.settings.worker_lease_seconds),
             limit=self._core.settings.worker_concurrency or None,
         )
-        if self._slugs is None:
-            self._queue.serve(await self._orphans())
+        await self._serve_orphans()
         self._queue.start()
-        self._reconciler = asyncio.create_task(_keep_reconciled(store, self._core.clock))
+        self._reconciler = asyncio.create_task(
+            _keep_reconciled(store, self._core.clock, then=self._serve_orphans)
+        )
 
-    async def _orphans(self) -> list[Channel]:
-        """Stand-ins for channels that are gone while tasks wait there.
-
-        The runner sends these tasks elsewhere.
-        """
-        known = {channel.id for channel in self._core.router.channels}
+    async def _serve_orphans(self) -> None:
+        """Take up tasks whose channel is gone from the configuration: they can go elsewhere."""
+        if self._slugs is not None or self._queue is None:
+            return
+        known = {channel.id for channel in self._core.router.channels} | self._served_orphans
         left = set(await self._core.store.unfinished_channels()) - known
-        return [Channel(id=number, slug="", name="", provider="") for number in sorted(left)]
+        self._queue.serve(
+            [Channel(id=number, slug="", name="", provider="") for number in sorted(left)]
+        )
+        self._served_orphans |= left
 
     def _heard(self, topic: str, payload: str) -> None:
         if topic == TOPIC:
@@ -310,9 +330,12 @@ def _chosen(
     return [known[slug] for slug in slugs if slug in known]
 
 
-async def _keep_reconciled(store: SharedStore, clock: Clock) -> None:
+async def _keep_reconciled(
+    store: SharedStore, clock: Clock, *, then: Callable[[], Awaitable[None]]
+) -> None:
     while True:
         try:
+            await then()
             done = await store.reconcile(now=clock())
             if done is not None and done.anything:
                 log.warning(

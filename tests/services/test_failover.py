@@ -1,5 +1,6 @@
 """Failover: only what is known not to have been accepted is sent elsewhere."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calotype.domain.channel import Channel, Served
-from calotype.domain.health import RULES
+from calotype.domain.health import RULES, TRIALS
 from calotype.domain.outcomes import (
     Accepted,
     Done,
@@ -23,7 +24,8 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.task import AttemptState, State
-from services.bench import CHANNEL, SOON, Bench, Script, Scripted, Source, done
+from calotype.services.running import BOUNCE_SECONDS
+from services.bench import CHANNEL, SOON, Bench, Script, Scripted, Source, done, stopped
 
 SECOND = msgspec.structs.replace(CHANNEL, id=11, slug="second", name="Second")
 THIRD = msgspec.structs.replace(CHANNEL, id=12, slug="third", name="Third")
@@ -265,6 +267,108 @@ async def test_an_idempotent_channel_is_sent_the_same_purchase_again(bench: Benc
     assert len({job.reference for job in first.sent}) == 1
     states = [attempt.state for attempt in await bench.store.attempts(task.id)]
     assert states == [AttemptState.UNKNOWN, AttemptState.UNKNOWN, AttemptState.DONE]
+
+
+async def test_what_may_have_been_bought_goes_to_no_other_channel_though_it_may_be_repeated(
+    bench: Bench,
+) -> None:
+    same = msgspec.structs.replace(CHANNEL, idempotent=True)
+    first, second = two([Unknown("Cut."), UNREACHABLE, BUSY, done()], [done()])
+    task = await bench.gateway((same, first), (SECOND, second)).ran(await bench.submitted())
+    await bench.assert_paid(task)
+    assert (len(first.sent), second.sent) == (4, [])
+    assert len({job.reference for job in first.sent}) == 1
+
+
+async def test_what_the_upstream_did_not_know_of_yet_goes_to_no_other_channel(
+    bench: Bench,
+) -> None:
+    nothing = TryLater("upstream_unavailable", "Never heard of it.")
+    first = Scripted([Unknown("Cut."), done()], [], [nothing])
+    second = Scripted([done()])
+    task = await bench.gateway((CHANNEL, first), (SECOND, second)).ran(await bench.submitted())
+    await bench.assert_paid(task)
+    assert second.sent == []
+
+
+async def test_a_lost_purchase_that_cannot_go_on_ends_as_unknown(bench: Bench) -> None:
+    same = msgspec.structs.replace(CHANNEL, idempotent=True)
+    first, second = two([Unknown("Cut."), KEY], [done()])
+    task = await bench.gateway((same, first), (SECOND, second)).ran(await bench.submitted())
+    await bench.assert_released(task, "upstream_outcome_unknown")
+    assert second.sent == []
+
+
+async def test_a_free_upstreams_lost_send_may_go_elsewhere(bench: Bench) -> None:
+    free = msgspec.structs.replace(CHANNEL, free=True)
+    first, second = two([Unknown("Cut.")], [done()])
+    task = await bench.gateway((free, first), (SECOND, second)).ran(await bench.submitted())
+    await bench.assert_paid(task)
+    assert len(second.sent) == 1
+
+
+async def test_what_one_server_cannot_do_another_may(bench: Bench) -> None:
+    small = Refused("upstream_rejected", "Not here.", Fault.UNFIT, detail="max_width is 512")
+    first, second = two([small], [done()])
+    task = await bench.gateway((CHANNEL, first), (SECOND, second)).ran(await bench.submitted())
+    await bench.assert_paid(task)
+
+
+async def test_where_no_server_can_the_client_is_told_so_in_general(bench: Bench) -> None:
+    small = Refused("upstream_rejected", "Not here.", Fault.UNFIT, detail="max_width is 512")
+    task = await bench.gateway((CHANNEL, Scripted([small]))).ran(await bench.submitted())
+    await bench.assert_released(task, "upstream_rejected")
+    assert task.error is not None
+    assert "512" not in task.error.message
+
+
+@pytest.mark.parametrize("synchronous", [True, False])
+@pytest.mark.parametrize("per_minute", [0, 600])
+async def test_a_half_open_channel_is_tried_by_a_few_however_many_wait(
+    bench: Bench, per_minute: int, *, synchronous: bool
+) -> None:
+    limited = msgspec.structs.replace(CHANNEL, requests_per_minute=per_minute)
+    first = Scripted([], synchronous=synchronous)
+    gateway = bench.gateway((limited, first))
+    for _ in range(RULES[Fault.UPSTREAM].least):
+        gateway.router.breakers.note(CHANNEL.id, "gpt-image-2", Fault.UPSTREAM, now=bench.clock.now)
+    bench.clock.forward(RULES[Fault.UPSTREAM].hold_ms)
+    tasks = [await bench.submitted() for _ in range(20)]
+    runs = [asyncio.create_task(gateway.runner.run(task)) for task in tasks]
+    finished, hanging = await asyncio.wait(runs, timeout=1)
+    assert len(first.sent) == len(hanging) == TRIALS
+    assert all(run.result() is not None for run in finished)
+    for run in hanging:
+        await stopped(run)
+
+
+async def test_a_task_that_comes_back_unsent_rests_before_it_is_moved_again(bench: Bench) -> None:
+    first, second = Scripted(), Scripted()
+    here = bench.gateway((CHANNEL, first), (SECOND, second))
+    there = bench.gateway((CHANNEL, first), (SECOND, second))
+    now, late = bench.clock.now, bench.clock.now + 60_000
+    here.router.breakers.hold(CHANNEL.id, "gpt-image-2", until=late, now=now)
+    there.router.breakers.hold(SECOND.id, "gpt-image-2", until=late, now=now)
+    task = await bench.submitted()
+    assert await here.runner.run(task) is None
+    assert await there.runner.run(task) is None
+    assert (await bench.task(task)).channel_id == CHANNEL.id
+    assert await here.runner.run(task) == BOUNCE_SECONDS
+
+
+async def test_a_breaker_that_cannot_be_written_down_costs_no_id(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_health: object) -> None:
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(bench.store, "note_health", broken)
+    first = Scripted([Accepted("job-1", SOON)], [Failed("upstream_failed", "It broke.")])
+    gateway = bench.gateway((CHANNEL, first))
+    for _ in range(RULES[Fault.UPSTREAM].least - 1):
+        gateway.router.breakers.note(CHANNEL.id, "gpt-image-2", Fault.UPSTREAM, now=bench.clock.now)
+    task = await gateway.ran(await bench.submitted())
+    await bench.assert_released(task, "upstream_failed")
 
 
 async def test_an_image_that_is_here_waits_for_an_asset_store_in_trouble(

@@ -498,7 +498,10 @@ async def test_a_write_that_only_seemed_to_fail_costs_no_image(bench: Bench, ver
     assert (len(provider.sent), len(bench.files())) == (1, 1)
 
 
-async def test_a_refusal_is_told_although_the_database_was_away(bench: Bench) -> None:
+async def test_a_refusal_is_told_although_the_database_was_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.services.endings.FETCH_PAUSES", ())
     task_id = await bench.submitted()
     broken = Scripted([done(Source(fault=SourceError("reset")))])
     runner = bench.runner(broken, store=Faulty(bench, before={"fail": Outage(1)}))

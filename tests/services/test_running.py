@@ -22,6 +22,7 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.task import Asset, AttemptState, Reference, State, Task
+from calotype.services.running import UNKNOWN_CHANNEL_MS
 from calotype.services.sending import MAX_SENDS
 from harness import picture, website
 from services.bench import (
@@ -374,20 +375,29 @@ async def test_a_task_whose_model_is_gone_fails_and_is_not_sent(bench: Bench) ->
     assert provider.sent == []
 
 
-async def test_a_task_whose_channel_is_gone_fails_and_is_not_sent(bench: Bench) -> None:
+async def test_a_task_whose_channel_is_unknown_here_is_left_to_others_and_then_fails(
+    bench: Bench,
+) -> None:
     provider = Scripted([done()])
     task_id = await bench.submitted()
-    await bench.runner(provider, channel=None).run(task_id)
+    runner = bench.runner(provider, channel=None)
+    assert await runner.run(task_id) is not None
+    bench.clock.forward(UNKNOWN_CHANNEL_MS)
+    assert await runner.run(task_id) is None
     await bench.assert_released(await bench.task(task_id), "no_channel_available")
     assert provider.sent == []
 
 
-async def test_a_job_at_a_channel_that_is_gone_is_told_to_the_operator_as_unknown(
+async def test_a_job_at_a_channel_that_stays_away_is_told_to_the_operator_as_unknown(
     bench: Bench,
 ) -> None:
     task_id = await bench.submitted()
     await bench.begun(task_id, upstream_id="up-1")
-    await bench.runner(Scripted(), channel=None).run(task_id)
+    runner = bench.runner(Scripted(), channel=None)
+    assert await runner.run(task_id) is not None, "the operator may put it back"
+    assert await bench.attempts(task_id) == [(AttemptState.ACCEPTED, "up-1")]
+    bench.clock.forward(ABANDON_MS)
+    assert await runner.run(task_id) is None
     await bench.assert_released(await bench.task(task_id), "no_channel_available")
     assert await bench.attempts(task_id) == [(AttemptState.UNKNOWN, "up-1")]
 

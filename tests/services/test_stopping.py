@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from calotype.queue import EmbeddedQueue
@@ -67,6 +68,41 @@ async def test_a_task_that_is_put_twice_runs_once_at_a_time() -> None:
     runs.go_on.set()
     await until(lambda: 7 in runs.tidied)
     assert await queue.stop(20) == 0
+
+
+async def test_a_task_that_is_put_again_takes_no_second_place() -> None:
+    runs = Runs()
+    narrow = msgspec.structs.replace(CHANNEL, concurrency=2)
+    queue = EmbeddedQueue(runs, channels=[narrow])
+    queue.start()
+    queue.put(7, CHANNEL.id, 0)
+    await until(lambda: runs.begun == [7])
+    for _ in range(3):
+        queue.put(7, CHANNEL.id, 0)
+    queue.put(8, CHANNEL.id, 0)
+    await until(lambda: runs.begun == [7, 8])
+    runs.go_on.set()
+    await until(lambda: runs.tidied.count(8) == 1)
+    queue.put(7, CHANNEL.id, 0)
+    await until(lambda: runs.begun == [7, 8, 7])
+    assert await queue.stop(20) == 0
+
+
+async def test_a_task_that_is_moved_runs_in_its_new_place_once_the_old_run_has_ended() -> None:
+    other = msgspec.structs.replace(CHANNEL, id=77, slug="other")
+    places: list[int] = []
+
+    async def run(task_id: int) -> None:
+        places.append(task_id)
+        if len(places) == 1:
+            queue.put(task_id, other.id, None)
+
+    queue = EmbeddedQueue(run, channels=[CHANNEL, other])
+    queue.start()
+    queue.put(7, CHANNEL.id, 3)
+    await until(lambda: places == [7, 7])
+    assert await queue.stop(20) == 0
+    assert places == [7, 7]
 
 
 async def test_a_queue_that_never_started_stops() -> None:

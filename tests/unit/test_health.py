@@ -133,7 +133,7 @@ def test_what_was_sent_before_it_opened_changes_nothing(fault: Fault) -> None:
 def test_acceptance_does_not_excuse_an_upstream_that_fails_at_the_work() -> None:
     breakers = opened(Fault.UPSTREAM)
     later = NOW + RULES[Fault.UPSTREAM].hold_ms
-    assert breakers.note_accepted(CHANNEL, MODEL, now=later) == []
+    assert breakers.note_accepted(CHANNEL, MODEL, begun=later, now=later) == []
     assert len(breakers.open()) == 1
 
 
@@ -141,8 +141,48 @@ def test_acceptance_does_not_excuse_an_upstream_that_fails_at_the_work() -> None
 def test_acceptance_closes_what_was_refused_before(fault: Fault) -> None:
     breakers = opened(fault)
     later = NOW + RULES[fault].hold_ms
-    assert len(breakers.note_accepted(CHANNEL, MODEL, now=later)) == 1
+    assert len(breakers.note_accepted(CHANNEL, MODEL, begun=later, now=later)) == 1
     assert breakers.open() == []
+
+
+def test_sends_from_before_it_opened_are_no_trials() -> None:
+    breakers = opened(Fault.UPSTREAM)
+    later = NOW + RULES[Fault.UPSTREAM].hold_ms
+    for _ in range(5):
+        assert breakers.note(CHANNEL, MODEL, Fault.UPSTREAM, begun=NOW - 1, now=later) == []
+    (health,) = breakers.open()
+    assert (health.strikes, health.until) == (0, later)
+
+
+def test_the_end_of_an_old_job_says_nothing_of_a_key_that_is_bad_by_now() -> None:
+    breakers = opened(Fault.KEY)
+    later = NOW + RULES[Fault.KEY].hold_ms
+    assert breakers.note_ended(CHANNEL, MODEL, None, begun=NOW - 1, now=later) == []
+    assert len(breakers.open()) == 1
+
+
+def test_accepted_and_done_count_once_for_the_channel() -> None:
+    breakers = Breakers()
+    for _ in range(3):
+        breakers.note_accepted(CHANNEL, MODEL, begun=NOW, now=NOW)
+        breakers.note_ended(CHANNEL, MODEL, None, begun=NOW, now=NOW)
+    for _ in range(3):
+        breakers.note(CHANNEL, MODEL, Fault.KEY, now=NOW)
+    assert len(breakers.open()) == 1
+
+
+def test_what_lies_in_ourselves_says_nothing() -> None:
+    breakers = Breakers()
+    for _ in range(100):
+        assert breakers.note(CHANNEL, MODEL, Fault.OURS, now=NOW) == []
+    assert breakers.share(CHANNEL, MODEL, now=NOW) == 1
+
+
+def test_a_channel_that_is_another_one_now_begins_anew() -> None:
+    breakers = opened(Fault.KEY)
+    breakers.hold(CHANNEL, MODEL, until=NOW + 9_000, now=NOW)
+    breakers.forget(CHANNEL)
+    assert breakers.opens_at(CHANNEL, MODEL, now=NOW) == NOW
 
 
 def test_the_upstreams_wish_for_patience_is_heeded_within_reason() -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calotype.cli import session, show
+from calotype.cli.faults import CommandFault
 from calotype.domain.health import WHOLE
 
 if TYPE_CHECKING:  # importing it takes longer than the command
@@ -23,11 +24,17 @@ def channels(
         bool, typer.Option("--events", help="Show when breakers opened and closed, newest first.")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many events.")] = 50,
+    reset: Annotated[
+        str | None,
+        typer.Option(help="Open the breakers' way of this channel again.", metavar="SLUG"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the channels with their models, limits and health."""
 
     async def body(core: "Core") -> list[dict[str, Any]]:
+        if reset is not None:
+            await _reset(core, reset)
         if events:
             happened = await core.store.channel_events(since=0, limit=limit)
             return [_event(core, one) for one in happened]
@@ -45,6 +52,15 @@ def channels(
             [column.upper() for column in columns],
             [[_told(row[column]) for column in columns] for row in found],
         )
+
+
+async def _reset(core: "Core", slug: str) -> None:
+    known = {channel.slug: channel.id for channel in core.router.channels}
+    if slug not in known:
+        raise CommandFault(f"There is no channel '{slug}'; there are {', '.join(known)}.")
+    for health in await core.store.health():
+        if health.channel_id == known[slug]:
+            await core.store.clear_health(health.channel_id, health.model, now=core.clock())
 
 
 def _channel(core: "Core", channel: "Channel", health: "list[Health]") -> dict[str, Any]:

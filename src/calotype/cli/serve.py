@@ -27,6 +27,7 @@ def serve(core: Core, *, with_worker: bool) -> None:
         StoreError: the database cannot be used.
 
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     secret_of(core.settings)  # a bad secret is refused before anything is opened
     uvloop.run(_serve(core, with_worker=with_worker))
 
@@ -39,6 +40,7 @@ def work(core: Core, *, channels: Sequence[str] | None) -> None:
         StoreError: the database cannot be used.
 
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     secret_of(core.settings)
 
     async def until_stopped() -> None:

@@ -39,14 +39,16 @@ class Rule(msgspec.Struct, frozen=True):
 
 WINDOW_MS: Final = 60_000
 RULES: Final[dict[Fault, Rule]] = {
-    Fault.KEY: Rule(whole=True, least=3, rate=0.5, hold_ms=60_000, longest_ms=900_000),
-    Fault.ACCOUNT: Rule(whole=True, least=3, rate=0.5, hold_ms=60_000, longest_ms=900_000),
+    Fault.KEY: Rule(whole=True, least=3, rate=0.5, hold_ms=60_000, longest_ms=300_000),
+    Fault.ACCOUNT: Rule(whole=True, least=3, rate=0.5, hold_ms=60_000, longest_ms=300_000),
     Fault.UNREACHABLE: Rule(whole=True, least=5, rate=0.5, hold_ms=5_000, longest_ms=60_000),
-    Fault.MODEL: Rule(whole=False, least=3, rate=0.5, hold_ms=60_000, longest_ms=900_000),
+    Fault.MODEL: Rule(whole=False, least=3, rate=0.5, hold_ms=60_000, longest_ms=300_000),
     Fault.BUSY: Rule(whole=False, least=10, rate=0.5, hold_ms=5_000, longest_ms=60_000),
     Fault.UPSTREAM: Rule(whole=False, least=10, rate=0.5, hold_ms=15_000, longest_ms=300_000),
 }
 """Faults that are not here lie in the request, and say that the channel is alive."""
+_SILENT: Final = frozenset({Fault.OURS})
+"""Faults that say nothing of the channel."""
 TRIALS: Final = 3
 """Sends of one process to a half-open channel before one of them has told anything."""
 LONGEST_BUSY_MS: Final = 300_000
@@ -124,26 +126,59 @@ class Breakers:
         self._trials: dict[tuple[int, str], tuple[int, int]] = {}
         self._busy: dict[tuple[int, str], int] = {}
 
-    def note_accepted(self, channel_id: int, model: str, *, now: int) -> list[Change]:
+    def note_accepted(self, channel_id: int, model: str, *, begun: int, now: int) -> list[Change]:
         """Take in that a job was accepted: the way there is well; the work is yet to be seen."""
-        changes = self._note_in(channel_id, WHOLE, None, fault=None, detail="", now=now)
+        changes = self._note_in(channel_id, WHOLE, None, begun=begun, now=now)
         known = self._open.get((channel_id, model))
         if known is not None and known.fault != Fault.UPSTREAM:
-            changes += self._note_in(channel_id, model, None, fault=None, detail="", now=now)
+            changes += self._note_in(channel_id, model, None, begun=begun, now=now)
         return changes
 
-    def note(
-        self, channel_id: int, model: str, fault: Fault | None, *, detail: str = "", now: int
+    def note_ended(
+        self,
+        channel_id: int,
+        model: str,
+        fault: Fault | None,
+        *,
+        detail: str = "",
+        begun: int,
+        now: int,
     ) -> list[Change]:
-        """Take in the outcome of one send (``None``: it went well); returns what it changed."""
+        """Take in how an accepted job ended (``None``: well): that speaks of the model alone."""
+        rule = RULES.get(fault) if fault else None
+        if fault in _SILENT or (rule is not None and rule.whole):
+            return []
+        return self._note_in(
+            channel_id, model, rule, fault=fault, detail=detail, begun=begun, now=now
+        )
+
+    def note(
+        self,
+        channel_id: int,
+        model: str,
+        fault: Fault | None,
+        *,
+        detail: str = "",
+        begun: int | None = None,
+        now: int,
+    ) -> list[Change]:
+        """Take in the outcome of one send (``None``: it went well); returns what it changed.
+
+        ``begun``: when it was sent; what was sent before a breaker opened tells nothing new of it.
+        """
+        if fault in _SILENT:
+            return []
         rule = RULES.get(fault) if fault else None
         if rule is None:
             scopes: tuple[str, ...] = (WHOLE, model)
         else:
             scopes = (WHOLE if rule.whole else model,)
+        since = now if begun is None else begun
         changes: list[Change] = []
         for scope in scopes:
-            changes += self._note_in(channel_id, scope, rule, fault=fault, detail=detail, now=now)
+            changes += self._note_in(
+                channel_id, scope, rule, fault=fault, detail=detail, begun=since, now=now
+            )
         return changes
 
     def _note_in(
@@ -152,15 +187,27 @@ class Breakers:
         scope: str,
         rule: Rule | None,
         *,
-        fault: Fault | None,
-        detail: str,
+        fault: Fault | None = None,
+        detail: str = "",
+        begun: int,
         now: int,
     ) -> list[Change]:
         key = (channel_id, scope)
+        health = self._open.get(key)
+        if health is not None and begun < health.until:
+            return []  # sent before it opened, or in spite of it
         window = self._windows.setdefault(key, _Window())
         window.note(bad=rule is not None, now=now)
         change = self._judge(key, window, rule, fault=fault, detail=detail, now=now)
         return [change] if change else []
+
+    def forget(self, channel_id: int) -> None:
+        """Begin anew with a channel, because it is another one now."""
+        for key in [
+            key for key in (*self._open, *self._windows, *self._busy) if key[0] == channel_id
+        ]:
+            self._shut(key)
+            self._busy.pop(key, None)
 
     def _judge(
         self,
@@ -173,8 +220,6 @@ class Breakers:
         now: int,
     ) -> Change | None:
         health = self._open.get(key)
-        if health is not None and now < health.until:
-            return None  # sent before it opened: that tells nothing new
         if rule is None or fault is None:
             if health is None:
                 return None

@@ -15,22 +15,17 @@ from calotype.domain.pricing import price
 from calotype.domain.task import Asset, Attempt, AttemptState, Task
 from calotype.services.assets import MAX_RESULT_BYTES, Assets
 from calotype.services.conversion import CONTENT_TYPES
-from calotype.services.sending import LOST, Bench
+from calotype.services.sending import LOST, UNKNOWN_MESSAGE, Bench
 from calotype.store.port import Fenced, Store
 
 DATABASE_PAUSE: Final = 0.5
 """Between tries to write down what only this process knows."""
 STORE_PAUSE: Final = 2.0
 """Between tries to store an image that cannot be asked for again."""
-FETCH_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+FETCH_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, *(30.0,) * 60)
 """Seconds between tries to fetch one whose address came with the answer."""
 BODIES: Final = 64
 """Images read from upstreams at a time: more costs memory and brings no speed."""
-
-UNKNOWN_MESSAGE: Final = (
-    "Nobody can say whether the upstream took the request; it was not sent again, "
-    "and you were not charged."
-)
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,10 @@ from typing import Final, assert_never
 
 from calotype.domain.clock import Clock
 from calotype.domain.outcomes import (
+    Accepted,
     Done,
     Failed,
+    PollOutcome,
     Running,
     SourceError,
     TryLater,
@@ -26,6 +28,8 @@ from calotype.store.port import Store
 
 LONGEST_WAIT: Final = 300.0
 """Seconds between two polls at most, whatever the upstream asks for."""
+
+_WORD: Final = 40
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +115,8 @@ class Follower:
         await self._endings.insist(
             partial(self._store.accept_attempt, bench.task, job.attempt, upstream_id=upstream_id)
         )
+        accepted = Accepted(upstream_id, poll_after)
+        self._health.note(bench.channel.id, bench.task.model, accepted, begun=bench.begun)
         return await self.follow(bench, job, upstream_id=upstream_id, delay=poll_after)
 
     async def follow(
@@ -138,7 +144,7 @@ class Follower:
                 elif isinstance(outcome, TryLater):
                     delay = outcome.retry_after or _longer(delay)
                 elif isinstance(outcome, Unknown):
-                    await self._health.note_outcome(bench.channel.id, bench.task.model, outcome)
+                    self._note(bench, outcome)
                     return await self._endings.close_unknown(
                         bench, job.attempt, detail=outcome.message
                     )
@@ -147,7 +153,7 @@ class Follower:
                 else:
                     delay = _longer(delay)
                 if self._clock() >= bench.task.abandon_at:
-                    await self._abandon(bench, job)
+                    await self._abandon(bench, job, upstream_id, outcome)
                     return None
         finally:
             self._followed.pop(key, None)
@@ -163,7 +169,7 @@ class Follower:
 
     async def _end(self, bench: Bench, job: Job, outcome: Done | Failed) -> bool:
         """End the task as its job ended; False when the result could not be read yet."""
-        await self._health.note_outcome(bench.channel.id, bench.task.model, outcome)
+        self._note(bench, outcome)
         match outcome:
             case Done():
                 try:
@@ -179,10 +185,23 @@ class Follower:
                 assert_never(outcome)
         return True
 
-    async def _abandon(self, bench: Bench, job: Job) -> None:
+    def _note(self, bench: Bench, outcome: PollOutcome) -> None:
+        channel, model = bench.channel.id, bench.task.model
+        self._health.note(channel, model, outcome, begun=bench.begun, polled=True)
+
+    async def _abandon(
+        self, bench: Bench, job: Job, upstream_id: str, outcome: PollOutcome
+    ) -> None:
+        """End a task whose upstream does not; what it goes on with is not wanted any more."""
         message = "The upstream accepted the job and did not finish it in time."
+        if isinstance(outcome, Running) and outcome.state:
+            message += f" Its last word was '{outcome.state[:_WORD]}'."
         attempt = (job.attempt, AttemptState.UNKNOWN)
         await self._endings.fail(bench.task, "deadline_exceeded", message, attempt=attempt)
+        try:
+            await bench.provider.cancel(job, upstream_id)
+        except Exception:
+            log.exception("channel %s broke while cancelling", bench.channel.slug)
 
 
 def _longer(delay: float) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Collection, Sequence
 from typing import assert_never
 
 from calotype.domain.clock import Clock
@@ -11,7 +12,6 @@ from calotype.domain.outcomes import (
     Accepted,
     Done,
     Failed,
-    Fault,
     PollOutcome,
     Refused,
     Running,
@@ -34,44 +34,61 @@ class HealthKeeper:
         self._store = store
         self._breakers = breakers
         self._clock = clock
+        self._telling: set[asyncio.Task[None]] = set()
 
-    async def note(
-        self, channel_id: int, model: str, fault: Fault | None, *, detail: str = ""
+    def note(
+        self,
+        channel_id: int,
+        model: str,
+        outcome: SubmitOutcome | PollOutcome,
+        *,
+        begun: int,
+        polled: bool = False,
     ) -> None:
-        """Take in the outcome of one send; ``None``: it went well."""
-        changes = self._breakers.note(channel_id, model, fault, detail=detail, now=self._clock())
-        for change in changes:
-            await self._tell(change)
+        """Take in what an outcome says of a channel; never raises, and waits for nothing.
 
-    async def note_accepted(self, channel_id: int, model: str) -> None:
-        """Take in that a job was accepted."""
-        for change in self._breakers.note_accepted(channel_id, model, now=self._clock()):
-            await self._tell(change)
+        Args:
+            channel_id: whose outcome it is.
+            model: the public id of the model.
+            outcome: what came.
+            begun: when it was sent.
+            polled: it came of a question about an accepted job.
 
-    async def note_outcome(
-        self, channel_id: int, model: str, outcome: SubmitOutcome | PollOutcome
-    ) -> None:
-        """Take in what an outcome says of the channel."""
+        """
+        breakers, now = self._breakers, self._clock()
         match outcome:
-            case Accepted():
-                await self.note_accepted(channel_id, model)
             case Running():
-                pass
+                return
+            case Accepted():
+                changes = breakers.note_accepted(channel_id, model, begun=begun, now=now)
+                self._tell_soon(changes)
+                return
             case Done():
-                await self.note(channel_id, model, None)
+                fault, detail = None, ""
             case Unknown():
-                await self.note(channel_id, model, Fault.UPSTREAM, detail=outcome.message)
+                fault, detail = outcome.fault, outcome.message
             case Refused():
-                said = outcome.detail or outcome.message
-                await self.note(channel_id, model, outcome.fault, detail=said)
+                fault, detail = outcome.fault, outcome.detail or outcome.message
             case TryLater() | Failed():
-                if isinstance(outcome, TryLater) and outcome.retry_after:
-                    now = self._clock()
-                    until = now + int(outcome.retry_after * 1000)
-                    self._breakers.hold(channel_id, model, until=until, now=now)
-                await self.note(channel_id, model, outcome.fault, detail=outcome.message)
+                fault, detail = outcome.fault, outcome.message
             case _:
                 assert_never(outcome)
+        if isinstance(outcome, TryLater) and outcome.retry_after:
+            until = now + int(outcome.retry_after * 1000)
+            breakers.hold(channel_id, model, until=until, now=now)
+        note = breakers.note_ended if polled else breakers.note
+        self._tell_soon(note(channel_id, model, fault, detail=detail, begun=begun, now=now))
+
+    def _tell_soon(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            telling = asyncio.create_task(self._tell(change))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    async def settle(self) -> None:
+        """Wait for what is being told."""
+        if self._telling:
+            await asyncio.wait(self._telling)
 
     async def _tell(self, change: Change) -> None:
         health = change.health
@@ -88,6 +105,16 @@ class HealthKeeper:
                 )
         except Unavailable:
             log.warning("%s: the database could not be told", what)
+        except Exception:
+            log.exception("%s: the database could not be told", what)
+
+    async def forget(self, channel_ids: Collection[int]) -> None:
+        """Begin anew with channels that are others now."""
+        for channel_id in channel_ids:
+            self._breakers.forget(channel_id)
+        for health in await self._store.health():
+            if health.channel_id in channel_ids:
+                await self._store.clear_health(health.channel_id, health.model, now=self._clock())
 
     async def refresh(self) -> None:
         """Learn what the other processes know."""

@@ -161,6 +161,7 @@ class Router:
         files: Files,
         *,
         current: int,
+        bound: int | None,
         tries: Mapping[int, int],
         spent: Collection[int],
         pauses: Mapping[int, int],
@@ -172,6 +173,7 @@ class Router:
             request: what is asked.
             files: its references.
             current: the channel whose turn it is; it keeps the task where others are no better.
+            bound: the only channel that may be asked, where there is one.
             tries: channel id → how often it has been sent there.
             spent: channels that would refuse it again.
             pauses: channel id → the time before which this task leaves it alone.
@@ -184,7 +186,9 @@ class Router:
         able = [
             channel
             for channel in self._left(request)
-            if channel.id not in spent and self._unable(channel, request, files) is None
+            if bound in {None, channel.id}
+            and channel.id not in spent
+            and self._unable(channel, request, files) is None
         ]
         if not able:
             return None

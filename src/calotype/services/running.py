@@ -16,7 +16,7 @@ job is no longer waited for.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, assert_never
 
@@ -25,7 +25,6 @@ import msgspec
 from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
 from calotype.domain.errors import UnknownModel
-from calotype.domain.fairness import priority
 from calotype.domain.ids import encode
 from calotype.domain.outcomes import (
     Accepted,
@@ -51,13 +50,19 @@ from calotype.services.sending import (
     Bench,
     History,
     Reporter,
-    jittered,
     make_job,
 )
 from calotype.store.port import Fenced, Store, Taken
 
 WAIT_HERE_MS: Final = 2_000
 """A longer wait for a channel is the queue's: the task gives its place in this process back."""
+UNKNOWN_CHANNEL_SECONDS: Final = 30.0
+"""After so long a task is looked at again whose channel this process does not know."""
+UNKNOWN_CHANNEL_MS: Final = 60_000
+"""So long a fresh task is left to workers that may know its channel."""
+BOUNCE_SECONDS: Final = 5.0
+"""A task that is sent to and fro between two workers' channels rests so long."""
+MOVES_KEPT: Final = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +79,26 @@ class _Later(Exception):
         self.seconds = seconds
 
 
+async def _always() -> None:
+    """There is always room."""
+
+
 class Links(msgspec.Struct, frozen=True, kw_only=True):
     """What a runner reaches outside of it.
 
     Args:
-        enqueue: tells the embedded queue of a task that changed its channel,
-            ``(task id, channel id, priority)``; a shared queue is told by the store.
+        enqueue: tells the embedded queue of a task that changed its channel, ``(task id, channel
+            id, priority)``, where no priority is the one it had; a shared queue is told by the
+            store.
+        check_room: raises ``Unavailable`` while there is no room for what upstreams answer.
         reference_url: our public URL of a stored reference, by asset id and content type; None
             where the world cannot reach us.
         callback_url: where the upstream of a channel may tell that a job ended, by the slug.
 
     """
 
-    enqueue: Callable[[int, int, int], None] = lambda _task, _channel, _priority: None
+    enqueue: Callable[[int, int, int | None], None] = lambda _task, _channel, _priority: None
+    check_room: Callable[[], Awaitable[None]] = _always
     reference_url: Callable[[int, str], str | None] = lambda _asset, _type: None
     callback_url: Callable[[str], str | None] = lambda _slug: None
 
@@ -123,6 +135,7 @@ class Runner:
         self._endings = Endings(store, assets, clock=clock)
         self._health = HealthKeeper(store, router.breakers, clock=clock)
         self._patience = Patience()
+        self._moved: dict[int, int] = {}
         self._follower = Follower(
             store,
             self._endings,
@@ -183,12 +196,14 @@ class Runner:
         attempts = list(taken.attempts)
         if attempts and attempts[-1].state in OPEN_ATTEMPT:
             last = attempts.pop()
-            bench = self._bench(task, last.channel_id)
+            bench = self._bench(task, last.channel_id, begun=last.started_at)
             if bench is None:
+                if self._clock() < task.abandon_at:
+                    raise _Later(UNKNOWN_CHANNEL_SECONDS)
                 message = "The channel is no longer configured."
                 await self._give_up(task, "no_channel_available", message)
                 return
-            purchase = History(attempts).purchase(bench.channel.id, last.number)
+            purchase = self._history(attempts).purchase(bench.channel.id, last.number)
             references = await self._reference_images(task) or ()
             job = make_job(bench, last.number, purchase=purchase, references=references)
             if last.upstream_id is not None:
@@ -203,13 +218,22 @@ class Runner:
             attempts.append(closed)
         await self._prepare_and_send(task, attempts)
 
-    def _bench(self, task: Task, channel_id: int) -> Bench | None:
+    def _history(self, attempts: Sequence[Attempt]) -> History:
+        return History(attempts, is_free=self._is_free)
+
+    def _is_free(self, channel_id: int) -> bool:
+        channel, provider = self._router.get(channel_id), self._providers.get(channel_id)
+        if channel is None or provider is None:
+            return False
+        return provider.free if channel.free is None else channel.free
+
+    def _bench(self, task: Task, channel_id: int, *, begun: int = 0) -> Bench | None:
         channel = self._router.get(channel_id)
         provider = self._providers.get(channel_id)
         if channel is None or provider is None:
             return None
         wire = self._router.wire(channel, task.model)
-        return Bench(task, self._catalog.get(task.model), channel, provider, wire)
+        return Bench(task, self._catalog.get(task.model), channel, provider, wire, begun)
 
     async def _recover(self, bench: Bench, job: Job, unknown: Unknown) -> Attempt | None:
         """Ask what became of a send; the closed attempt when the task may be sent (again)."""
@@ -261,7 +285,7 @@ class Runner:
             message = "A reference image of this task is no longer stored."
             await self._endings.fail(task, "internal_error", message)
             return
-        await self._send(task, History(attempts), references)
+        await self._send(task, self._history(attempts), references)
 
     async def _send(
         self, task: Task, history: History, references: Sequence[ReferenceImage]
@@ -275,6 +299,8 @@ class Runner:
                 return
             job, outcome = await self._send_once(bench, history, references)
             closed = await self._settle(bench, job, outcome)
+            if not isinstance(outcome, Accepted):  # that is noted as soon as its id is kept
+                self._health.note(bench.channel.id, task.model, outcome, begun=bench.begun)
             if closed is None:
                 return
             retry_after = outcome.retry_after if isinstance(outcome, TryLater) else None
@@ -327,13 +353,16 @@ class Runner:
                 task.request,
                 files,
                 current=task.channel_id,
+                bound=history.bound,
                 tries=history.tries,
                 spent=history.spent,
                 pauses=history.pauses,
                 now=now,
             )
+            if self._must_wait_for_its_channel(task, history, now=now):
+                raise _Later(UNKNOWN_CHANNEL_SECONDS)
             if route is None:
-                await self._endings.fail(task, *history.gave_up(timely=True))
+                await self._endings.fail(task, *history.gave_up(timely=now < task.deadline_at))
                 return None
             at, channel = max(now, route.at), route.channel
             if at >= task.deadline_at or history.sends >= MAX_SENDS:
@@ -341,44 +370,74 @@ class Runner:
                 return None
             bench = self._bench(task, channel.id)
             if channel.id != task.channel_id or bench is None:
-                await self._reroute(task, channel.id)
+                await self._reroute(task, channel.id, sends=history.sends)
             elif at > now:
                 await self._wait(at - now)
                 reached = at
-            elif not channel.requests_per_minute:
-                return bench
-            else:
-                slot = await self._store.next_slot(
-                    channel.id,
-                    per_minute=channel.requests_per_minute,
-                    now=now,
-                    before=min(task.deadline_at, now + WAIT_HERE_MS),
-                )
-                if slot >= task.deadline_at:
-                    await self._endings.fail(task, *history.gave_up(timely=False))
-                    return None
-                await self._wait(slot - now)
-                return bench
+            elif await self._may_go_out(bench, now):
+                begun = max(self._clock(), reached)
+                self._router.breakers.begin(channel.id, task.model, now=begun)
+                self._moved.pop(task.id, None)
+                return msgspec.structs.replace(bench, begun=begun)
+
+    def _must_wait_for_its_channel(self, task: Task, history: History, *, now: int) -> bool:
+        """Whether a task's channel is unknown here and may yet be known.
+
+        Another worker may have a newer configuration, or the operator put a channel back.
+        """
+        if self._router.get(task.channel_id) is not None or now >= task.deadline_at:
+            return False
+        pinned = task.request.channel_id is not None or history.bound is not None
+        return pinned or now < task.created_at + UNKNOWN_CHANNEL_MS
+
+    async def _may_go_out(self, bench: Bench, now: int) -> bool:
+        """Make ready for a send; False when the wait for it was so long that all may be different.
+
+        Raises:
+            Unavailable: there is no room for what comes back.
+            _Later: the channel's minute is full for a while.
+
+        """
+        task, channel = bench.task, bench.channel
+        await self._links.check_room()
+        if bench.provider.synchronous:
+            await self._assets.store.ping()  # its image comes but once: is there a place for it?
+        if not channel.requests_per_minute:
+            return self._still_open(bench, now)
+        before = min(task.deadline_at - 1, now + WAIT_HERE_MS)
+        slot = await self._store.next_slot(
+            channel.id, per_minute=channel.requests_per_minute, now=now, before=before
+        )
+        if slot > before:
+            raise _Later(max(0, min(slot, task.deadline_at) - now) / 1000)
+        await self._patience.wait((slot - now) / 1000)
+        return self._still_open(bench, slot)
+
+    def _still_open(self, bench: Bench, at_least: int) -> bool:
+        now = max(self._clock(), at_least)
+        opens = self._router.breakers.opens_at(bench.channel.id, bench.task.model, now=now)
+        return opens <= now < bench.task.deadline_at
 
     async def _wait(self, milliseconds: int) -> None:
         if milliseconds > WAIT_HERE_MS:
-            raise _Later(jittered(milliseconds / 1000, self._chance))
+            raise _Later(milliseconds / 1000)
         await self._patience.wait(milliseconds / 1000)
 
-    async def _reroute(self, task: Task, channel_id: int) -> None:
+    async def _reroute(self, task: Task, channel_id: int, *, sends: int) -> None:
+        """Pass the task on, unless it comes back from there and nobody has sent it meanwhile."""
+        if self._moved.pop(task.id, None) == sends:
+            raise _Later(BOUNCE_SECONDS)
+        if len(self._moved) >= MOVES_KEPT:
+            self._moved.pop(next(iter(self._moved)))
+        self._moved[task.id] = sends
         await self._store.reroute(task, channel_id, now=self._clock())
-        self._links.enqueue(task.id, channel_id, priority(submitted_at=task.created_at, backlog=0))
+        self._links.enqueue(task.id, channel_id, None)
         raise _Elsewhere(channel_id)
 
     async def _send_once(
         self, bench: Bench, history: History, references: Sequence[ReferenceImage]
     ) -> tuple[Job, SubmitOutcome]:
         task, channel = bench.task, bench.channel
-        if bench.provider.synchronous:
-            await (
-                self._assets.store.ping()
-            )  # its image will come but once: is there a place for it?
-        self._router.breakers.begin(channel.id, task.model, now=self._clock())
         event = Event.RUN if bench.provider.synchronous else Event.QUEUE
         number = await self._store.begin_attempt(
             task, channel_id=channel.id, event=event, now=self._clock()
@@ -400,7 +459,6 @@ class Runner:
             outcome = Unknown("The request broke off on our side.")
         finally:
             await reporter.stop()
-        await self._health.note_outcome(channel.id, task.model, outcome)
         return job, outcome
 
     async def _reference_images(self, task: Task) -> tuple[ReferenceImage, ...] | None:

@@ -33,12 +33,17 @@ log = logging.getLogger(__name__)
 
 LOST: Final = "upstream_outcome_unknown"
 """The code of an attempt whose answer was lost."""
+UNKNOWN_MESSAGE: Final = (
+    "Nobody can say whether the upstream took the request; it was not bought twice, "
+    "and you were not charged."
+)
 _GAVE_UP: Final = {
     "upstream_rate_limited": "The upstream was busy for as long as the task could wait.",
     "upstream_unavailable": "No upstream could take the task for as long as it could wait.",
+    "upstream_rejected": "No upstream that there is can do what was asked for.",
 }
 """What the client is told when the time is up, by the code of the last attempt."""
-_LASTING: Final = frozenset({Fault.KEY, Fault.ACCOUNT, Fault.MODEL})
+_LASTING: Final = frozenset({Fault.KEY, Fault.ACCOUNT, Fault.MODEL, Fault.UNFIT})
 """A channel that refused for one of these is not asked again for the same task."""
 
 
@@ -50,6 +55,8 @@ class Bench(msgspec.Struct, frozen=True):
     channel: Channel
     provider: Provider
     wire: Wire | None
+    begun: int = 0
+    """When it was sent."""
 
     @property
     def free(self) -> bool:
@@ -63,14 +70,23 @@ class Bench(msgspec.Struct, frozen=True):
 
 
 class History:
-    """What the sends of a task so far say about where it may go next."""
+    """What the sends of a task so far say about where it may go next.
 
-    def __init__(self, attempts: Sequence[Attempt]) -> None:
+    Args:
+        attempts: every one of them, oldest first.
+        is_free: whether a second send to a channel costs nothing, by its id.
+
+    """
+
+    def __init__(self, attempts: Sequence[Attempt], *, is_free: Callable[[int], bool]) -> None:
         self.tries: Counter[int] = Counter()
         self.spent: set[int] = set()
         self.pauses: dict[int, int] = {}
+        self.bound: int | None = None
+        """The only channel that may be asked: it may have been bought there already."""
         self.last_code: str | None = None
-        self._chain: tuple[int, int] | None = None
+        self._purchase = 0
+        self._is_free = is_free
         for attempt in attempts:
             if attempt.state not in OPEN_ATTEMPT:
                 self.add(attempt)
@@ -87,16 +103,23 @@ class History:
             pause = min(retry_after, LONGEST_BUSY_MS / 1000)
         ended = attempt.finished_at or attempt.started_at
         self.pauses[channel] = ended + int(pause * 1000)
-        if attempt.code != LOST:
-            self._chain = None
-        elif self._chain is None or self._chain[0] != channel:
-            self._chain = (channel, attempt.number)
+        if attempt.code == LOST and self.bound is None and not self._is_free(channel):
+            self.bound, self._purchase = channel, attempt.number
+
+    def purchase(self, channel_id: int, number: int) -> int:
+        """The attempt that began the purchase which attempt ``number`` goes on with.
+
+        A send whose answer was lost may still be on its way: its successors bear its name.
+        """
+        return self._purchase if channel_id == self.bound else number
 
     def gave_up(self, *, timely: bool) -> tuple[str, str]:
         """Code and message with which the task ends; ``timely``: no channel is left, ahead of time.
 
         The client is told what kept upstreams from taking it, and nothing of their inside.
         """
+        if self.bound is not None:
+            return LOST, UNKNOWN_MESSAGE
         if message := _GAVE_UP.get(self.last_code or ""):
             return self.last_code or "", message
         if timely:
@@ -107,15 +130,6 @@ class History:
     def sends(self) -> int:
         """How often it has been sent."""
         return self.tries.total()
-
-    def purchase(self, channel_id: int, number: int) -> int:
-        """The attempt that began the purchase which attempt ``number`` goes on with.
-
-        A send whose answer was lost may still be on its way: its successor bears its name.
-        """
-        if self._chain is not None and self._chain[0] == channel_id:
-            return self._chain[1]
-        return number
 
 
 def make_job(
