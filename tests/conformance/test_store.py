@@ -1,89 +1,24 @@
 """What every store promises, whatever the database."""
 
 import asyncio
-from collections.abc import Sequence
-from itertools import count
 
 import pytest
 
 from calotype.domain import keys
 from calotype.domain.errors import IdempotencyConflict, InsufficientBalance, failure
-from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.outcomes import Fault
 from calotype.domain.task import (
-    Asset,
     Attempt,
     AttemptState,
     BillingStatus,
     Event,
-    NewTask,
     Reference,
-    Request,
     State,
-    Task,
 )
 from calotype.store.port import Fenced, IdTaken, Store
-
-NOW = 1_760_000_000_000
-PRICE = 30_000
-_ids = IdSource(lambda: NOW)
-_request_ids = count()
-
-
-def new_task(
-    account_id: int,
-    *,
-    price: int = PRICE,
-    references: Sequence[Reference] = (),
-    uploads: Sequence[Asset] = (),
-    idempotency_key: str | None = None,
-    fingerprint: bytes = b"",
-    task_id: int | None = None,
-) -> NewTask:
-    return NewTask(
-        id=task_id or _ids.next(),
-        account_id=account_id,
-        key_id=1,
-        request_id=f"req_{next(_request_ids)}",
-        request=Request("gpt-image-2", "a cat", 1, {"aspect_ratio": "1:1"}),
-        references=tuple(references),
-        uploads=tuple(uploads),
-        channel_id=7,
-        price=price,
-        deadline_at=NOW + 1000,
-        abandon_at=NOW + 2000,
-        created_at=NOW,
-        idempotency_key=idempotency_key,
-        fingerprint=fingerprint,
-    )
-
-
-def image(account_id: int) -> Asset:
-    return Asset(_ids.next(), account_id, "results/x.png", "image/png", 10, 4, 3, NOW)
-
-
-async def funded(store: Store, *, credit: int = 10 * PRICE, name: str = "ada") -> int:
-    account = await store.open_account(name, now=NOW)
-    await store.book(account.id, EntryKind.CREDIT, credit, note="", now=NOW)
-    return account.id
-
-
-async def submitted(store: Store, account_id: int) -> int:
-    return (await store.submit(new_task(account_id))).task_id
-
-
-async def taken(store: Store, task_id: int) -> Task:
-    found = await store.take(task_id, now=NOW + 1)
-    assert found is not None
-    return found.task
-
-
-async def read(store: Store, task_id: int) -> Task:
-    task = await store.task(task_id)
-    assert task is not None
-    return task
+from conformance.tasks import NOW, PRICE, funded, image, new_task, read, submitted, taken
 
 
 async def test_an_account_is_opened_once_and_found_again(store: Store) -> None:
@@ -207,6 +142,21 @@ async def test_the_same_key_many_times_at_once_is_one_task(store: Store) -> None
     assert len({result.task_id for result in results}) == 1
     assert sum(not result.replayed for result in results) == 1
     assert await store.balance(account) == Balance(10 * PRICE, PRICE)
+
+
+async def test_the_task_of_an_idempotency_key_is_found_without_a_write(store: Store) -> None:
+    account = await funded(store)
+    assert await store.replayed(account, "k", fingerprint=b"one") is None
+    first = await store.submit(new_task(account, idempotency_key="k", fingerprint=b"one"))
+    found = await store.replayed(account, "k", fingerprint=b"one")
+    assert found is not None
+    assert (found.task_id, found.request_id, found.replayed) == (
+        first.task_id,
+        first.request_id,
+        True,
+    )
+    assert await store.replayed(account, "k", fingerprint=b"two") is None
+    assert await store.replayed(account + 1, "k", fingerprint=b"one") is None
 
 
 async def test_old_idempotency_keys_are_forgotten(store: Store) -> None:

@@ -1,6 +1,7 @@
 """What one machine has kept goes over to PostgreSQL whole, or not at all."""
 
 import asyncio
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -12,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from calotype.domain.health import Health
 from calotype.domain.ids import decode
 from calotype.domain.money import EntryKind
 from calotype.domain.task import AttemptState, Event, State
-from calotype.store.port import StoreError
+from calotype.store.port import LoggedEvent, StoreError
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
 from calotype.store.transfer import TABLES, transfer
+from conformance.tasks import funded, new_task, read, taken, told
 from harness import Server, picture, running_server
 from postgres import PostgresServer
 
@@ -36,6 +39,7 @@ OPEN = Health(
     updated_at=6,
     detail="401",
 )
+FIRST_TASK = "(SELECT MIN(id) FROM tasks)"
 BODY = {"model": "gpt-image-2", "prompt": "sandbox:delay=0"}
 
 
@@ -114,7 +118,14 @@ async def _worked(data: Path) -> Machine:
         await idle.core.store.next_slot(1, per_minute=2, now=4)
         await idle.core.store.note_health(OPEN)
         unfinished = {one.task_id for one in await idle.core.store.unfinished(after=0, limit=10)}
-    return Machine(data, server.key, revoked, ordered.json["task_id"], unfinished)
+    machine = Machine(data, server.key, revoked, ordered.json["task_id"], unfinished)
+    metadata = f"""CAST('{json.dumps({"order": "7"})}' AS BLOB)"""
+    machine.change(f"UPDATE tasks SET metadata = {metadata} WHERE id = {FIRST_TASK}")  # noqa: S608 -- our own text
+    machine.change(
+        "INSERT INTO task_metadata (account_id, key, value, task_id) "  # noqa: S608 -- our own text
+        f"SELECT account_id, 'order', '7', id FROM tasks WHERE id = {FIRST_TASK}"
+    )
+    return machine
 
 
 @pytest.fixture
@@ -229,6 +240,43 @@ async def test_what_is_known_of_channels_holds_on_the_other_side(
         ("opened", "key", 6),
     ]
     await store.close()
+
+
+async def test_metadata_and_the_order_of_events_are_the_same_on_the_other_side(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    source = SqliteStore(tmp_path / "calotype.db")
+    await source.migrate()
+    account = await funded(source)
+    news = [new_task(account, metadata={"project": "Tee", "page": str(n)}) for n in range(3)]
+    await source.submit_batch(news)
+    for new in news[::-1]:
+        await taken(source, new.id)
+    events = await source.events(after="", limit=99)
+    await source.close()
+
+    await transfer(tmp_path / "calotype.db", postgres_url)
+
+    store = PostgresStore(postgres_url)
+    await store.prepare()
+    assert [without_cursor(event) for event in await told(store)] == [
+        without_cursor(event) for event in events
+    ]
+    assert (await read(store, news[1].id)).metadata == {"project": "Tee", "page": "1"}
+    found = await store.search(account, metadata={"project": "Tee"}, limit=9)
+    assert [task.id for task in found] == [new.id for new in news[::-1]]
+    later = await taken(store, news[0].id)
+    for place, event in enumerate(events):  # who followed there goes on here
+        rest = await told(store, after=event.cursor)
+        assert [(one.task_id, one.seq) for one in rest] == [
+            *((one.task_id, one.seq) for one in events[place + 1 :]),
+            (later.id, later.seq),
+        ]
+    await store.close()
+
+
+def without_cursor(event: LoggedEvent) -> LoggedEvent:
+    return msgspec.structs.replace(event, cursor="")
 
 
 async def test_a_target_with_rows_is_refused_and_left_alone(

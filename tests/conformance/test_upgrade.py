@@ -19,15 +19,28 @@ from calotype.store.port import Store
 from calotype.store.postgres import PostgresStore, connection
 from calotype.store.sqlite import SqliteStore
 from calotype.store.sqlite import connection as sqlite_connection
+from conformance.tasks import told
 from postgres import PostgresServer
 
 NOW = 1_760_000_000_000
 PRICE = 30_000
 DONE, ACCEPTED, WAITING, UNKNOWN = 11, 12, 13, 14
+EVENTS = [
+    (DONE, 1, NOW, "submit", "waiting"),
+    (DONE, 2, NOW + 40, "take", "queuing"),
+    (DONE, 3, NOW + 20, "complete", "success"),  # a machine whose clock was behind
+    (ACCEPTED, 1, NOW + 10, "submit", "waiting"),
+    (ACCEPTED, 2, NOW + 30, "run", "generating"),
+    (WAITING, 1, NOW + 50, "submit", "waiting"),
+]
+IN_TURN = [(DONE, 1), (ACCEPTED, 1), (ACCEPTED, 2), (DONE, 2), (DONE, 3), (WAITING, 1)]
+TELL = (
+    "INSERT INTO events (task_id, seq, at, event, state, progress) VALUES ($1, $2, $3, $4, $5, 0)"
+)
 
 
 class Old(Protocol):
-    """A database with the schema of migration 1, and code that was written for it."""
+    """A database with an older schema, and code that was written for it."""
 
     def store(self) -> Store: ...
 
@@ -58,20 +71,24 @@ class OldPostgres:
         return [tuple(row) for row in await self.connection.fetch(statement, *values)]
 
 
-def first_migration(engine: str) -> str:
-    """The script as it was released; it may never change."""
+def released(engine: str, version: int) -> str:
+    """The scripts as they were released; they may never change."""
     folder = Path(sqlite_connection.__file__).parents[1] / engine / "migrations"
-    return (folder / "0001_initial.sql").read_text(encoding="utf-8")
+    names = ("0001_initial.sql", "0002_channels.sql")[:version]
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(
+    params=[(engine, version) for engine in ("sqlite", "postgres") for version in (1, 2)]
+)
 async def old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Old]:
     """A database with work of every kind in it."""
-    if request.param == "sqlite":
+    engine, version = request.param
+    if engine == "sqlite":
         sqlite = OldSqlite(tmp_path / "calotype.db")
         with closing(sqlite.connection):
-            sqlite.connection.executescript(first_migration("sqlite"))
-            sqlite.connection.execute("PRAGMA user_version = 1")
+            sqlite.connection.executescript(released("sqlite", version))
+            sqlite.connection.execute(f"PRAGMA user_version = {version}")
             await fill(sqlite)
             yield sqlite
         return
@@ -80,12 +97,15 @@ async def old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[O
     await admin.execute("CREATE DATABASE upgraded")
     database = await asyncpg.connect(server.url("upgraded"))
     try:
-        await database.execute(first_migration("postgres"))
+        await database.execute(released("postgres", version))
         await database.execute(
             "CREATE TABLE calotype_schema (version BIGINT PRIMARY KEY, "
             "works_from BIGINT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
         )
-        await database.execute("INSERT INTO calotype_schema (version, works_from) VALUES (1, 1)")
+        for number in range(1, version + 1):
+            await database.execute(
+                "INSERT INTO calotype_schema (version, works_from) VALUES ($1, 1)", number
+            )
         await Queries(AsyncpgDriver(database)).install()
         postgres = OldPostgres(server.url("upgraded"), database)
         await fill(postgres)
@@ -138,6 +158,8 @@ async def fill(old: Old) -> None:
     await attempt(old, DONE, "done", cost_micro_usdc=9, finished_at=NOW)
     await attempt(old, ACCEPTED, "accepted", upstream_id="up-1")
     await attempt(old, UNKNOWN, "unknown", detail="It broke off.", finished_at=NOW + 5)
+    for task_id, seq, at, event, state in EVENTS:
+        await old.run(TELL, task_id, seq, at, event, state)
 
 
 async def task(
@@ -174,7 +196,7 @@ async def attempt(old: Old, task_id: int, state: str, **columns: Any) -> None:
 
 async def test_everything_is_there_after_the_upgrade_and_the_books_hold(old: Old) -> None:
     store = old.store()
-    assert await store.migrate() == 2
+    assert await store.migrate() == 3
     await store.prepare()
     assert await store.prove() == []
     (account,) = await store.accounts()
@@ -192,6 +214,42 @@ async def test_everything_is_there_after_the_upgrade_and_the_books_hold(old: Old
     assert (task_id, unknown.detail, unknown.finished_at) == (UNKNOWN, "It broke off.", NOW + 5)
     assert await store.unfinished_channels() == [7]
     assert (await store.health(), await store.channel_events(since=0, limit=9)) == ([], [])
+    await store.close()
+
+
+async def test_old_events_are_in_the_log_before_all_new_ones(old: Old) -> None:
+    store = old.store()
+    await store.migrate()
+    end = await store.events_end()
+    found = await told(store)
+    assert [(event.task_id, event.seq) for event in found] == IN_TURN
+    assert {event.account_id for event in found} == {1}
+    assert [event.at for event in found][-3:] == [NOW + 40, NOW + 20, NOW + 50]
+    taken = await store.take(WAITING, now=NOW)
+    assert taken is not None
+    new = await told(store, after=end)
+    assert [(event.task_id, event.seq, event.account_id) for event in new] == [(WAITING, 2, 1)]
+    assert [*found, *new] == await told(store)
+    assert await told(store, account_id=1) == await told(store)
+    assert [event.seq for event in await told(store, task_id=DONE)] == [1, 2, 3]
+    await store.close()
+
+
+async def test_old_tasks_are_found(old: Old) -> None:
+    store = old.store()
+    await store.migrate()
+    found = await store.search(1, limit=9)
+    assert [task.id for task in found] == [UNKNOWN, WAITING, ACCEPTED, DONE]
+    assert {tuple(task.metadata) for task in found} == {()}
+    for state, model, expected in [
+        (None, "gpt-image-2", [UNKNOWN, WAITING, ACCEPTED, DONE]),
+        (None, "flux-2", []),
+        (State.SUCCESS, None, [DONE]),
+        (State.FAIL, "gpt-image-2", [UNKNOWN]),
+        (State.WAITING, None, [WAITING]),
+    ]:
+        found = await store.search(1, state=state, model=model, limit=9)
+        assert [task.id for task in found] == expected
     await store.close()
 
 
@@ -279,7 +337,29 @@ async def test_a_process_of_the_version_before_works_on_while_and_after_it_is_up
     await store.close()
 
 
+async def test_what_the_version_before_writes_is_found_and_followed(old: Old) -> None:
+    store = old.store()
+    await store.migrate()
+    end = await store.events_end()
+    await old.run("UPDATE accounts SET unfinished = unfinished + 1 WHERE id = 1")
+    await task(old, 15, "waiting", "reserved", claim=0)
+    await old.run(TELL, 15, 1, NOW, "submit", "waiting")
+    taken = await store.take(15, now=NOW)
+    assert taken is not None
+    await old.run(TELL, 15, 3, NOW, "queue", "queuing")
+    found = await told(store, after=end)
+    assert [(event.task_id, event.seq, event.account_id) for event in found] == [
+        (15, seq, 1) for seq in (1, 2, 3)
+    ]
+    for selection in ({"account_id": 1}, {"task_id": 15}, {"account_id": 1, "task_id": 15}):
+        assert await told(store, after=end, **selection) == found
+        assert await told(store, after=found[0].cursor, **selection) == found[1:]
+    assert await told(store, account_id=2) == []
+    assert [one.id for one in await store.search(1, state=State.QUEUING, limit=9)] == [15]
+    await store.close()
+
+
 async def test_the_new_schema_says_that_the_old_code_works_with_it(postgres_url: str) -> None:
     database = await asyncpg.connect(postgres_url)
-    assert await connection.version(database) == (2, 1)
+    assert await connection.version(database) == (3, 1)
     await database.close()

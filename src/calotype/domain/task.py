@@ -205,6 +205,11 @@ class NewTask(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     fingerprint: bytes = b""
     """SHA-256 of what was asked, to tell a replay from a conflict."""
+    metadata: dict[str, str] = {}
+    """The client's own words about the task, to find it by.
+
+    Without NUL, and a key and its value together at most 2,500 bytes of UTF-8: they are indexed.
+    """
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -233,6 +238,8 @@ class Task(msgspec.Struct, frozen=True):
     created_at: int
     updated_at: int
     completed_at: int | None
+    metadata: dict[str, str] = {}
+    """The client's own words about the task."""
 
     @property
     def model(self) -> str:

@@ -6,12 +6,13 @@ task on and the verb raises ``Fenced``. All times are milliseconds since 1970, a
 micro-USDC. Faults of the database itself are raised as ``errors.Unavailable``.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from calotype.domain.errors import Failure
+from calotype.domain.errors import CalotypeError, Failure
 from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
@@ -32,6 +33,7 @@ MINUTE_MS: Final = 60_000
 """The window of a channel's rate."""
 EVER: Final = 2**63 - 1
 """Later than any time, and the highest that a database takes."""
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Fenced(Exception):
@@ -103,6 +105,23 @@ class ChannelEvent(msgspec.Struct, frozen=True):
     """What it opened for."""
     detail: str
     at: int
+
+
+class LoggedEvent(msgspec.Struct, frozen=True):
+    """One event of one task, and its place in the log of all of them."""
+
+    cursor: str
+    """Where to read on; higher for each later event of this database."""
+    task_id: int
+    account_id: int
+    seq: int
+    """Its number among the task's own, from 1."""
+    at: int
+    event: str
+    """``submit`` or a ``task.Event``."""
+    state: State
+    """The task's state after it."""
+    progress: int
 
 
 class Store(Protocol):
@@ -187,6 +206,24 @@ class Store(Protocol):
         """
         ...
 
+    async def submit_batch(self, news: Sequence[NewTask]) -> Sequence[Submitted | CalotypeError]:
+        """Submit many in one transaction: each is judged on its own, in order, as by ``submit``.
+
+        What ``submit`` would raise to a client stands in that request's place:
+        ``InsufficientBalance`` or ``IdempotencyConflict``.
+
+        Raises:
+            IdTaken: of one or more of them; nothing was written, draw other ids for all.
+
+        """
+        ...
+
+    async def replayed(
+        self, account_id: int, idempotency_key: str, *, fingerprint: bytes
+    ) -> Submitted | None:
+        """The task of an idempotency key that was used with the same request, without a write."""
+        ...
+
     async def task(self, task_id: int) -> Task | None:
         """A task, whoever owns it."""
         ...
@@ -195,6 +232,31 @@ class Store(Protocol):
         self, *, account_id: int | None = None, state: State | None = None, limit: int = 20
     ) -> Sequence[Task]:
         """The newest tasks, newest first."""
+        ...
+
+    async def search(
+        self,
+        account_id: int,
+        *,
+        state: State | None = None,
+        model: str | None = None,
+        since: int | None = None,
+        metadata: Mapping[str, str] = NOTHING,
+        before: int | None = None,
+        limit: int,
+    ) -> Sequence[Task]:
+        """An account's tasks, newest first, by id.
+
+        Args:
+            account_id: whose tasks.
+            state: only those in this state.
+            model: only those of this model.
+            since: only those created at this time or later.
+            metadata: only those that carry all of these pairs.
+            before: only those with an id below this one: the last of the page before.
+            limit: how many at most.
+
+        """
         ...
 
     async def attempts(self, task_id: int) -> Sequence[Attempt]:
@@ -328,6 +390,49 @@ class Store(Protocol):
 
     async def channel_events(self, *, since: int, limit: int) -> Sequence[ChannelEvent]:
         """What happened to breakers at ``since`` or later, newest first."""
+        ...
+
+    # Events
+
+    async def events(
+        self,
+        *,
+        after: str,
+        limit: int,
+        account_id: int | None = None,
+        task_id: int | None = None,
+    ) -> Sequence[LoggedEvent]:
+        """What happened after a cursor, oldest first: of all tasks, one account's or one task's.
+
+        Whoever reads on from the last cursor misses nothing, whichever transaction ends first;
+        what is committed may be held back for as long as an older transaction is open.
+
+        Args:
+            after: the cursor of the last event that was read; empty for the beginning.
+            limit: how many at most; the event loop waits for them.
+            account_id: only this account's.
+            task_id: only this task's.
+
+        Raises:
+            ValueError: ``after`` is no cursor.
+
+        """
+        ...
+
+    async def events_end(self) -> str:
+        """The cursor of now: all that is committed from now on comes after it."""
+        ...
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have it called in the event loop soon after this process has committed events.
+
+        One call may stand for many events. A shared store, whose events come from other
+        processes too, never calls: look at its log by the clock. Call it in the event loop.
+
+        Returns:
+            What ends it.
+
+        """
         ...
 
     # Keeping house

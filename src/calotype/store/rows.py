@@ -3,7 +3,7 @@
 JSON columns hold msgspec's encoding of the domain's own types.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,20 +23,21 @@ from calotype.domain.task import (
     State,
     Task,
 )
-from calotype.store.port import Account, ChannelEvent
+from calotype.store.port import Account, ChannelEvent, LoggedEvent
 
 encode = msgspec.json.Encoder().encode
 _request = msgspec.json.Decoder(Request).decode
 _references = msgspec.json.Decoder(tuple[Reference, ...]).decode
 _result = msgspec.json.Decoder(tuple[ResultImage, ...]).decode
 _failure = msgspec.json.Decoder(Failure).decode
+_metadata = msgspec.json.Decoder(dict[str, str]).decode
 _STATES: Final = {str(state): state for state in State}
 _BILLING: Final = {str(status): status for status in BillingStatus}
 
 TASK: Final = (
     "id, account_id, request_id, state, progress, request, refs, channel_id, claim, seq, "
     "billing, reserved, actual, released, result, error, deadline_at, abandon_at, "
-    "created_at, updated_at, completed_at"
+    "created_at, updated_at, completed_at, metadata"
 )
 ATTEMPT: Final = (
     "number, channel_id, state, upstream_id, started_at, finished_at, detail, cost_micro_usdc, "
@@ -49,6 +50,7 @@ KEY: Final = (
 )
 ACCOUNT: Final = "id, name, balance, reserved"
 HEALTH: Final = "channel_id, model, fault, until, strikes, opened_at, updated_at, detail"
+EVENT: Final = "place, task_id, account_id, seq, at, event, state, progress"
 CHANNEL_EVENT: Final = "channel_id, model, event, fault, detail, at"
 
 Row = Sequence[Any]
@@ -78,6 +80,7 @@ def task(row: Row) -> Task:
         created_at=row[18],
         updated_at=row[19],
         completed_at=row[20],
+        metadata=_metadata(row[21]) if row[21] else {},
     )
 
 
@@ -140,6 +143,26 @@ def wellness_values(channel_id: int, model: str, *, now: int) -> tuple[Any, ...]
 def channel_event(row: Row) -> ChannelEvent:
     """A row of ``CHANNEL_EVENT`` columns."""
     return ChannelEvent(*row)
+
+
+def logged_event(row: Row, cursor: str) -> LoggedEvent:
+    """A row of ``EVENT`` columns, and the cursor of its place."""
+    _, task_id, account_id, seq, at, event, state, progress = row
+    return LoggedEvent(
+        cursor=cursor,
+        task_id=task_id,
+        account_id=account_id,
+        seq=seq,
+        at=at,
+        event=event,
+        state=_STATES[state],
+        progress=progress,
+    )
+
+
+def encode_metadata(metadata: Mapping[str, str]) -> bytes | None:
+    """What the column ``metadata`` holds."""
+    return encode(metadata) if metadata else None
 
 
 def encode_result(images: Sequence[Asset]) -> bytes:

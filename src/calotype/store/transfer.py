@@ -19,6 +19,7 @@ import msgspec
 
 from calotype.store.port import StoreError
 from calotype.store.postgres import connection as postgres
+from calotype.store.postgres import log
 from calotype.store.postgres.enqueue import ENQUEUE
 from calotype.store.proof import PROOFS
 from calotype.store.sqlite import connection as sqlite
@@ -29,6 +30,7 @@ TABLES: Final = (
     "api_keys",
     "ledger",
     "tasks",
+    "task_metadata",
     "events",
     "attempts",
     "assets",
@@ -108,6 +110,7 @@ async def _copy_all(old: sqlite3.Connection, new: _Target) -> Transferred:
     await _require_empty(new)
     rows = {table: await _copy(old, new, table) for table in TABLES}
     await _move_identities_on(new)
+    await log.move_on(new)
     jobs = _count(await new.execute(_ENQUEUE, timeout=None))
     await new.execute(f"ANALYZE {', '.join(TABLES)}")  # the proof joins what was just written
     sums = await _require_equal(old, new, rows)

@@ -12,6 +12,7 @@ from pgqueuer.adapters.persistence.queries import Queries
 
 from calotype.domain.errors import Unavailable
 from calotype.store.port import StoreError
+from calotype.store.postgres import log
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _NAME: Final = re.compile(r"(\d{4})_\w+\.sql\Z")
@@ -86,6 +87,7 @@ async def check(url: str) -> None:
     connection = await _connect(url)
     try:
         found, works_from = await version(connection)
+        ahead = found >= newest() and await log.is_ahead(connection)
     finally:
         await connection.close()
     if found < newest():
@@ -95,6 +97,11 @@ async def check(url: str) -> None:
         )
     if works_from > newest():
         raise _too_new(found)
+    if ahead:
+        raise StoreError(
+            "The database was restored from a copy, so its events would not go on where they "
+            "ended; run calotype migrate."
+        )
 
 
 async def version(connection: Connection) -> tuple[int, int]:
@@ -160,6 +167,8 @@ async def _apply(connection: "asyncpg.Connection[Any]") -> int:
                 number,
                 int(works_from[1]) if works_from else number,
             )
+    if await log.is_ahead(connection):
+        await log.move_on(connection)
     queue = Queries(AsyncpgDriver(connection))
     if await queue.has_table(queue.qbe.settings.queue_table):
         await queue.upgrade()

@@ -1,12 +1,12 @@
 """The port, verb by verb: submissions and reads of tasks go in batches, the rest over a pool."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from pgqueuer.ports import RepositoryPort
 
-from calotype.domain.errors import Failure
+from calotype.domain.errors import CalotypeError, Failure
 from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import EFFECTS, Balance, EntryKind
@@ -25,21 +25,26 @@ from calotype.store.keycache import KeyCache
 from calotype.store.port import (
     EVER,
     FORGOTTEN_AT_ONCE,
+    NOTHING,
     Account,
     ChannelEvent,
     Entry,
     Fenced,
+    LoggedEvent,
     Reconciled,
     Submitted,
     Taken,
     Unfinished,
 )
 from calotype.store.postgres import (
+    batch,
     channels,
     connection,
     jobs,
     listening,
+    log,
     reconciliation,
+    search,
     submission,
     transitions,
 )
@@ -51,6 +56,7 @@ from calotype.store.postgres.revocations import CHANNEL as REVOKED
 from calotype.store.postgres.revocations import Revocations
 from calotype.store.proof import PROOFS
 from calotype.store.refusals import cannot_take_away
+from calotype.store.searching import search_of
 
 
 class PostgresStore:
@@ -199,6 +205,10 @@ class PostgresStore:
     async def submit(self, new: NewTask) -> Submitted:
         return await self._submissions.add(new)
 
+    async def submit_batch(self, news: Sequence[NewTask]) -> Sequence[Submitted | CalotypeError]:
+        async with self._db.connection() as db:
+            return await batch.submit_batch(db, news)
+
     async def task(self, task_id: int) -> Task | None:
         return await self._tasks.add(task_id)
 
@@ -214,6 +224,28 @@ class PostgresStore:
         )
         return [rows.task(row) for row in found]
 
+    async def search(
+        self,
+        account_id: int,
+        *,
+        state: State | None = None,
+        model: str | None = None,
+        since: int | None = None,
+        metadata: Mapping[str, str] = NOTHING,
+        before: int | None = None,
+        limit: int,
+    ) -> Sequence[Task]:
+        asked = search_of(
+            account_id,
+            state=state,
+            model=model,
+            since=since,
+            metadata=metadata,
+            before=before,
+            limit=limit,
+        )
+        return await search.find(self._db, asked)
+
     async def attempts(self, task_id: int) -> Sequence[Attempt]:
         found = await self._db.fetch(
             f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = $1 ORDER BY number", task_id
@@ -227,6 +259,22 @@ class PostgresStore:
             limit,
         )
         return [(row[0], rows.attempt(row[1:])) for row in found]
+
+    async def replayed(
+        self, account_id: int, idempotency_key: str, *, fingerprint: bytes
+    ) -> Submitted | None:
+        found = await self._db.fetch(
+            "SELECT t.id, t.request_id, t.created_at FROM idempotency_keys k "
+            "JOIN tasks t ON t.id = k.task_id "
+            "WHERE k.account_id = $1 AND k.key = $2 AND k.fingerprint = $3",
+            account_id,
+            idempotency_key,
+            fingerprint,
+        )
+        if not found:
+            return None
+        task_id, request_id, created_at = found[0]
+        return Submitted(task_id, request_id, created_at, replayed=True)
 
     async def asset(self, asset_id: int) -> Asset | None:
         found = await self._db.fetch(f"SELECT {rows.ASSET} FROM assets WHERE id = $1", asset_id)
@@ -357,6 +405,27 @@ class PostgresStore:
         found = await self._db.fetch(channels.CHANNEL_EVENTS, since, limit)
         return [rows.channel_event(row) for row in found]
 
+    # Events
+
+    async def events(
+        self,
+        *,
+        after: str,
+        limit: int,
+        account_id: int | None = None,
+        task_id: int | None = None,
+    ) -> Sequence[LoggedEvent]:
+        statement, values = log.page(
+            after=after, limit=limit, account_id=account_id, task_id=task_id
+        )
+        return [log.logged(row) for row in await self._db.fetch(statement, *values)]
+
+    async def events_end(self) -> str:
+        return str((await self._db.fetch(log.END))[0][0])
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002 -- as the port says
+        return _nothing
+
     # What processes tell each other
 
     async def publish(self, topic: str, payload: str) -> None:
@@ -410,3 +479,7 @@ class PostgresStore:
     async def _deafen(self, listener: Listener) -> None:
         self._listeners.discard(listener)
         await listener.close()
+
+
+def _nothing() -> None:
+    """What there is to end of watching nothing."""

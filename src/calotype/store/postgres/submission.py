@@ -12,16 +12,27 @@ from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.postgres.enqueue import ENQUEUE
 from calotype.store.refusals import cannot_pay, key_conflict
-from calotype.store.rows import encode
+from calotype.store.rows import encode, encode_metadata
 
-_SUBMIT: Final = f"""
+_PAIRS: Final = """, new_metadata AS (
+    INSERT INTO task_metadata (account_id, key, value, task_id)
+    SELECT accepted.account_id, m.key, m.value, m.task_id
+    FROM unnest($21::bigint[], $22::text[], $23::text[]) AS m (task_id, key, value)
+    JOIN accepted ON accepted.id = m.task_id
+)"""
+
+
+def _statement(*, with_metadata: bool) -> str:
+    """Two texts, because what is hardly ever needed would cost every submission."""
+    array, name, pairs = (", $20::bytea[]", ", metadata", _PAIRS) if with_metadata else ("", "", "")
+    return f"""
 WITH input AS (
     SELECT * FROM unnest(
         $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[], $6::bytea[],
-        $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]
+        $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]{array}
     ) WITH ORDINALITY AS i (
         id, account_id, key_id, request_id, request, refs,
-        channel_id, price, deadline_at, abandon_at, created_at, place
+        channel_id, price, deadline_at, abandon_at, created_at{name}, place
     )
 ), locked AS (  -- in the same order everywhere, so that two batches never wait for each other
     SELECT id FROM accounts WHERE id IN (SELECT account_id FROM input) ORDER BY id FOR UPDATE
@@ -39,14 +50,16 @@ WITH input AS (
 ), new_tasks AS (
     INSERT INTO tasks (
         id, account_id, key_id, request_id, state, progress, request, refs, channel_id, claim,
-        seq, billing, reserved, actual, released, deadline_at, abandon_at, created_at, updated_at
+        seq, billing, reserved, actual, released, deadline_at, abandon_at, created_at,
+        updated_at{name}
     )
     SELECT id, account_id, key_id, request_id, '{State.WAITING}', 0, request, refs, channel_id, 0,
-        1, '{BillingStatus.RESERVED}', price, 0, 0, deadline_at, abandon_at, created_at, created_at
+        1, '{BillingStatus.RESERVED}', price, 0, 0, deadline_at, abandon_at, created_at,
+        created_at{name}
     FROM accepted
 ), new_events AS (
-    INSERT INTO events (task_id, seq, at, event, state, progress)
-    SELECT id, 1, created_at, 'submit', '{State.WAITING}', 0 FROM accepted
+    INSERT INTO events (account_id, task_id, seq, at, event, state, progress)
+    SELECT account_id, id, 1, created_at, 'submit', '{State.WAITING}', 0 FROM accepted
 ), new_entries AS (
     INSERT INTO ledger (account_id, task_id, kind, amount, created_at)
     SELECT account_id, id, '{EntryKind.RESERVE}', price, created_at FROM accepted
@@ -64,9 +77,13 @@ WITH input AS (
         $18::bigint[], $19::bigint[]
     ) AS u (id, task_id, key, content_type, bytes, width, height, created_at)
     JOIN accepted ON accepted.id = u.task_id
-)
+){pairs}
 SELECT id, backlog FROM accepted
 """
+
+
+_SUBMIT: Final = _statement(with_metadata=False)
+_SUBMIT_WITH_METADATA: Final = _statement(with_metadata=True)
 _REPLAYED: Final = """
 SELECT k.fingerprint, k.task_id, t.request_id, t.created_at
 FROM idempotency_keys k JOIN tasks t ON t.id = k.task_id
@@ -90,12 +107,12 @@ async def submit_all(
     together = [new for new in tasks if new.idempotency_key is None]
     if together:
         try:
-            backlogs = await _accept(connection, together)
+            backlogs = await accept(connection, together)
         except asyncpg.UniqueViolationError:
             backlogs = {}
         for new in together:
             if new.id in backlogs:
-                results[id(new)] = _accepted(new, backlogs[new.id])
+                results[id(new)] = accepted(new, backlogs[new.id])
     for new in tasks:
         if id(new) not in results:
             results[id(new)] = await _submit_one(connection, new)
@@ -134,18 +151,23 @@ async def _replay(connection: Connection, new: NewTask) -> Submitted:
 
 
 async def _accept_one(connection: Connection, new: NewTask) -> Submitted:
-    backlogs = await _accept(connection, [new])
+    backlogs = await accept(connection, [new])
     if new.id not in backlogs:
         available = await connection.fetchval(
             "SELECT balance - reserved FROM accounts WHERE id = $1", new.account_id
         )
         raise cannot_pay(new.price, available)
-    return _accepted(new, backlogs[new.id])
+    return accepted(new, backlogs[new.id])
 
 
-async def _accept(connection: Connection, tasks: Sequence[NewTask]) -> dict[int, int]:
+async def accept(connection: Connection, tasks: Sequence[NewTask]) -> dict[int, int]:
     """Accept those tasks whose accounts can pay all of theirs; id → backlog."""
-    rows = await connection.fetch(_SUBMIT, *_task_columns(tasks), *_upload_columns(tasks))
+    values = [*_task_columns(tasks), *_upload_columns(tasks)]
+    if any(new.metadata for new in tasks):
+        values += _metadata_columns(tasks)
+        rows = await connection.fetch(_SUBMIT_WITH_METADATA, *values)
+    else:
+        rows = await connection.fetch(_SUBMIT, *values)
     return {row[0]: row[1] for row in rows}
 
 
@@ -179,5 +201,16 @@ def _upload_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
     ]
 
 
-def _accepted(new: NewTask, backlog: int) -> Submitted:
+def _metadata_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
+    pairs = [(new.id, *pair) for new in tasks for pair in new.metadata.items()]
+    return [
+        [encode_metadata(new.metadata) for new in tasks],
+        [task_id for task_id, _, _ in pairs],
+        [key for _, key, _ in pairs],
+        [value for _, _, value in pairs],
+    ]
+
+
+def accepted(new: NewTask, backlog: int) -> Submitted:
+    """A new task."""
     return Submitted(new.id, new.request_id, new.created_at, replayed=False, backlog=backlog)

@@ -14,8 +14,8 @@ from calotype.store.postgres.enqueue import ENQUEUE_AGAIN
 from calotype.store.statements import enters, leaves
 
 _TOLD: Final = (
-    "told AS (INSERT INTO events (task_id, seq, at, event, state, progress) "
-    "SELECT id, seq, updated_at, '{event}', state, progress FROM moved)"
+    "told AS (INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
+    "SELECT account_id, id, seq, updated_at, '{event}', state, progress FROM moved)"
 )
 _ASSETS: Final = """
     INSERT INTO assets (
@@ -65,7 +65,7 @@ def _move(event: Event) -> str:
         f"UPDATE tasks SET state = {enters(event)}, "
         "progress = GREATEST(progress, LEAST($3::bigint, 99)), seq = seq + 1, updated_at = $4 "
         f"WHERE id = $1 AND claim = $2 AND {leaves(event)} "
-        "RETURNING id, seq, state, progress, updated_at"
+        "RETURNING id, account_id, seq, state, progress, updated_at"
     )
 
 

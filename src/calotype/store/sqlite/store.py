@@ -6,12 +6,13 @@ A read by primary key takes about 15 µs, less than handing it to a thread would
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from calotype.domain.errors import Failure, Unavailable
+from calotype.domain.errors import CalotypeError, Failure, Unavailable
 from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
@@ -30,14 +31,26 @@ from calotype.store.keycache import KeyCache
 from calotype.store.port import (
     EVER,
     FORGOTTEN_AT_ONCE,
+    NOTHING,
     Account,
     ChannelEvent,
     Entry,
+    LoggedEvent,
     Submitted,
     Taken,
     Unfinished,
 )
-from calotype.store.sqlite import accounts, channels, connection, proof, submission, transitions
+from calotype.store.searching import search_of
+from calotype.store.sqlite import (
+    accounts,
+    channels,
+    connection,
+    log,
+    proof,
+    search,
+    submission,
+    transitions,
+)
 from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.writer import Writer
 
@@ -53,6 +66,7 @@ class SqliteStore:
         self._lazy_reader: sqlite3.Connection | None = None
         self._lazy_revocations: SharedMark | None = None
         self._keys = KeyCache(self._revocation_mark)
+        self._watchers: dict[object, Callable[[], None]] = {}
 
     async def migrate(self) -> int:
         return await asyncio.to_thread(connection.migrate, self._path)
@@ -140,6 +154,9 @@ class SqliteStore:
         submitted: Submitted = await self._writer.add(new)
         return submitted
 
+    async def submit_batch(self, news: Sequence[NewTask]) -> Sequence[Submitted | CalotypeError]:
+        return await self._write(partial(submission.submit_batch, tasks=news))
+
     async def task(self, task_id: int) -> Task | None:
         found = self._read(f"SELECT {rows.TASK} FROM tasks WHERE id = ?", task_id)
         return rows.task(found[0]) if found else None
@@ -156,6 +173,28 @@ class SqliteStore:
         )
         return [rows.task(row) for row in found]
 
+    async def search(
+        self,
+        account_id: int,
+        *,
+        state: State | None = None,
+        model: str | None = None,
+        since: int | None = None,
+        metadata: Mapping[str, str] = NOTHING,
+        before: int | None = None,
+        limit: int,
+    ) -> Sequence[Task]:
+        asked = search_of(
+            account_id,
+            state=state,
+            model=model,
+            since=since,
+            metadata=metadata,
+            before=before,
+            limit=limit,
+        )
+        return await self._with_own_reader(partial(search.find, search=asked))
+
     async def attempts(self, task_id: int) -> Sequence[Attempt]:
         found = self._read(
             f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = ? ORDER BY number", task_id
@@ -169,6 +208,22 @@ class SqliteStore:
             limit,
         )
         return [(row[0], rows.attempt(row[1:])) for row in found]
+
+    async def replayed(
+        self, account_id: int, idempotency_key: str, *, fingerprint: bytes
+    ) -> Submitted | None:
+        found = self._read(
+            "SELECT t.id, t.request_id, t.created_at FROM idempotency_keys k "
+            "JOIN tasks t ON t.id = k.task_id "
+            "WHERE k.account_id = ? AND k.key = ? AND k.fingerprint = ?",
+            account_id,
+            idempotency_key,
+            fingerprint,
+        )
+        if not found:
+            return None
+        task_id, request_id, created_at = found[0]
+        return Submitted(task_id, request_id, created_at, replayed=True)
 
     async def asset(self, asset_id: int) -> Asset | None:
         found = self._read(f"SELECT {rows.ASSET} FROM assets WHERE id = ?", asset_id)
@@ -318,6 +373,33 @@ class SqliteStore:
         found = await self._read_in_thread(statements.CHANNEL_EVENTS, since, limit)
         return [rows.channel_event(row) for row in found]
 
+    # Events
+
+    async def events(
+        self,
+        *,
+        after: str,
+        limit: int,
+        account_id: int | None = None,
+        task_id: int | None = None,
+    ) -> Sequence[LoggedEvent]:
+        statement, values = log.page(
+            after=after, limit=limit, account_id=account_id, task_id=task_id
+        )
+        return [log.logged(row) for row in self._read(statement, *values)]
+
+    async def events_end(self) -> str:
+        return str(self._read(log.NEWEST)[0][0] or 0)
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        watching = object()
+        self._watchers[watching] = callback
+
+        def end() -> None:
+            self._watchers.pop(watching, None)
+
+        return end
+
     # Keeping house
 
     async def forget_channel_events(self, *, before: int) -> int:
@@ -332,14 +414,7 @@ class SqliteStore:
         return await self._write(lambda db: db.execute(statement, (before,)).rowcount)
 
     async def prove(self) -> Sequence[str]:
-        def on_own_connection() -> list[str]:
-            reader = connection.connect(self._path, read_only=True)
-            try:
-                return proof.prove(reader)
-            finally:
-                reader.close()
-
-        return await asyncio.to_thread(on_own_connection)
+        return await self._with_own_reader(proof.prove)
 
     # Plumbing
 
@@ -356,7 +431,9 @@ class SqliteStore:
     def _writer(self) -> Writer:
         if self._lazy_writer is None:
             self._lazy_writer = Writer(
-                partial(connection.connect, self._path), submission.submit_all
+                partial(connection.connect, self._path),
+                submission.submit_all,
+                watchers=self._watchers.values(),
             )
         return self._lazy_writer
 
@@ -372,11 +449,11 @@ class SqliteStore:
             raise Unavailable("The database cannot be read right now.", retry_after=2) from error
 
     async def _read_in_thread(self, statement: str, *values: Any) -> list[rows.Row]:
-        def on_own_connection() -> list[rows.Row]:
-            reader = connection.connect(self._path, read_only=True)
-            try:
-                return reader.execute(statement, values).fetchall()
-            finally:
-                reader.close()
+        return await self._with_own_reader(lambda db: db.execute(statement, values).fetchall())
 
-        return await asyncio.to_thread(on_own_connection)
+    async def _with_own_reader(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def in_thread() -> T:
+            with closing(connection.connect(self._path, read_only=True)) as reader:
+                return work(reader)
+
+        return await asyncio.to_thread(in_thread)

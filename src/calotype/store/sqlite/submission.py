@@ -4,12 +4,12 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
-from calotype.domain.errors import InsufficientBalance
+from calotype.domain.errors import CalotypeError, InsufficientBalance, Unavailable
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.refusals import cannot_pay, key_conflict
-from calotype.store.rows import encode
+from calotype.store.rows import encode, encode_metadata
 from calotype.store.sqlite.assets import insert_assets
 from calotype.store.sqlite.writer import in_savepoint
 
@@ -20,17 +20,18 @@ _RESERVE = (
 _INSERT_TASK = (
     "INSERT INTO tasks (id, account_id, key_id, request_id, state, progress, request, refs, "
     "channel_id, claim, seq, billing, reserved, actual, released, deadline_at, abandon_at, "
-    f"created_at, updated_at) VALUES (?, ?, ?, ?, '{State.WAITING}', 0, ?, ?, ?, 0, 1, "
-    f"'{BillingStatus.RESERVED}', ?, 0, 0, ?, ?, ?, ?)"
+    f"created_at, updated_at, metadata) VALUES (?, ?, ?, ?, '{State.WAITING}', 0, ?, ?, ?, 0, 1, "
+    f"'{BillingStatus.RESERVED}', ?, 0, 0, ?, ?, ?, ?, ?)"
 )
 _INSERT_EVENT = (
-    "INSERT INTO events (task_id, seq, at, event, state, progress) "
-    f"VALUES (?, 1, ?, 'submit', '{State.WAITING}', 0)"
+    "INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
+    f"VALUES (?, ?, 1, ?, 'submit', '{State.WAITING}', 0)"
 )
 _INSERT_ENTRY = (
     "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) "
     f"VALUES (?, ?, '{EntryKind.RESERVE}', ?, ?)"
 )
+_INSERT_METADATA = "INSERT INTO task_metadata (account_id, key, value, task_id) VALUES (?, ?, ?, ?)"
 
 
 def submit_all(
@@ -59,6 +60,19 @@ def submit_all(
     for new in one_by_one:
         results[id(new)] = in_savepoint(connection, partial(_submit_one, new=new))
     return [results[id(new)] for new in tasks]
+
+
+def submit_batch(
+    connection: sqlite3.Connection, tasks: Sequence[NewTask]
+) -> list[Submitted | CalotypeError]:
+    """Judge each task on its own, in order; whatever is not a client's to know ends them all."""
+    results: list[Submitted | CalotypeError] = []
+    for new in tasks:
+        result = in_savepoint(connection, partial(_submit_one, new=new))
+        if isinstance(result, Unavailable) or not isinstance(result, Submitted | CalotypeError):
+            raise result
+        results.append(result)
+    return results
 
 
 def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exception:
@@ -98,13 +112,16 @@ def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> int:
     if not reserved:
         raise _insufficient(connection, account_id, group[0].price)
     connection.executemany(_INSERT_TASK, [_task_values(new) for new in group])
-    connection.executemany(_INSERT_EVENT, [(new.id, new.created_at) for new in group])
+    connection.executemany(_INSERT_EVENT, [(account_id, new.id, new.created_at) for new in group])
     connection.executemany(
         _INSERT_ENTRY, [(account_id, new.id, new.price, new.created_at) for new in group]
     )
     for new in group:
         if new.uploads:
             insert_assets(connection, new.uploads, task_id=new.id, kind="reference")
+        if new.metadata:
+            pairs = [(account_id, *pair, new.id) for pair in new.metadata.items()]
+            connection.executemany(_INSERT_METADATA, pairs)
     return int(reserved[0][0]) - len(group)
 
 
@@ -122,6 +139,7 @@ def _task_values(new: NewTask) -> tuple[object, ...]:
         new.abandon_at,
         new.created_at,
         new.created_at,
+        encode_metadata(new.metadata),
     )
 
 

@@ -46,7 +46,8 @@ _FINISH: Final = {
     for event in (Event.COMPLETE, Event.FAIL)
 }
 _EVENT: Final = (
-    "INSERT INTO events (task_id, seq, at, event, state, progress) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _ENTRY: Final = (
     "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) VALUES (?, ?, ?, ?, ?)"
@@ -65,7 +66,7 @@ def take(connection: sqlite3.Connection, task_id: int, now: int) -> Taken | None
     if not found:
         return None
     task = rows.task(found[0])
-    connection.execute(_EVENT, (task_id, task.seq, now, Event.TAKE, task.state, task.progress))
+    _tell(connection, task, Event.TAKE, (task.seq, now, task.state, task.progress))
     attempts = connection.execute(
         f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = ? ORDER BY number",
         (task_id,),
@@ -161,7 +162,7 @@ def move(
     moved = connection.execute(_MOVE[event], (progress, now, task.id, task.claim)).fetchall()
     _expect(len(moved))
     seq, state, reached = moved[0]
-    connection.execute(_EVENT, (task.id, seq, now, event, state, reached))
+    _tell(connection, task, event, (seq, now, state, reached))
 
 
 def complete(
@@ -220,7 +221,7 @@ def _finish(
     finished = connection.execute(_FINISH[event], values).fetchall()
     _expect(len(finished))
     seq, state, progress, account_id, actual, released = finished[0]
-    connection.execute(_EVENT, (task.id, seq, now, event, state, progress))
+    _tell(connection, task, event, (seq, now, state, progress))
     if event is Event.COMPLETE:
         settle(connection, account_id, task.id, kind=EntryKind.COMMIT, amount=actual, now=now)
     connection.execute(
@@ -243,6 +244,13 @@ def settle(
     effect = EFFECTS[kind]
     connection.execute(_ENTRY, (account_id, task_id, kind, amount, now))
     connection.execute(_BOOK, (effect.balance * amount, effect.reserved * amount, account_id))
+
+
+def _tell(
+    connection: sqlite3.Connection, task: Task, event: Event, told: tuple[int, int, str, int]
+) -> None:
+    seq, at, state, progress = told
+    connection.execute(_EVENT, (task.account_id, task.id, seq, at, event, state, progress))
 
 
 def _expect(count: int) -> None:

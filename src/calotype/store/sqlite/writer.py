@@ -10,10 +10,11 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
 from calotype.domain.errors import Unavailable
+from calotype.store.sqlite.log import NEWEST
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -41,12 +42,21 @@ class Writer:
     Args:
         connect: opens the connection; called in the writer's own thread.
         bulk: how items given to ``add`` are written together.
+        watchers: called in the event loop after a transaction that added events.
 
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], bulk: Bulk) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        bulk: Bulk,
+        *,
+        watchers: Collection[Callable[[], None]] = (),
+    ) -> None:
         self._connect = connect
         self._bulk = bulk
+        self._watchers = watchers
+        self._newest_event: int | None = None
         self._waiting: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
@@ -79,6 +89,7 @@ class Writer:
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
         while (ops := self._next_batch()) is not None:
+            before = self._newest_event
             try:
                 connection = connection or self._connect()
                 results = self._commit(connection, ops)
@@ -86,7 +97,10 @@ class Writer:
                 log.exception("the database refused a batch of %d writes", len(ops))
                 connection = _rolled_back(connection)
                 results = [_unavailable(error) for _ in ops]
+                self._newest_event = before
             self._loop.call_soon_threadsafe(_deliver, ops, results)
+            if self._newest_event != before:
+                self._loop.call_soon_threadsafe(self._tell_watchers)
         if connection is not None:
             connection.close()
 
@@ -117,8 +131,14 @@ class Writer:
         for place, op in enumerate(ops):
             if op.work is not None:
                 results[place] = in_savepoint(connection, op.work)
+        if self._watchers:
+            ((self._newest_event,),) = connection.execute(NEWEST)
         connection.execute("COMMIT")
         return results
+
+    def _tell_watchers(self) -> None:
+        for watcher in tuple(self._watchers):
+            self._loop.call_soon(watcher)  # one that breaks is told of, and disturbs nobody
 
 
 def in_savepoint(connection: sqlite3.Connection, work: Work) -> Any:

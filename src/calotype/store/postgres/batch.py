@@ -1,0 +1,147 @@
+"""Accepting many requests of a client in one transaction, each judged on its own.
+
+Keys and accounts are locked first, keys before accounts as everywhere and each kind in one order,
+so that nobody waits in a circle; after that nothing can change under the judgement.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from calotype.domain.errors import CalotypeError
+from calotype.domain.task import NewTask
+from calotype.store.port import IdTaken, Submitted
+from calotype.store.postgres.connection import Connection
+from calotype.store.postgres.submission import accept, accepted
+from calotype.store.refusals import cannot_pay, key_conflict
+
+_Key = tuple[int, str | None]
+"""An account and one of its idempotency keys."""
+_Judged = NewTask | Submitted | CalotypeError
+"""What becomes of a request: a task of its own, an older one, or nothing."""
+
+_LOCK_KEYS: Final = """
+INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[])
+ON CONFLICT DO NOTHING RETURNING account_id, key
+"""
+_KNOWN_KEYS: Final = """
+SELECT k.account_id, k.key, k.fingerprint, k.task_id, t.request_id, t.created_at
+FROM unnest($1::bigint[], $2::text[]) AS asked (account_id, key)
+JOIN idempotency_keys k ON k.account_id = asked.account_id AND k.key = asked.key
+JOIN tasks t ON t.id = k.task_id
+"""
+_LOCK_ACCOUNTS: Final = (
+    "SELECT id, balance - reserved FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+)
+_GIVE_KEYS: Final = """
+UPDATE idempotency_keys k SET fingerprint = given.fingerprint, task_id = given.task_id,
+    created_at = given.created_at
+FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[])
+    AS given (account_id, key, fingerprint, task_id, created_at)
+WHERE k.account_id = given.account_id AND k.key = given.key
+"""
+_DROP_KEYS: Final = """
+DELETE FROM idempotency_keys k USING unnest($1::bigint[], $2::text[]) AS dropped (account_id, key)
+WHERE k.account_id = dropped.account_id AND k.key = dropped.key
+"""
+
+
+async def submit_batch(
+    connection: Connection, tasks: Sequence[NewTask]
+) -> list[Submitted | CalotypeError]:
+    """Judge each in order, then write those that are accepted in one statement.
+
+    Raises:
+        IdTaken: an id is there already; nothing was written.
+
+    """
+    async with connection.transaction():
+        ours = await _lock_keys(connection, tasks)
+        found = await connection.fetch(_LOCK_ACCOUNTS, sorted({new.account_id for new in tasks}))
+        available = {row[0]: row[1] for row in found}
+        known = await _known_keys(connection, tasks, ours)
+        judged, owners = _judge(tasks, available, known)
+        await _settle_keys(connection, ours, owners)
+        own = [one for one in judged if isinstance(one, NewTask)]
+        try:
+            backlogs = await accept(connection, own) if own else {}
+        except asyncpg.UniqueViolationError:
+            raise IdTaken from None
+    return [accepted(one, backlogs[one.id]) if isinstance(one, NewTask) else one for one in judged]
+
+
+def _judge(
+    tasks: Sequence[NewTask],
+    available: dict[int, int],
+    known: dict[_Key, tuple[bytes, Submitted]],
+) -> tuple[list[_Judged], dict[_Key, NewTask]]:
+    """What becomes of each, and whose each key is."""
+    judged: list[_Judged] = []
+    owners: dict[_Key, NewTask] = {}
+    for new in tasks:
+        key = (new.account_id, new.idempotency_key)
+        if (there := known.get(key)) is not None:
+            fingerprint, submitted = there
+            judged.append(submitted if fingerprint == new.fingerprint else key_conflict())
+        elif new.price > available[new.account_id]:
+            judged.append(cannot_pay(new.price, available[new.account_id]))
+        else:
+            judged.append(new)
+            available[new.account_id] -= new.price
+            if new.idempotency_key is not None:
+                owners[key] = new
+                replay = Submitted(new.id, new.request_id, new.created_at, replayed=True)
+                known[key] = (new.fingerprint, replay)
+    return judged, owners
+
+
+async def _lock_keys(connection: Connection, tasks: Sequence[NewTask]) -> dict[_Key, NewTask]:
+    """The keys that were free, with the first request of each."""
+    first: dict[_Key, NewTask] = {}
+    for new in tasks:
+        if new.idempotency_key is not None:
+            first.setdefault((new.account_id, new.idempotency_key), new)
+    if not first:
+        return {}
+    ordered = dict(sorted(first.items()))
+    found = await connection.fetch(_LOCK_KEYS, *_key_columns(ordered))
+    return {(row[0], row[1]): ordered[row[0], row[1]] for row in found}
+
+
+async def _known_keys(
+    connection: Connection, tasks: Sequence[NewTask], ours: dict[_Key, NewTask]
+) -> dict[_Key, tuple[bytes, Submitted]]:
+    """Fingerprint and task of each key that was there already."""
+    asked = {(new.account_id, new.idempotency_key) for new in tasks if new.idempotency_key}
+    taken = sorted(asked - ours.keys())
+    if not taken:
+        return {}
+    columns = ([account for account, _ in taken], [key for _, key in taken])
+    return {
+        (row[0], row[1]): (row[2], Submitted(row[3], row[4], row[5], replayed=True))
+        for row in await connection.fetch(_KNOWN_KEYS, *columns)
+    }
+
+
+async def _settle_keys(
+    connection: Connection, ours: dict[_Key, NewTask], owners: dict[_Key, NewTask]
+) -> None:
+    """Let each key name the request that was accepted under it, and forget those of none."""
+    given = {key: owner for key, owner in owners.items() if ours.get(key) is not owner}
+    if given:
+        await connection.execute(_GIVE_KEYS, *_key_columns(given))
+    if dropped := ours.keys() - owners.keys():
+        columns = ([account for account, _ in dropped], [key for _, key in dropped])
+        await connection.execute(_DROP_KEYS, *columns)
+
+
+def _key_columns(owners: dict[_Key, NewTask]) -> list[list[object]]:
+    return [
+        [account for account, _ in owners],
+        [key for _, key in owners],
+        [new.fingerprint for new in owners.values()],
+        [new.id for new in owners.values()],
+        [new.created_at for new in owners.values()],
+    ]
