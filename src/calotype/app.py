@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
-from starlette.types import ASGIApp
-
 from calotype.api import application
 from calotype.api.context import Context
+from calotype.api.edge import Edge
 from calotype.core import Core, channels_of
 from calotype.domain.errors import Unavailable
 from calotype.services.callbacks import TOPIC, Callbacks, packed
 from calotype.services.delivery import Delivery
+from calotype.services.feed import Feed
 from calotype.services.health import HealthKeeper
 from calotype.services.submission import Submission
 from calotype.settings import SettingsError
@@ -32,10 +32,10 @@ HOUSEKEEPING_SECONDS: Final = 600.0
 log = logging.getLogger(__name__)
 
 
-def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
+def build_app(core: Core, *, with_worker: bool) -> Edge:
     """The server: API, and with it, unless told otherwise, queue and worker."""
     settings = core.settings
-    images, upstreams = Images(core), Upstreams(core)
+    images, upstreams, feed = Images(core), Upstreams(core), Feed(core.store)
     worker = Worker(core, images, upstreams) if with_worker else None
     context = Context(
         accounts=core.accounts,
@@ -46,6 +46,7 @@ def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
         delivery=Delivery(
             core.store, core.catalog, core.router, assets=images.assets, clock=core.clock
         ),
+        feed=feed,
         references=images.references,
         router=core.router,
         store=core.store,
@@ -83,6 +84,7 @@ def build_app(core: Core, *, with_worker: bool) -> ASGIApp:
         finally:
             for keeper in keepers:
                 keeper.cancel()
+            await feed.close()
             await upstreams.close()
             await images.close()
             await core.store.close()

@@ -229,6 +229,15 @@ def test_the_steps_of_the_quickstart_run_one_after_another(site: Site) -> None:
         assert (image.format, image.size) == ("PNG", (1024, 1024))
 
 
+def test_the_ways_to_follow_a_task_run_one_after_another(site: Site) -> None:
+    printed = run(site, [f"KEY={site.key}", *blocks("docs/guides/follow-tasks.md", "sh")])
+    waited = json.loads(printed[1].strip().splitlines()[-1])
+    assert waited["last_event"] >= 1
+    streamed = printed[2]
+    assert "event: task.waiting" in streamed
+    assert "event: task.success" in streamed
+
+
 def test_what_the_server_keeps_is_what_the_operating_guide_lists(site: Site) -> None:
     guide = (ROOT / OPERATE).read_text(encoding="utf-8")
     assert site.finished(site.submit({"model": "gpt-image-2", "prompt": "x"})["task_id"])

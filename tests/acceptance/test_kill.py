@@ -249,8 +249,16 @@ async def test_one_server_develops_and_others_on_its_folder_only_accept(site: "S
         ("port = \n", {}, "calotype.toml: is not TOML"),
         ("", {"CALOTYPE_PORT": "web"}, "CALOTYPE_PORT: "),
         ("", {"CALOTYPE_PROT": "80"}, "CALOTYPE_PROT: there is no such setting; did you mean"),
-        (PAID.replace('"sandbox"', '"nobody"'), {}, "channels[1].provider: there is no provider 'nobody'"),
-        (PAID.replace('"gpt-image-2" =', '"gpt" ='), {}, "channels[1].models.gpt: there is no such model"),
+        (
+            PAID.replace('"sandbox"', '"nobody"'),
+            {},
+            "channels[1].provider: there is no provider 'nobody'",
+        ),
+        (
+            PAID.replace('"gpt-image-2" =', '"gpt" ='),
+            {},
+            "channels[1].models.gpt: there is no such model",
+        ),
     ],
 )
 async def test_a_wrong_configuration_is_refused_in_one_line_that_names_the_cure(

@@ -95,6 +95,28 @@ async def test_a_channel_that_is_switched_off_takes_nothing_and_is_not_shown(
         assert entry["available_channels"] == []
 
 
+async def test_a_request_that_was_accepted_is_found_again_though_its_channel_is_switched_off(
+    tmp_path: Path,
+) -> None:
+    only = msgspec.structs.replace(PLAIN, models={"gpt-image-2": Served()})
+    headers = {"Idempotency-Key": "order-1"}
+    asked = {"model": "gpt-image-2", "prompt": "a lighthouse"}
+    async with running_server(tmp_path, channels=(only,)) as server:
+
+        async def send(prompt: str = "a lighthouse") -> tuple[int, str]:
+            url = f"{server.url}/v1/images/generations"
+            body = {**asked, "prompt": prompt}
+            async with server.http.post(url, json=body, headers={**server.auth, **headers}) as got:
+                document = await got.json()
+                return got.status, document.get("task_id") or document["code"]
+
+        first = await send()
+        server.core.router.replace([msgspec.structs.replace(only, enabled=False)])
+        assert await send() == first
+        assert await send("another") == (503, "service_unavailable")
+        assert (await server.balance())["balance_micro_usdc"] > 0
+
+
 @pytest.mark.parametrize("secret", ["bfl-test"])
 async def test_no_route_shows_a_credential_or_an_upstreams_address(
     tmp_path: Path, secret: str

@@ -26,6 +26,7 @@ ALWAYS = {
     "result",
     "error",
     "progress",
+    "last_event",
     "billing",
     "created_at",
     "updated_at",

@@ -18,6 +18,7 @@ from calotype.api.edge import Edge
 from calotype.api.images import Generations
 from calotype.api.openapi import OpenApi, build_document
 from calotype.api.status import Check, Status
+from calotype.api.streams import Streams
 from calotype.api.tasks import Tasks
 
 
@@ -66,7 +67,7 @@ def build(
     """The ASGI application."""
     generations, tasks = Generations(context), Tasks(context)
     status, files = Status(context, checks), AssetFiles(context)
-    published = _Published(context)
+    published, streams = _Published(context), Streams(context)
 
     async def submit(request: Request) -> Response:
         answer = await generations.handle(request.scope, request.receive, request.state.request_id)
@@ -78,6 +79,8 @@ def build(
     routes = [
         Route("/v1/images/generations", submit, methods=["POST"]),
         Route("/v1/tasks/{task_id}", task),
+        Route("/v1/tasks/{task_id}/events", streams.of_task),
+        Route("/v1/events", streams.of_account),
         Route("/v1/models", published.models),
         Route("/v1/models/brands/{brand}/image", published.discovery.brand),
         Route("/v1/models/{model_id:path}", published.model),
@@ -90,4 +93,4 @@ def build(
         Route("/docs", published.page),
     ]
     rest = Router(routes, redirect_slashes=False, lifespan=lifespan)
-    return Application(Edge(generations, tasks, rest), published.refresh)
+    return Application(Edge(generations, tasks, rest, hurry=context.feed.hurry), published.refresh)

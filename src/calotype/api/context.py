@@ -16,6 +16,7 @@ from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
 from calotype.services.callbacks import Callbacks
 from calotype.services.delivery import Delivery
+from calotype.services.feed import Feed
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
 from calotype.services.submission import Submission
@@ -34,6 +35,7 @@ class Context(msgspec.Struct, frozen=True):
     callbacks: Callbacks
     catalog: Catalog
     delivery: Delivery
+    feed: Feed
     references: ReferenceIntake
     router: Router
     store: Store

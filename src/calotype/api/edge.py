@@ -1,6 +1,7 @@
 """The outermost layer: request ids, errors, and the short way to the two busiest routes."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -30,9 +31,19 @@ class Edge:
 
     Submission and task retrieval are answered here, without a router in between; everything else
     goes to ``rest``. Whatever is raised below becomes an answer in the contract's shape.
+
+    Args:
+        generations: submission.
+        tasks: retrieval.
+        rest: every other route.
+        hurry: lets nobody wait any longer, for a server that is to stop.
+
     """
 
-    def __init__(self, generations: Generations, tasks: Tasks, rest: ASGIApp) -> None:
+    def __init__(
+        self, generations: Generations, tasks: Tasks, rest: ASGIApp, *, hurry: Callable[[], None]
+    ) -> None:
+        self.hurry = hurry
         self._generations = generations
         self._tasks = tasks
         self._rest = rest

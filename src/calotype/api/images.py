@@ -9,6 +9,7 @@ from calotype.api.body import check_length, media_type, read_json, stream
 from calotype.api.context import Context, authenticate, header
 from calotype.api.multipart import Form, read_form, too_many_references
 from calotype.api.render import Answer, json_answer
+from calotype.api.waiting import ended, preferred_wait
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
 from calotype.domain.task import State
@@ -39,6 +40,11 @@ class Generations:
             accepted = await self._from_form(
                 scope, receive, key, request_id=request_id, content_type=content_type
             )
+        headers: list[tuple[bytes, bytes]] = []
+        state = State.WAITING
+        if seconds := preferred_wait(scope):
+            state = await self._state_after(accepted.task.task_id, seconds)
+            headers.append((b"preference-applied", b"wait=%d" % seconds))
         word = encode("task", accepted.task.task_id)
         location = f"/v1/tasks/{word}"
         envelope: dict[str, Any] = {
@@ -46,13 +52,21 @@ class Generations:
             "object": "task",
             "model": accepted.model,
             "type": "image",
-            "state": State.WAITING,
+            "state": state,
             "created_at": accepted.task.created_at // 1000,
             "poll_url": location,
             "request_id": accepted.task.request_id,
             **hints(accepted.eta_seconds, spent_ms=0),
         }
-        return json_answer(202, envelope, headers=[(b"location", location.encode())])
+        headers.append((b"location", location.encode()))
+        return json_answer(202, envelope, headers=headers)
+
+    async def _state_after(self, task_id: int, seconds: int) -> State:
+        """The state of a task once it is final, or after so long."""
+        task = await self._context.store.task(task_id)
+        if task is None:
+            return State.WAITING
+        return (await ended(self._context, task, seconds=seconds)).state
 
     async def _from_json(
         self, scope: Scope, receive: Receive, key: ApiKey, *, request_id: str

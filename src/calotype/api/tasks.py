@@ -6,6 +6,7 @@ from starlette.types import Scope
 
 from calotype.api.context import Context, authenticate, base_url
 from calotype.api.render import Answer, json_answer
+from calotype.api.waiting import asked_wait, changed
 
 PREFIX: Final = "/v1/tasks/"
 
@@ -23,6 +24,9 @@ class Tasks:
         key = await authenticate(scope, self._context.accounts)
         word = scope["path"].removeprefix(PREFIX)
         task = await self._context.delivery.find(word, account_id=key.account_id)
+        if scope["query_string"]:
+            wait, since = asked_wait(scope)
+            task = await changed(self._context, task, seconds=wait, since=since)
         document = await self._context.delivery.document(
             task, base_url=base_url(scope, self._context.public_url)
         )

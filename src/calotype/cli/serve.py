@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import uvicorn
 import uvloop
@@ -58,8 +58,9 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    app = build_app(core, with_worker=with_worker)
     config = uvicorn.Config(
-        build_app(core, with_worker=with_worker),
+        app,
         http=Protocol,
         ws="none",
         lifespan="on",
@@ -69,7 +70,7 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
         proxy_headers=False,  # behind a proxy, public_url says how clients reach us
         timeout_graceful_shutdown=OPEN_REQUEST_SECONDS,
     )
-    server = _Server(config, url=f"http://{shown}:{port}")
+    server = _Server(config, url=f"http://{shown}:{port}", hurry=app.hurry)
     # uvicorn raises the signal that stopped it once more at its end; here that ends nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -79,11 +80,16 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """Says where it listens once it does, and lets nobody wait when it stops."""
 
-    def __init__(self, config: uvicorn.Config, *, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, *, url: str, hurry: Callable[[], None]) -> None:
         super().__init__(config)
         self._url = url
+        self._hurry = hurry
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._hurry()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

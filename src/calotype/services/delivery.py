@@ -53,6 +53,7 @@ class Delivery:
             "channel": self._channel(task.channel_id),
             "state": task.state,
             "progress": task.progress,
+            "last_event": task.seq,
             "request": await self._request(task, base_url),
             "result": self._result(task, base_url),
             "error": task.error or {},

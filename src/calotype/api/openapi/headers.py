@@ -15,6 +15,7 @@ def answer_headers() -> dict[str, Schema]:
         "Content-Security-Policy": ("What the page may load.", {"type": "string"}),
         "ETag": ("Names this version; send it as `If-None-Match`.", {"type": "string"}),
         "Location": ("Path of the task.", {"type": "string", "format": "uri-reference"}),
+        "Preference-Applied": ("The `wait` that was kept to.", {"type": "string"}),
         "Retry-After": ("Seconds after which to try again.", {"type": "integer", "minimum": 0}),
         "WWW-Authenticate": ("How to authenticate.", {"type": "string"}),
         "X-Request-Id": ("The client's own id where it is sane, else ours.", {"type": "string"}),

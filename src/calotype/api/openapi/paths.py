@@ -7,6 +7,7 @@ from calotype.api.openapi.errors import refusal
 from calotype.api.openapi.requests import FORM, JSON
 from calotype.api.openapi.shapes import Schema, reference
 from calotype.api.render import STATUSES
+from calotype.api.waiting import MAX_WAIT
 
 Operation = dict[str, Any]
 
@@ -60,6 +61,25 @@ _EXTRA_HEADERS: Final = {
     429: "Retry-After",
     503: "Retry-After",
 }
+_EVENTS: Final = (
+    "Each is named `task.` and the state, and its data is JSON: `task_id`, `event` (its number in "
+    "the task), `state`, `progress`, `at`, and with the last one `task`, as reading it gives it. "
+    "A comment comes every 15 seconds when there is nothing else."
+)
+_LAST_EVENT: Final[list[Schema]] = [
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "The `id` of the last event that you have: the stream goes on after it.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "last_event_id",
+        "in": "query",
+        "description": "The same, for clients that cannot send the header.",
+        "schema": {"type": "string"},
+    },
+]
 _CACHED: Final = ("ETag", "Cache-Control")
 
 
@@ -73,6 +93,8 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
     return {
         "/v1/images/generations": {"post": _submit(examples)},
         "/v1/tasks/{task_id}": {"get": _task()},
+        "/v1/tasks/{task_id}/events": {"get": _task_events()},
+        "/v1/events": {"get": _events()},
         "/v1/models": {"get": _models()},
         "/v1/models/{model_id}": {"get": _model()},
         "/v1/models/brands/{brand}/image": {"get": _brand()},
@@ -161,7 +183,7 @@ def _submit(examples: dict[str, Any]) -> Operation:
     accepted = _response(
         "Accepted: the task is on disk and its price is set aside.",
         json=reference("TaskAccepted"),
-        headers=("Location",),
+        headers=("Location", "Preference-Applied"),
     )
     accepted["links"] = {
         "task": {
@@ -183,7 +205,16 @@ def _submit(examples: dict[str, Any]) -> Operation:
         "task, and is not charged again.",
         answers={"202": accepted},
         codes=_SUBMIT,
-        parameters=[{"$ref": "#/components/parameters/Idempotency-Key"}],
+        parameters=[
+            {"$ref": "#/components/parameters/Idempotency-Key"},
+            {
+                "name": "Prefer",
+                "in": "header",
+                "description": "`wait=N`: answer when the task is final, or after N seconds (at "
+                "most 60), with the state that it has by then.",
+                "schema": {"type": "string", "examples": ["wait=30"]},
+            },
+        ],
     )
     files = {"contentType": "image/jpeg, image/png, image/webp"}
     operation["requestBody"] = {
@@ -206,11 +237,62 @@ def _task() -> Operation:
         "Read a task",
         description="Only its owner sees a task. Read it until `state` is `success` or `fail`, "
         "each time after `recommended_poll_interval_ms`; then `result.data[].url` has the images, "
-        "or `error` says why there are none.",
+        "or `error` says why there are none.\n\n"
+        "With `wait`, the answer comes when something has happened to the task, or after so many "
+        "seconds; a final task is answered at once.",
         answers={"200": _response("The task.", json=reference("Task"), headers=["Cache-Control"])},
-        codes=(*_KEY, "task_not_found", *_BROKEN),
-        parameters=[_in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e")],
+        codes=("invalid_parameter", *_KEY, "task_not_found", *_BROKEN),
+        parameters=[
+            _in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e"),
+            {
+                "name": "wait",
+                "in": "query",
+                "description": "Seconds to wait at most.",
+                "schema": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0},
+            },
+            {
+                "name": "since",
+                "in": "query",
+                "description": "The `last_event` that you know: only a later one ends the wait. "
+                "Left out, it is the task's last one now.",
+                "schema": {"type": "integer", "minimum": 0, "maximum": 10**9},
+            },
+        ],
     )
+
+
+def _task_events() -> Operation:
+    return _operation(
+        "streamTask",
+        "Tasks",
+        "Follow a task",
+        description="Server-sent events, from the task's first to its last, after which the "
+        f"stream ends. {_EVENTS} An event's `id` is its number.",
+        answers={"200": _stream()},
+        codes=("invalid_parameter", *_KEY, "task_not_found", *_BROKEN),
+        parameters=[
+            _in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e"),
+            *_LAST_EVENT,
+        ],
+    )
+
+
+def _events() -> Operation:
+    return _operation(
+        "streamTasks",
+        "Tasks",
+        "Follow all tasks of the account",
+        description="Server-sent events of every task of the key's account, from now on, or "
+        f"from where an earlier stream ended. {_EVENTS}",
+        answers={"200": _stream()},
+        codes=("invalid_parameter", *_KEY, *_BROKEN),
+        parameters=_LAST_EVENT,
+    )
+
+
+def _stream() -> Schema:
+    response = _response("The events.", headers=["Cache-Control"])
+    return {**response, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
 
 def _models() -> Operation:

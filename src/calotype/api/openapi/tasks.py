@@ -71,7 +71,7 @@ def _accepted() -> Schema:
         "A task that was accepted: it is on disk, and will come to an end.",
         {
             **_identity(),
-            "state": constant(State.WAITING, "Always `waiting`: read the task to see it move."),
+            "state": choice(_STATES, "`waiting`, unless `Prefer` asked to wait for more."),
             **_hints(),
         },
         optional=tuple(_hints()),
@@ -109,6 +109,7 @@ def _task() -> Schema:
             ),
             "state": choice(_STATES, "Only goes forward."),
             "progress": whole("Percent; never falls, 100 on success.", maximum=100),
+            "last_event": whole("Number of the task's last event, for `since`."),
             "request": reference("TaskRequest"),
             "result": reference("TaskResult"),
             "error": reference("TaskError"),
@@ -196,6 +197,7 @@ def _done() -> Schema:
         },
         "poll_url": f"/v1/tasks/{_TASK_ID}",
         "created_at": 1_760_000_000,
+        "last_event": 4,
         "updated_at": 1_760_000_031,
         "completed_at": 1_760_000_031,
     }

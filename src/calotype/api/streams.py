@@ -1,0 +1,125 @@
+"""GET /v1/tasks/{task_id}/events and GET /v1/events: server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from calotype.api.context import Context, authenticate, base_url
+from calotype.domain.errors import InvalidParameter
+from calotype.domain.ids import encode
+from calotype.domain.task import FINAL
+from calotype.store.port import LoggedEvent
+
+HEARTBEAT_SECONDS: Final = 15.0
+_PAGE: Final = 200
+_HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx would hold events back
+}
+_BEAT: Final = b": still here\n\n"
+_encode = msgspec.json.Encoder().encode
+
+
+class Streams:
+    """Streams what happens to tasks, to their owners."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def of_task(self, request: Request) -> Response:
+        """One task's events, from its first or after ``Last-Event-ID``, to its last."""
+        key = await authenticate(request.scope, self._context.accounts)
+        word = request.path_params["task_id"]
+        task = await self._context.delivery.find(word, account_id=key.account_id)
+        last = _last_event(request)
+        if last and not (last.isascii() and last.isdigit() and len(last) < 10):  # noqa: PLR2004 -- digits that are read
+            raise _no_event_id()
+        base = base_url(request.scope, self._context.public_url)
+        chunks = self._task_chunks(task.id, after=int(last or 0), base=base)
+        return StreamingResponse(chunks, headers=_HEADERS)
+
+    async def of_account(self, request: Request) -> Response:
+        """Events of all the account's tasks, from now on or after ``Last-Event-ID``."""
+        key = await authenticate(request.scope, self._context.accounts)
+        cursor = _last_event(request) or await self._context.store.events_end()
+        try:
+            await self._context.store.events(after=cursor, limit=1, account_id=key.account_id)
+        except ValueError:
+            raise _no_event_id() from None
+        base = base_url(request.scope, self._context.public_url)
+        chunks = self._account_chunks(key.account_id, cursor=cursor, base=base)
+        return StreamingResponse(chunks, headers=_HEADERS)
+
+    async def _task_chunks(self, task_id: int, *, after: int, base: str) -> AsyncIterator[bytes]:
+        feed, store, cursor = self._context.feed, self._context.store, ""
+        async with feed.waking(task_id=task_id) as wake:
+            yield _BEAT
+            while not feed.closing:
+                wake.clear()
+                for event in await store.events(after=cursor, limit=_PAGE, task_id=task_id):
+                    cursor = event.cursor
+                    if event.seq > after:
+                        yield await self._event(event, name=str(event.seq), base=base)
+                    if event.state in FINAL:
+                        return
+                if not await _woken(wake):
+                    yield _BEAT
+
+    async def _account_chunks(
+        self, account_id: int, *, cursor: str, base: str
+    ) -> AsyncIterator[bytes]:
+        feed, store = self._context.feed, self._context.store
+        async with feed.waking(account_id=account_id) as wake:
+            yield _BEAT
+            while not feed.closing:
+                wake.clear()
+                while events := await store.events(
+                    after=cursor, limit=_PAGE, account_id=account_id
+                ):
+                    for event in events:
+                        yield await self._event(event, name=event.cursor, base=base)
+                    cursor = events[-1].cursor
+                if not await _woken(wake):
+                    yield _BEAT
+
+    async def _event(self, event: LoggedEvent, *, name: str, base: str) -> bytes:
+        document: dict[str, Any] = {
+            "task_id": encode("task", event.task_id),
+            "event": event.seq,
+            "state": event.state,
+            "progress": event.progress,
+            "at": event.at // 1000,
+        }
+        if event.state in FINAL and (task := await self._context.store.task(event.task_id)):
+            document["task"] = await self._context.delivery.document(task, base_url=base)
+        return b"id: %b\nevent: task.%b\ndata: %b\n\n" % (
+            name.encode(),
+            event.state.encode(),
+            _encode(document),
+        )
+
+
+async def _woken(wake: asyncio.Event) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HEARTBEAT_SECONDS):
+            await wake.wait()
+            return True
+    return False
+
+
+def _last_event(request: Request) -> str:
+    given = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    return (given or "").strip()
+
+
+def _no_event_id() -> InvalidParameter:
+    return InvalidParameter(
+        "Last-Event-ID must be the id of an event of this stream; leave it out to begin anew.",
+        param="Last-Event-ID",
+    )

@@ -1,0 +1,126 @@
+"""Waking those who wait for tasks: one reader of the event log for all of them in a process.
+
+A waiter costs a coroutine; none of them asks the database until something has happened to what it
+waits for.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from calotype.domain.errors import Unavailable
+from calotype.store.port import SharedStore, Store
+
+TAIL_SECONDS: Final = 0.05
+"""Between two looks at a log that other processes write to."""
+FAULT_SECONDS: Final = 1.0
+PAGE: Final = 500
+
+log = logging.getLogger(__name__)
+
+
+class Feed:
+    """Tells waiters in this process that something happened; what it was they read themselves."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._shared = isinstance(store, SharedStore)
+        self._tasks: dict[int, set[asyncio.Event]] = {}
+        self._accounts: dict[int, set[asyncio.Event]] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._reading: asyncio.Future[None] | None = None
+        self._fresh = asyncio.Event()
+        self.closing = False
+        """True when nobody is to wait any longer."""
+
+    @asynccontextmanager
+    async def waking(
+        self, *, task_id: int | None = None, account_id: int | None = None
+    ) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when something happens to a task, or to any of an account's.
+
+        What happens from entry on is not missed: clear it, read, and then wait for it.
+        """
+        waiters, key = self._tasks, task_id
+        if task_id is None:
+            waiters, key = self._accounts, account_id
+        wake = asyncio.Event()
+        group = waiters.setdefault(key or 0, set())
+        group.add(wake)
+        try:
+            await self._begin()
+            yield wake
+        finally:
+            group.discard(wake)
+            if not group:
+                waiters.pop(key or 0, None)
+
+    def hurry(self) -> None:
+        """Let nobody wait any longer: the server stops."""
+        self.closing = True
+        for waiters in (self._tasks, self._accounts):
+            for group in waiters.values():
+                for wake in group:
+                    wake.set()
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self.hurry()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+
+    async def _begin(self) -> None:
+        """Have the log read from no later than now."""
+        if self._reader is None or self._reader.done():
+            self._reading = asyncio.get_running_loop().create_future()
+            self._reader = asyncio.create_task(self._read(self._reading))
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+
+    async def _read(self, reading: asyncio.Future[None]) -> None:
+        unwatch = self._store.watch(self._fresh.set)
+        try:
+            cursor = ""
+            while not cursor:
+                try:
+                    cursor = await self._store.events_end()
+                except Unavailable as error:
+                    if not reading.done():
+                        reading.set_exception(error)
+                    return
+            reading.set_result(None)
+            while self._tasks or self._accounts:
+                await self._pause()
+                cursor = await self._tell(cursor)
+        except Exception:
+            log.exception("the log of events could not be read; those who wait look for themselves")
+            if not reading.done():
+                reading.set_result(None)
+        finally:
+            unwatch()
+
+    async def _pause(self) -> None:
+        if self._shared:
+            await asyncio.sleep(TAIL_SECONDS)
+            return
+        with suppress(TimeoutError):  # so that it ends when nobody waits any more
+            async with asyncio.timeout(FAULT_SECONDS):
+                await self._fresh.wait()
+        self._fresh.clear()
+
+    async def _tell(self, cursor: str) -> str:
+        try:
+            while events := await self._store.events(after=cursor, limit=PAGE):
+                for event in events:
+                    for wake in self._tasks.get(event.task_id, ()):
+                        wake.set()
+                    for wake in self._accounts.get(event.account_id, ()):
+                        wake.set()
+                cursor = events[-1].cursor
+                await asyncio.sleep(0)
+        except Unavailable:
+            await asyncio.sleep(FAULT_SECONDS)
+        return cursor
