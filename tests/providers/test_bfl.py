@@ -37,20 +37,13 @@ from calotype.domain.outcomes import (
 from calotype.net.client import UpstreamClient
 from calotype.providers.bfl import Bfl as Provider
 from calotype.providers.line import Tools
+from providers.answers import JSON
 from providers.bed import CALLBACK_URL, Bed, content, followed, protocols, public_url, upstream
 from providers.fakes.base import CALLBACK_SECRET, KEY, Fake, Order, Phase, image
 from providers.fakes.bfl import FOREIGN_URL, FORGOTTEN_IN_WORDS, NO_URL, Bfl
 from providers.fakes.exchange import Reply
 from providers.protocol import Protocol
 from providers.scripts import Script
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from calotype.domain.outcomes import (
 from calotype.providers import fal_callbacks
 from calotype.providers.fal import Fal as Provider
 from calotype.providers.line import Tools
+from providers.answers import JSON
 from providers.bed import (
     CALLBACK_URL,
     Bed,
@@ -41,13 +42,6 @@ from providers.protocol import Protocol
 from providers.scripts import Script
 
 HOUR_MS = 3_600_000
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 
 
 @pytest.fixture

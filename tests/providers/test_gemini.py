@@ -26,6 +26,7 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.providers.port import ReferenceImage
+from providers.answers import documents
 from providers.bed import PROMPT, Bed, content, reference, upstream
 from providers.cases.gemini import EXAMPLES, PROTOCOL
 from providers.fakes.base import KEY, Fake, image
@@ -387,22 +388,8 @@ WORDS: Final = (
     *("candidatesTokenCount", "candidatesTokensDetails", "error", "status", "details", "message"),
     *("violations", "quotaId", "retryDelay", "reason", "finishMessage"),
 )
-LEAVES: Final = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.sampled_from([10**400, -1, 2**63, "", "AAAA", "A", "\0", "13s", "PerDay", "UNAVAILABLE"])
-    | st.text(max_size=20)
-)
-DOCUMENTS: Final = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=5), inner, max_size=5)
-    ),
-    max_leaves=30,
-)
+STRANGE: Final = ("", "AAAA", "A", "\0", "13s", "PerDay", "UNAVAILABLE")
+DOCUMENTS: Final = documents(WORDS, STRANGE)
 STATUSES: Final = st.sampled_from([200, 204, 301, 400, 401, 403, 404, 418, 429, 500, 503, 504])
 
 

@@ -1,9 +1,7 @@
 """What only Ideogram has: its header, its forms, a list of sizes, images that are withheld."""
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,34 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calotype.domain.channel import Served
-from calotype.domain.outcomes import Accepted, Done, Failed, Fault, Refused, TryLater, Unknown
-from providers.bed import PROMPT, Bed, catalog, content, opened_bed
+from calotype.domain.outcomes import Accepted, Done, Fault, Refused, Unknown
+from providers.answers import JSON, assert_outcomes, submitted
+from providers.bed import PROMPT, Bed, catalog, content
 from providers.cases.ideogram import PROTOCOL
 from providers.fakes.base import KEY, image
 from providers.fakes.exchange import Reply
 from providers.fakes.ideogram import SIZES, problem
 from providers.protocol import Example, Protocol
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-OUTCOMES: Final = Accepted | Done | Refused | TryLater | Failed | Unknown
-
 
 @pytest.fixture
 def protocol() -> Protocol:
     return PROTOCOL
-
-
-async def submitted(bed: Bed, reply: Reply) -> Any:
-    """The outcome of a send that is answered so."""
-    async with bed.fake() as fake:
-        fake.tamper = lambda _: reply
-        return await bed.provider(bed.channel(fake)).submit(bed.job())
 
 
 def data(*items: Any) -> Reply:
@@ -150,13 +133,7 @@ async def test_whatever_is_answered_is_an_outcome(
         {"data": [{"url": document, "is_image_safe": value}], "detail": document},
         {"data": [document, {"url": "", "is_image_safe": False}]},
     )
-    async with opened_bed(PROTOCOL, tmp_path) as bed, bed.fake() as fake:
-        provider = bed.provider(bed.channel(fake))
-        for answer in answers:
-            fake.tamper = partial(replace, document=answer, status=status)
-            outcome = await provider.submit(bed.job())
-            assert isinstance(outcome, OUTCOMES)
-            msgspec.json.encode([getattr(outcome, "message", ""), getattr(outcome, "code", "")])
+    await assert_outcomes(PROTOCOL, tmp_path, answers, status=status)
 
 
 @pytest.mark.parametrize("body", [b"", b"[" * 100_000, b'{"data": ' * 50_000, b"\xff\xfe"])

@@ -9,16 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calotype.domain.outcomes import (
-    Accepted,
     Done,
     Failed,
-    PollOutcome,
     Refused,
     SourceError,
-    SubmitOutcome,
     TryLater,
     Unknown,
 )
+from providers.answers import come_to, documents
 from providers.bed import Bed, content, opened_bed, protocols
 from providers.fakes.exchange import Reply
 from providers.protocol import Protocol
@@ -28,35 +26,11 @@ WORDS: Final = (
     *("data", "b64_json", "url", "error", "code", "type", "message", "usage", "credits"),
     *("input_tokens_details", "output_tokens", "text_tokens", "inner_error", "detail"),
 )
-TEXTS: Final = st.sampled_from(
-    [
-        "",
-        "AAAA",
-        "A",
-        "data:image/png;base64,AAAA",
-        "/x.png",
-        "http://[",
-        "moderation_blocked",
-        "\0",
-    ]
+TEXTS: Final = (
+    *("", "AAAA", "A", "data:image/png;base64,AAAA", "/x.png", "http://[", "moderation_blocked"),
+    "\0",
 )
-LEAVES: Final = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.sampled_from([10**400, -1, 2**63])
-    | st.floats()
-    | TEXTS
-    | st.text(max_size=20)
-)
-DOCUMENTS: Final = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=5), inner, max_size=5)
-    ),
-    max_leaves=30,
-)
+DOCUMENTS: Final = documents(WORDS, TEXTS)
 STATUSES: Final = st.sampled_from([200, 201, 204, 299, 301, 400, 401, 403, 404, 418, 429, 500, 599])
 
 
@@ -65,32 +39,13 @@ def protocol(request: pytest.FixtureRequest) -> Protocol:
     return protocols()[request.param]
 
 
-async def answered(
-    bed: Bed, status: int, body: bytes, kind: str = "application/json"
-) -> SubmitOutcome | PollOutcome:
-    """What a send answered so comes to, its images read where there are any."""
-    async with bed.fake() as fake:
-        fake.tamper = lambda _reply: Reply(status, body=body, content_type=kind)
-        provider, job = bed.provider(bed.channel(fake)), bed.job()
-        outcome: SubmitOutcome | PollOutcome = await provider.submit(job)
-        if isinstance(outcome, Accepted):
-            assert len(outcome.upstream_id.encode()) <= 4096
-            outcome = await provider.poll(job, outcome.upstream_id)
-        for source in outcome.images if isinstance(outcome, Done) else ():
-            try:
-                await content(source)
-            except SourceError:
-                continue
-    return outcome
-
-
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(status=STATUSES, document=DOCUMENTS)
 async def test_any_answer_comes_to_an_outcome(
     protocol: Protocol, bed: Bed, status: int, document: Any
 ) -> None:
     assert bed.protocol is protocol
-    outcome = await answered(bed, status, json.dumps(document).encode())
+    outcome = await come_to(bed, Reply(status, body=json.dumps(document).encode()))
     assert isinstance(outcome, Done | Refused | TryLater | Failed | Unknown)
     if 200 <= status < 300:
         assert not isinstance(outcome, Refused | TryLater), "it may have been bought"
@@ -107,7 +62,7 @@ async def test_any_stream_comes_to_an_outcome(
         protocol = msgspec.structs.replace(protocol, options={"partial_images": "2"})
     body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
     async with opened_bed(protocol, tmp_path_factory.getbasetemp()) as bed:
-        outcome = await answered(bed, 200, body, "text/event-stream")
+        outcome = await come_to(bed, Reply(body=body, content_type="text/event-stream"))
     assert isinstance(outcome, Done | Failed | Unknown)
 
 
@@ -137,7 +92,7 @@ async def test_any_id_comes_to_an_outcome(bed: Bed, upstream_id: str) -> None:
     ],
 )
 async def test_an_answer_that_makes_no_sense_may_have_been_paid(bed: Bed, body: bytes) -> None:
-    outcome = await answered(bed, 200, body)
+    outcome = await come_to(bed, Reply(body=body))
     assert isinstance(outcome, Unknown | Failed | Done)
     if isinstance(outcome, Done):
         assert outcome.images == ()

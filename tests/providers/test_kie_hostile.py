@@ -21,6 +21,7 @@ from calotype.domain.outcomes import (
     TryLater,
     Unknown,
 )
+from providers.answers import JSON
 from providers.bed import Bed, opened_bed, protocols
 from providers.fakes.base import CALLBACK_SECRET, KEY, Fake
 from providers.fakes.exchange import Call, Reply
@@ -29,13 +30,6 @@ from providers.protocol import Protocol
 
 ID: Final = "task_job-1"
 EDIT: Final = protocols()["kie"].examples[1]
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 
 
 @pytest.fixture

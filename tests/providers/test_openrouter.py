@@ -16,13 +16,11 @@ from calotype.domain.outcomes import (
     Done,
     Failed,
     Fault,
-    PollOutcome,
     Refused,
-    SourceError,
-    SubmitOutcome,
     TryLater,
     Unknown,
 )
+from providers.answers import come_to, documents
 from providers.bed import Bed, content, public_url, request, upstream
 from providers.cases.openrouter import EXAMPLES, PROTOCOL
 from providers.fakes.base import image
@@ -318,43 +316,13 @@ WORDS: Final = (
     *("choices", "images", "image_url", "content", "refusal", "finish_reason", "reasons"),
     *("native_finish_reason", "error_type", "flagged_input", "partial_image_index"),
 )
-LEAVES: Final = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.sampled_from([10**400, -1, 2**63, "", "AAAA", "A", "\0", "http://[", "/x.png", "SAFETY"])
-    | st.sampled_from(["data:image/png;base64,AAAA", "data:,", "image_generation.partial_image"])
-    | st.text(max_size=20)
+STRANGE: Final = (
+    *("", "AAAA", "A", "\0", "http://[", "/x.png", "SAFETY", "data:image/png;base64,AAAA"),
+    *("data:,", "image_generation.partial_image"),
 )
-DOCUMENTS: Final = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=5), inner, max_size=5)
-    ),
-    max_leaves=30,
-)
+DOCUMENTS: Final = documents(WORDS, STRANGE)
 STATUSES: Final = st.sampled_from([200, 201, 204, 301, 400, 401, 403, 404, 418, 429, 500, 503, 529])
 FORMS: Final = {"images": PROTOCOL, "chat": BY_CHAT, "events": IN_EVENTS}
-
-
-async def come_to(bed: Bed, reply: Reply) -> SubmitOutcome | PollOutcome:
-    """What a send answered so comes to, its images read where there are any."""
-    async with bed.fake() as fake:
-        fake.tamper = lambda _reply: reply
-        provider, job = bed.provider(bed.channel(fake)), bed.job()
-        outcome: SubmitOutcome | PollOutcome = await provider.submit(job)
-        if isinstance(outcome, Accepted):
-            outcome = await provider.poll(job, outcome.upstream_id)
-        for source in outcome.images if isinstance(outcome, Done) else ():
-            try:
-                await content(source)
-            except SourceError:
-                continue
-    if isinstance(outcome, Done | Failed) and outcome.cost_micro_usdc is not None:
-        assert outcome.cost_micro_usdc >= 0
-    return outcome
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -1,44 +1,27 @@
 """What only Model Studio has: messages, refusals under HTTP 200, codes that go on after a dot."""
 
 import base64
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calotype.domain.outcomes import Accepted, Done, Failed, Fault, Refused, TryLater, Unknown
-from providers.bed import PROMPT, Bed, content, opened_bed, public_url, reference
+from calotype.domain.outcomes import Accepted, Done, Fault, Refused, TryLater, Unknown
+from providers.answers import JSON, assert_outcomes, submitted
+from providers.bed import PROMPT, Bed, content, public_url, reference
 from providers.cases.qwen import PROTOCOL
 from providers.fakes.base import WAIT, image
 from providers.fakes.exchange import Reply
 from providers.fakes.qwen import NAME, problem
 from providers.protocol import Example, Protocol
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-OUTCOMES: Final = Accepted | Done | Refused | TryLater | Failed | Unknown
-
 
 @pytest.fixture
 def protocol() -> Protocol:
     return PROTOCOL
-
-
-async def submitted(bed: Bed, reply: Reply) -> Any:
-    """The outcome of a send that is answered so."""
-    async with bed.fake() as fake:
-        fake.tamper = lambda _: reply
-        return await bed.provider(bed.channel(fake)).submit(bed.job())
 
 
 def choices(*contents: Any) -> dict[str, Any]:
@@ -194,13 +177,7 @@ async def test_whatever_is_answered_is_an_outcome(
         {"output": {"choices": [{"message": document}, {"message": {"content": value}}]}},
         choices([{"image": document}], [{"image": value}]),
     )
-    async with opened_bed(PROTOCOL, tmp_path) as bed, bed.fake() as fake:
-        provider = bed.provider(bed.channel(fake))
-        for answer in answers:
-            fake.tamper = partial(replace, document=answer, status=status)
-            outcome = await provider.submit(bed.job())
-            assert isinstance(outcome, OUTCOMES)
-            msgspec.json.encode([getattr(outcome, "message", ""), getattr(outcome, "code", "")])
+    await assert_outcomes(PROTOCOL, tmp_path, answers, status=status)
 
 
 @pytest.mark.parametrize("body", [b"", b"[" * 100_000, b'{"output": ' * 50_000, b"\xff\xfe"])

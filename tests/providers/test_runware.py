@@ -24,6 +24,7 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.wire import CREATE, READ
+from providers.answers import JSON, submitted
 from providers.bed import Bed, content, opened_bed, public_url, reference, upstream
 from providers.cases.runware import PROTOCOL
 from providers.fakes.base import PRIVATE, image
@@ -35,25 +36,11 @@ from providers.scripts import Script
 ID: Final = "0b7e4dd6-3f3a-4b0e-9d0c-0f3c7f6f8a11"
 OTHER: Final = "11111111-3f3a-4b0e-9d0c-0f3c7f6f8a11"
 FACTS: Final = upstream("runware").protocol
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 
 
 @pytest.fixture
 def protocol() -> Protocol:
     return PROTOCOL
-
-
-async def submitted(bed: Bed, reply: Reply) -> Any:
-    """The outcome of a send that is answered so."""
-    async with bed.fake() as fake:
-        fake.tamper = lambda _: reply
-        return await bed.provider(bed.channel(fake)).submit(bed.job())
 
 
 async def polled(bed: Bed, reply: Reply, **changes: Any) -> PollOutcome:

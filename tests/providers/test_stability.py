@@ -1,47 +1,30 @@
 """What only Stability has: engines, forms with a dummy file, reasons for an end."""
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calotype.domain.channel import Served
-from calotype.domain.outcomes import Accepted, Done, Failed, Fault, Refused, TryLater, Unknown
+from calotype.domain.outcomes import Done, Fault, Refused, Unknown
 from calotype.domain.task import Request
 from calotype.domain.wire import Asked
-from providers.bed import PROMPT, Bed, content, opened_bed, upstream
+from providers.answers import JSON, assert_outcomes, submitted
+from providers.bed import PROMPT, Bed, content, upstream
 from providers.cases.stability import PROTOCOL
 from providers.fakes.base import image
 from providers.fakes.exchange import Reply
 from providers.fakes.stability import RATIOS, problem
 from providers.protocol import Example, Protocol
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-OUTCOMES: Final = Accepted | Done | Refused | TryLater | Failed | Unknown
 ENGINES: Final = upstream("stability").protocol["engines"]
 
 
 @pytest.fixture
 def protocol() -> Protocol:
     return PROTOCOL
-
-
-async def submitted(bed: Bed, reply: Reply) -> Any:
-    """The outcome of a send that is answered so."""
-    async with bed.fake() as fake:
-        fake.tamper = lambda _: reply
-        return await bed.provider(bed.channel(fake)).submit(bed.job())
 
 
 def asked(**parameters: Any) -> Asked:
@@ -160,13 +143,7 @@ async def test_whatever_is_answered_is_an_outcome(
         {"name": document, "errors": value, "id": document},
         {"name": value, "errors": [document]},
     )
-    async with opened_bed(PROTOCOL, tmp_path) as bed, bed.fake() as fake:
-        provider = bed.provider(bed.channel(fake))
-        for answer in answers:
-            fake.tamper = partial(replace, document=answer, status=status)
-            outcome = await provider.submit(bed.job())
-            assert isinstance(outcome, OUTCOMES)
-            msgspec.json.encode([getattr(outcome, "message", ""), getattr(outcome, "code", "")])
+    await assert_outcomes(PROTOCOL, tmp_path, answers, status=status)
 
 
 @pytest.mark.parametrize("body", [b"", b"[" * 100_000, b'{"image": ' * 50_000, b"\xff\xfe"])

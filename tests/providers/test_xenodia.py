@@ -17,6 +17,7 @@ from calotype.domain.outcomes import (
     TryLater,
     Unknown,
 )
+from providers.answers import submitted
 from providers.bed import (
     CALLBACK_URL,
     PROMPT,
@@ -40,13 +41,6 @@ FLEX: Final = protocols()["xenodia"].examples[4]
 @pytest.fixture
 def protocol() -> Protocol:
     return protocols()["xenodia"]
-
-
-async def answered(bed: Bed, reply: Reply) -> object:
-    """What becomes of a send that is answered so."""
-    async with bed.fake() as fake:
-        fake.tamper = lambda _: reply
-        return await bed.provider(bed.channel(fake)).submit(bed.job())
 
 
 async def told(bed: Bed, **says: object) -> object:
@@ -137,7 +131,7 @@ async def test_an_old_server_gives_the_image_at_once(bed: Bed) -> None:
 
 async def test_no_more_images_are_taken_than_were_asked_for(bed: Bed) -> None:
     many = {"created": 1, "data": [{"url": "https://example.com/1.png"}] * 1000}
-    outcome = await answered(bed, Reply(200, many))
+    outcome = await submitted(bed, Reply(200, many))
     assert isinstance(outcome, Done)
     assert len(outcome.images) == 1
 
@@ -174,14 +168,14 @@ async def test_a_relative_url_is_on_the_upstream_and_needs_no_key(bed: Bed) -> N
 async def test_refusals_say_whose_fault_it_is(
     bed: Bed, status: int, code: str, fault: Fault
 ) -> None:
-    outcome = await answered(bed, problem(status, code, "No."))
+    outcome = await submitted(bed, problem(status, code, "No."))
     assert isinstance(outcome, Refused)
     assert outcome.fault is fault
 
 
 @pytest.mark.parametrize("status", [409, 500, 502, 503, 504, 302])
 async def test_what_may_have_been_taken_is_unknown(bed: Bed, status: int) -> None:
-    assert isinstance(await answered(bed, problem(status, "odd", "Hm.")), Unknown)
+    assert isinstance(await submitted(bed, problem(status, "odd", "Hm.")), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +201,7 @@ async def test_what_may_have_been_taken_is_unknown(bed: Bed, status: int) -> Non
 )
 async def test_a_success_that_cannot_be_understood_is_unknown(bed: Bed, document: object) -> None:
     for status in (200, 202):
-        assert isinstance(await answered(bed, Reply(status, document)), Unknown)
+        assert isinstance(await submitted(bed, Reply(status, document)), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -235,9 +229,9 @@ async def test_the_recommended_interval_is_kept_within_reason(
 
 async def test_a_time_to_wait_goes_before_the_recommended_interval(bed: Bed) -> None:
     document = {"task_id": "task_1", "recommended_poll_interval_ms": 1500}
-    outcome = await answered(bed, Reply(202, document, headers={"Retry-After": "9"}))
+    outcome = await submitted(bed, Reply(202, document, headers={"Retry-After": "9"}))
     assert outcome == Accepted("task_1", poll_after=9.0)
-    outcome = await answered(bed, Reply(202, document, headers={"Retry-After": "86400"}))
+    outcome = await submitted(bed, Reply(202, document, headers={"Retry-After": "86400"}))
     assert outcome == Accepted("task_1", poll_after=30.0)
 
 

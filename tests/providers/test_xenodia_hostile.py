@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import pytest
@@ -20,18 +19,11 @@ from calotype.domain.outcomes import (
     TryLater,
     Unknown,
 )
+from providers.answers import JSON
 from providers.bed import Bed, opened_bed, protocols
 from providers.fakes.exchange import Call, Reply
 from providers.fakes.xenodia import Xenodia
 from providers.protocol import Protocol
-
-JSON: Final = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 
 
 @pytest.fixture

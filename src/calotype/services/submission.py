@@ -9,6 +9,7 @@ import msgspec
 from calotype.domain.catalog import Catalog, Model
 from calotype.domain.clock import Clock
 from calotype.domain.errors import (
+    CalotypeError,
     InternalError,
     InvalidParameter,
     ReferenceTooLarge,
@@ -109,7 +110,21 @@ class Submission:
             (one.asset.content_type, one.asset.bytes) if isinstance(one, Kept) else None
             for one in references
         ]
-        channel = self._router.choose(model, request, files)
+        fingerprint = _fingerprint(asked, references) if idempotency_key else b""
+        try:
+            channel = self._router.choose(model, request, files)
+        except CalotypeError:  # the channels may be others than when it was accepted
+            if idempotency_key is None:
+                raise
+            known = await self._store.replayed(
+                key.account_id, idempotency_key, fingerprint=fingerprint
+            )
+            if known is None:
+                raise
+            await self._assets.discard(
+                [each.asset for each in references if isinstance(each, Kept)]
+            )
+            return Accepted(known, asked.model, model.eta_seconds)
         uploads = [reference for reference in references if isinstance(reference, Kept)]
         _check_uploads(model, uploads)
         now = self._clock()
@@ -130,7 +145,7 @@ class Submission:
             abandon_at=now + (model.deadline_seconds + model.grace_seconds) * 1000,
             created_at=now,
             idempotency_key=idempotency_key,
-            fingerprint=_fingerprint(asked, references) if idempotency_key else b"",
+            fingerprint=fingerprint,
         )
         submitted = await self._write(new)
         if submitted.replayed:
