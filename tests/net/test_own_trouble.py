@@ -211,6 +211,7 @@ async def test_no_room_is_found_on_a_disk_that_is_nearly_full(
 ) -> None:
     await well.check_room()
     monkeypatch.setattr(spool, "ROOM", 1 << 62)
+    monkeypatch.setattr(spool, "SHARE", 1)
     with pytest.raises(Unavailable, match="bytes are free"):
         await well.check_room()
 

@@ -12,7 +12,9 @@ from typing import IO, Final
 from calotype.domain.outcomes import SourceError
 
 ROOM: Final = 64 * 1024 * 1024
-"""Least bytes free where images are to be kept."""
+"""Least bytes free where images are to be kept; of a small disk,"""
+SHARE: Final = 20
+"""the twentieth part."""
 _READ: Final = 256 * 1024
 
 
@@ -109,7 +111,7 @@ def look_for_room(folder: Path) -> None:
     """Prove that images can be kept in the folder, which is made where it is missing; blocks.
 
     Raises:
-        CannotKeep: it cannot be written, or has fewer than ``ROOM`` bytes free.
+        CannotKeep: it cannot be written, or its disk is all but full.
 
     """
     try:
@@ -118,8 +120,9 @@ def look_for_room(folder: Path) -> None:
         disk = os.statvfs(folder)
     except OSError as error:
         raise CannotKeep(_why(error)) from error
-    if disk.f_bavail * disk.f_frsize < ROOM:
-        raise CannotKeep(f"Fewer than {ROOM} bytes are free")
+    least = min(ROOM, disk.f_blocks * disk.f_frsize // SHARE)
+    if disk.f_bavail * disk.f_frsize < least:
+        raise CannotKeep(f"Fewer than {least} bytes are free")
 
 
 def _new_file(folder: Path) -> IO[bytes]:
