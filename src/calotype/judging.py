@@ -11,7 +11,7 @@ import msgspec
 
 from calotype.channels import ChannelFault
 from calotype.domain.catalog import Catalog, Model
-from calotype.domain.channel import Channel, Served, in_the_clear
+from calotype.domain.channel import Channel, Served, base_url_fault, in_the_clear
 from calotype.domain.wire import ANY_MODEL, Upstream
 from calotype.providers.kind import Kind, SetUpFault, has_kind, kind_of
 from calotype.providers.sandbox import SANDBOX
@@ -101,9 +101,19 @@ def _check_connection(channel: Channel, kind: Kind, upstream: Upstream | None) -
         raise ChannelFault(
             "base_url", f"is missing; {channel.provider} is nowhere in particular, so say where."
         )
-    if channel.api_key is not None and in_the_clear(base_url):
+    _check_way(channel, "base_url", base_url)
+    for name in kind.urls:
+        if url := channel.options.get(name):
+            key = joined("options", name)
+            if fault := base_url_fault(url):
+                raise ChannelFault(key, f"{fault}.")
+            _check_way(channel, key, url)
+
+
+def _check_way(channel: Channel, key: str, url: str) -> None:
+    if channel.api_key is not None and in_the_clear(url):
         raise ChannelFault(
-            "base_url",
+            key,
             "everybody on the way would read the key; write https://, or an address of your own "
             "network.",
         )

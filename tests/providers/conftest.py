@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from calotype.providers import runware
 from providers.bed import Bed, opened_bed, protocols
 from providers.protocol import Protocol
 from providers.way import opened_way
@@ -15,6 +16,12 @@ from services.bench import Bench
 def protocol(request: pytest.FixtureRequest) -> Protocol:
     """Each protocol in turn; a test that names scripts or examples sets it itself."""
     return protocols()[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for half a minute until a lost send is known to be none."""
+    monkeypatch.setattr(runware, "PAUSES", (0.0,) * len(runware.PAUSES))
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ async def test_a_checkpoint_that_is_not_there_is_not_asked_for(bed: Bed) -> None
     async with bed.fake() as fake:
         outcome = await bed.provider(bed.channel(fake, example)).submit(bed.job(example))
     assert isinstance(outcome, Refused)
-    assert outcome.fault is Fault.MODEL
+    assert outcome.fault is Fault.UNFIT
     assert "gone.safetensors" in outcome.detail
     assert "gone.safetensors" not in outcome.message
     assert fake.sends == 0
@@ -146,7 +146,7 @@ async def test_a_size_that_would_be_rounded_is_refused(bed: Bed) -> None:
     async with bed.fake() as fake:
         outcome = await bed.provider(bed.channel(fake, PLAIN)).submit(odd)
     assert isinstance(outcome, Refused)
-    assert outcome.fault is Fault.REQUEST
+    assert outcome.fault is Fault.UNFIT
     assert fake.calls == []
 
 

@@ -168,8 +168,8 @@ async def test_what_a_workflow_has_no_slot_for_is_refused_and_not_dropped(
         provider = bed.provider(bed.channel(fake, example))
         outcome = await provider.submit(saying(bed.job(example), PROMPT, **fields))
     assert isinstance(outcome, Refused)
-    assert (outcome.fault, outcome.code) == (Fault.REQUEST, "upstream_rejected")
-    assert reason in outcome.message
+    assert (outcome.fault, outcome.code) == (Fault.UNFIT, "upstream_rejected")
+    assert reason in outcome.detail
     assert fake.calls == []
 
 

@@ -195,7 +195,9 @@ async def test_every_documented_error_has_its_outcome(bed: Bed, kind: str, shape
         ("brand_new_error", "true", False, TryLater),
         ("brand_new_error", "false", False, Failed),
         ("brand_new_error", None, False, TryLater),
-        ("brand_new_error", None, True, TryLater),
+        ("brand_new_error", None, True, Failed),
+        ("brand_new_error", "false", True, Failed),
+        ("brand_new_error", "true", True, TryLater),
     ],
 )
 async def test_the_result_is_read_again_only_where_that_can_help(
@@ -207,6 +209,39 @@ async def test_the_result_is_read_again_only_where_that_can_help(
         fake.outcome = Reply(503, broken(kind, "It broke."), headers=headers)
         outcome = await polled_once(bed, fake)
     assert isinstance(outcome, expected), outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(401, TryLater), (403, TryLater), (404, Unknown), (429, TryLater)]
+)
+async def test_a_question_that_was_refused_itself_says_nothing_of_the_run(
+    bed: Bed, status: int, expected: type
+) -> None:
+    async with scripted() as fake:
+        fake.status = {"status": "COMPLETED"}
+        fake.outcome = Reply(status, {"detail": "No."}, headers={"X-Fal-Retryable": "false"})
+        outcome = await polled_once(bed, fake)
+    assert isinstance(outcome, expected), outcome
+
+
+@pytest.mark.parametrize(
+    ("flags", "safe"),
+    [([True], 0), ([False], 1), ([], 1), (None, 1), ("true", 1), ([None, True], 1)],
+)
+async def test_an_image_that_is_flagged_as_unsafe_is_not_handed_out(
+    bed: Bed, flags: object, safe: int
+) -> None:
+    async with scripted() as fake:
+        fake.status = {"status": "COMPLETED"}
+        images = [{"url": "https://v3.fal.example/1.png"}]
+        fake.outcome = Reply(200, {"images": images, "has_nsfw_concepts": flags})
+        outcome = await polled_once(bed, fake)
+    if safe:
+        assert isinstance(outcome, Done)
+        assert len(outcome.images) == safe
+    else:
+        assert isinstance(outcome, Failed)
+        assert (outcome.code, outcome.fault) == ("content_policy_violation", Fault.POLICY)
 
 
 @pytest.mark.parametrize("status", [200, 422])
@@ -241,14 +276,14 @@ async def test_a_result_that_is_not_there_yet_is_read_again(bed: Bed, status: in
         (413, Refused, Fault.REQUEST),
         (422, Refused, Fault.REQUEST),
         (429, TryLater, Fault.BUSY),
-        (307, Unknown, None),
-        (408, Unknown, None),
-        (409, Unknown, None),
-        (499, Unknown, None),
-        (500, Unknown, None),
-        (502, Unknown, None),
-        (503, Unknown, None),
-        (504, Unknown, None),
+        (307, Unknown, Fault.UPSTREAM),
+        (408, Unknown, Fault.UPSTREAM),
+        (409, Unknown, Fault.UPSTREAM),
+        (499, Unknown, Fault.UPSTREAM),
+        (500, Unknown, Fault.UPSTREAM),
+        (502, Unknown, Fault.UPSTREAM),
+        (503, Unknown, Fault.UPSTREAM),
+        (504, Unknown, Fault.UPSTREAM),
     ],
 )
 async def test_every_answer_to_a_send_has_its_outcome(

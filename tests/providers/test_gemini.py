@@ -306,7 +306,8 @@ async def test_references_that_are_too_large_together_are_not_sent(bed: Bed) -> 
     async with bed.fake() as fake:
         refused = await bed.provider(bed.channel(fake)).submit(bed.job(references=(large,) * 3))
     assert isinstance(refused, Refused)
-    assert (refused.code, refused.fault) == ("upstream_rejected", Fault.REQUEST)
+    assert (refused.code, refused.fault) == ("upstream_rejected", Fault.UNFIT)
+    assert "requests may have 100000000 bytes, not 12" in refused.detail
     assert fake.calls == []
 
 

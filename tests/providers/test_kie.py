@@ -190,6 +190,66 @@ async def test_an_id_without_its_time_can_be_asked_for_all_the_same(bed: Bed) ->
         assert isinstance(await provider.poll(bed.job(), ID), Running)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "fault"),
+    [
+        (400, 429, TryLater, Fault.BUSY),
+        (400, 402, Refused, Fault.ACCOUNT),
+        (404, 401, Refused, Fault.KEY),
+        (403, 403, Refused, Fault.KEY),
+        (413, 413, Refused, Fault.REQUEST),
+        (422, 505, Refused, Fault.MODEL),
+        (429, 422, Refused, Fault.REQUEST),
+        (400, 500, Unknown, Fault.UPSTREAM),
+        (422, 408, Unknown, Fault.UPSTREAM),
+        (400, 200, Unknown, Fault.UPSTREAM),
+        (400, 777, Unknown, Fault.UPSTREAM),
+        # What stands before kie.ai has no such code.
+        (429, None, TryLater, Fault.BUSY),
+        (403, "forbidden", Refused, Fault.KEY),
+        # It may have been taken, whatever the code.
+        (500, 422, Unknown, Fault.UPSTREAM),
+        (503, 429, Unknown, Fault.UPSTREAM),
+    ],
+)
+async def test_the_code_of_the_envelope_counts_more_than_a_4xx(
+    bed: Bed, status: int, code: object, kind: type, fault: Fault
+) -> None:
+    async with bed.fake() as fake:
+        fake.tamper = lambda _: Reply(status, {"code": code, "msg": "No."})
+        outcome: Any = await bed.provider(bed.channel(fake)).submit(bed.job())
+    assert (type(outcome), outcome.fault) == (kind, fault)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, 422, Unknown),
+        (404, 404, Unknown),
+        (422, 501, Failed),
+        (400, 408, Failed),
+        (404, 401, TryLater),
+        (404, 500, TryLater),
+        (404, None, TryLater),
+        (500, 501, TryLater),
+    ],
+)
+async def test_so_it_does_for_a_question(bed: Bed, status: int, code: object, kind: type) -> None:
+    async with bed.fake() as fake:
+        fake.tamper = lambda _: Reply(status, {"code": code, "msg": "No."})
+        provider = bed.provider(bed.channel(fake))
+        outcome = await provider.poll(bed.job(), f"{ID} {bed.clock.now - 60_000}")
+    assert isinstance(outcome, kind), outcome
+
+
+async def test_a_task_that_was_taken_under_a_4xx_was_taken(bed: Bed) -> None:
+    async with bed.fake() as fake:
+        taken = {"code": 200, "msg": "success", "data": {"taskId": "task_1"}}
+        fake.tamper = lambda _: Reply(400, taken)
+        outcome = await bed.provider(bed.channel(fake)).submit(bed.job())
+    assert isinstance(outcome, Accepted)
+
+
 @pytest.mark.parametrize("code", [400, 505])
 async def test_a_question_that_is_refused_for_good_leaves_the_job_unknown(
     bed: Bed, code: int

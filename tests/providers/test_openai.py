@@ -15,7 +15,7 @@ from providers.bed import PROMPT, Bed, content, reference, upstream
 from providers.cases.openai import EXAMPLES, PROTOCOL
 from providers.fakes.base import KEY, Fake, image
 from providers.fakes.exchange import Call, Reply
-from providers.fakes.images_api import changed
+from providers.fakes.images_api import changed, draft, final, stream
 from providers.fakes.openai import (
     BAD_GATEWAY,
     COST,
@@ -144,6 +144,23 @@ async def test_an_error_within_a_stream_came_after_acceptance(
         failed = await drafts.provider(drafts.channel(fake)).submit(drafts.job())
     assert isinstance(failed, Failed)
     assert (failed.code, failed.fault) == (code, fault)
+
+
+@pytest.mark.parametrize("error", [None, {}, ""])
+async def test_a_draft_without_an_error_ends_no_stream(drafts: Bed, error: object) -> None:
+    async with drafts.fake() as fake:
+        fake.tamper = lambda _: stream({**draft(), "error": error}, final())
+        done = await drafts.provider(drafts.channel(fake)).submit(drafts.job())
+        assert isinstance(done, Done), done
+        assert [await content(source) for source in done.images] == [image(0)]
+
+
+async def test_a_draft_is_never_taken_for_the_image(drafts: Bed) -> None:
+    async with drafts.fake() as fake:
+        fake.tamper = lambda _: stream({**draft(), "error": {"message": "It broke."}}, final())
+        failed = await drafts.provider(drafts.channel(fake)).submit(drafts.job())
+    assert isinstance(failed, Failed)
+    assert failed.code == "upstream_failed"
 
 
 @pytest.mark.parametrize("script", [STREAM_ENDS, Script.CUT_WITHIN, Script.CUT_BEFORE])

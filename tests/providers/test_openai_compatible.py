@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from calotype.domain.catalog import Model
-from calotype.domain.outcomes import Accepted, Done, Refused, SourceError, Unknown
+from calotype.domain.outcomes import Accepted, Done, Fault, Refused, SourceError, Unknown
 from calotype.domain.task import Request
 from calotype.domain.validation import normalise
 from providers.bed import Bed, catalog, content, developed, upstream
@@ -35,13 +35,15 @@ def keyless(bed: Bed, fake: Fake) -> Any:
     return bed.provider(msgspec.structs.replace(bed.channel(fake), api_key=None))
 
 
-async def test_a_server_without_a_key_is_free_and_gets_no_credential(bed: Bed) -> None:
+async def test_a_server_without_a_key_gets_no_credential_and_may_cost_all_the_same(
+    bed: Bed,
+) -> None:
     bed.protocol = msgspec.structs.replace(PROTOCOL, fake=Keyless)
     async with bed.fake() as fake:
         provider = keyless(bed, fake)
         assert isinstance(await provider.submit(bed.job()), Done)
     fake.assert_sound()
-    assert provider.free
+    assert not provider.free
 
 
 async def test_a_server_with_a_key_may_be_somebodys_who_is_paid(bed: Bed) -> None:
@@ -65,8 +67,8 @@ async def test_a_prompt_that_would_be_a_command_is_refused_and_not_sent(
     async with bed.fake() as fake:
         refused = await bed.provider(bed.channel(fake)).submit(job)
     assert isinstance(refused, Refused)
-    assert refused.code == "upstream_rejected"
-    assert "<sd_cpp_extra_args" in refused.message
+    assert (refused.code, refused.fault) == ("upstream_rejected", Fault.UNFIT)
+    assert "<sd_cpp_extra_args" in refused.detail
     assert fake.calls == []
 
 

@@ -25,7 +25,7 @@ from providers.bed import Bed, content, public_url, request, upstream
 from providers.cases.openrouter import EXAMPLES, PROTOCOL
 from providers.fakes.base import image
 from providers.fakes.exchange import Reply
-from providers.fakes.images_api import changed
+from providers.fakes.images_api import changed, draft, final, stream
 from providers.fakes.openrouter import (
     COST,
     FILTERED,
@@ -189,6 +189,23 @@ async def test_a_moderation_within_a_stream_is_one(events: Bed, code: str) -> No
         failed = await events.provider(events.channel(fake)).submit(events.job())
     assert isinstance(failed, Failed)
     assert failed.fault is Fault.POLICY
+
+
+@pytest.mark.parametrize("error", [None, {}, ""])
+async def test_a_draft_without_an_error_ends_no_stream(events: Bed, error: object) -> None:
+    async with events.fake() as fake:
+        fake.tamper = lambda _: stream({**draft(), "error": error}, final())
+        done = await events.provider(events.channel(fake)).submit(events.job())
+        assert isinstance(done, Done), done
+        assert [await content(source) for source in done.images] == [image(0)]
+
+
+async def test_a_draft_is_never_taken_for_the_image(events: Bed) -> None:
+    async with events.fake() as fake:
+        fake.tamper = lambda _: stream({**draft(), "error": {"message": "It broke."}}, final())
+        failed = await events.provider(events.channel(fake)).submit(events.job())
+    assert isinstance(failed, Failed)
+    assert failed.code == "upstream_failed"
 
 
 @pytest.mark.parametrize("script", [STREAM_ENDS, Script.CUT_WITHIN, Script.CUT_BEFORE])

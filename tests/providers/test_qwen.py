@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calotype.domain.outcomes import Accepted, Done, Fault, Refused, TryLater, Unknown
+from calotype.domain.task import Request
 from providers.answers import JSON, assert_outcomes, submitted
-from providers.bed import PROMPT, Bed, content, public_url, reference
+from providers.bed import PROMPT, Bed, content, public_url, reference, upstream
 from providers.cases.qwen import PROTOCOL
 from providers.fakes.base import WAIT, image
 from providers.fakes.exchange import Reply
@@ -41,6 +42,16 @@ async def test_the_request_is_one_message(bed: Bed) -> None:
         "input": {"messages": [{"role": "user", "content": [{"text": PROMPT}]}]},
         "parameters": {"size": "2560*1440", "n": 1, "watermark": False},
     }
+
+
+@pytest.mark.parametrize("model", upstream("qwen").models)
+def test_a_longer_prompt_than_it_takes_goes_elsewhere(model: str) -> None:
+    wire = upstream("qwen").wire(model)
+    assert wire is not None
+    asked = Request(model, "x" * 800, 1, {})
+    assert wire.unable(asked, references=0) is None
+    longer = msgspec.structs.replace(asked, prompt="x" * 801)
+    assert wire.unable(longer, references=0) == "it takes prompts of at most 800 characters"
 
 
 @pytest.mark.parametrize("public", [True, False])

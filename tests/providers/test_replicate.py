@@ -154,6 +154,36 @@ async def test_without_its_references_nothing_is_sent(
 
 
 @pytest.mark.parametrize(
+    ("status", "fault"),
+    [
+        (400, Fault.REQUEST),
+        (401, Fault.KEY),
+        (402, Fault.ACCOUNT),
+        (403, Fault.KEY),
+        (404, Fault.MODEL),
+        (413, Fault.REQUEST),
+        (422, Fault.REQUEST),
+    ],
+)
+async def test_a_refusal_is_judged_by_its_status(bed: Bed, status: int, fault: Fault) -> None:
+    async with bed.fake() as fake:
+        fake.tamper = lambda _: problem(status, "No.")
+        outcome = await bed.provider(bed.channel(fake)).submit(bed.job())
+    assert isinstance(outcome, Refused)
+    assert outcome.fault is fault
+
+
+@pytest.mark.parametrize("status", [302, 405, 406, 408, 409, 410, 418, 425, 499, 500, 504])
+async def test_a_status_that_nobody_documented_leaves_the_send_unknown(
+    bed: Bed, status: int
+) -> None:
+    async with bed.fake() as fake:
+        fake.tamper = lambda _: problem(status, "Hm.")
+        outcome = await bed.provider(bed.channel(fake)).submit(bed.job())
+    assert isinstance(outcome, Unknown)
+
+
+@pytest.mark.parametrize(
     ("detail", "seconds"),
     [
         ("Request was throttled. Your rate limit resets in ~30s.", 30.0),

@@ -24,17 +24,19 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.wire import CREATE, READ
+from calotype.providers import runware
 from providers.answers import JSON, submitted
 from providers.bed import Bed, content, opened_bed, public_url, reference, upstream
 from providers.cases.runware import PROTOCOL
 from providers.fakes.base import PRIVATE, image
 from providers.fakes.exchange import Reply
-from providers.fakes.runware import COST, NO_ACK, errors
+from providers.fakes.runware import AT_ONCE, COST, NO_ACK, errors
 from providers.protocol import Example, Protocol
 from providers.scripts import Script
 
 ID: Final = "0b7e4dd6-3f3a-4b0e-9d0c-0f3c7f6f8a11"
 OTHER: Final = "11111111-3f3a-4b0e-9d0c-0f3c7f6f8a11"
+PAUSES: Final = runware.PAUSES
 FACTS: Final = upstream("runware").protocol
 
 
@@ -43,13 +45,13 @@ def protocol() -> Protocol:
     return PROTOCOL
 
 
-async def polled(bed: Bed, reply: Reply, **changes: Any) -> PollOutcome:
-    """The outcome of a question that is answered so."""
+async def polled(bed: Bed, reply: Reply, *, age: int = 0, **changes: Any) -> PollOutcome:
+    """The outcome of a question that is answered so, so many milliseconds after the send."""
     job = bed.job()
     job = msgspec.structs.replace(job, request=msgspec.structs.replace(job.request, **changes))
     async with bed.fake() as fake:
         fake.tamper = lambda _: reply
-        return await bed.provider(bed.channel(fake)).poll(job, f"{ID} {bed.clock.now}")
+        return await bed.provider(bed.channel(fake)).poll(job, f"{ID} {bed.clock.now - age}")
 
 
 def item(**more: Any) -> dict[str, Any]:
@@ -116,11 +118,18 @@ async def test_a_uuid_that_was_sent_before_was_accepted(bed: Bed) -> None:
     assert fake.purchases == 1
 
 
-async def test_a_lost_send_is_asked_for_twice_before_it_counts_as_unknown(bed: Bed) -> None:
+def test_a_lost_send_is_looked_for_half_a_minute_long() -> None:
+    assert 30 <= sum(PAUSES) < 31
+
+
+async def test_a_lost_send_is_asked_for_to_the_last_before_it_is_sent_again(bed: Bed) -> None:
     async with bed.fake() as fake:
-        assert isinstance(await bed.provider(bed.channel(fake)).recover(bed.job()), TryLater)
-    questions = [call.document[0]["taskType"] for call in fake.calls]
-    assert questions == ["getResponse", "getResponse"]
+        provider = bed.provider(bed.channel(fake))
+        assert isinstance(await provider.recover(bed.job()), TryLater)
+        questions = [call.document[0]["taskType"] for call in fake.calls]
+        assert questions == ["getResponse"] * (len(runware.PAUSES) + 1)
+        assert isinstance(await provider.submit(bed.job()), Accepted)
+    assert [order.id for order in fake.bought] == [ID]
 
 
 async def test_a_send_that_shows_itself_at_the_second_question_is_followed(bed: Bed) -> None:
@@ -140,6 +149,9 @@ async def test_a_send_that_shows_itself_at_the_second_question_is_followed(bed: 
         errors(401, "invalidApiKey"),
         errors(404, "taskFailedOrNotFound"),
         errors(404, "taskNotFound", taskUUID=OTHER),
+        errors(200, "inferenceError", taskType="imageInference"),
+        errors(401, "inferenceError", taskType="imageInference", taskUUID=ID),
+        errors(200, "rateLimitExceeded", taskType="imageInference", taskUUID=ID),
         errors(429, "rateLimitExceeded"),
         errors(500, "internalServerError", taskType="imageInference", taskUUID=ID),
         Reply(404, {"errors": [{"code": "taskNotFound"}, {"code": "somethingNew"}]}),
@@ -155,7 +167,8 @@ async def test_only_a_clear_word_says_that_nothing_was_taken(bed: Bed, reply: Re
 
 async def test_a_lost_send_that_failed_is_followed_to_its_failure(bed: Bed) -> None:
     async with bed.fake() as fake:
-        fake.tamper = lambda _: errors(200, "inferenceError", taskType="imageInference")
+        error = errors(200, "inferenceError", taskType="imageInference", taskUUID=ID)
+        fake.tamper = lambda _: error
         outcome = await bed.provider(bed.channel(fake)).recover(bed.job())
     assert isinstance(outcome, Accepted)
 
@@ -174,7 +187,7 @@ async def test_a_lost_send_that_failed_is_followed_to_its_failure(bed: Bed) -> N
         ("quotaExceeded", Fault.ACCOUNT),
         ("accountSuspended", Fault.ACCOUNT),
         ("modelNotFound", Fault.MODEL),
-        ("invalidModel", Fault.REQUEST),
+        ("invalidModel", Fault.MODEL),
         ("unsupportedParameter", Fault.REQUEST),
         ("contentModeration", Fault.POLICY),
         ("contentPolicyViolation", Fault.POLICY),
@@ -262,7 +275,9 @@ async def test_a_task_that_has_not_ended_is_asked_about_again(
     queued: bool,  # noqa: FBT001 -- a parameter of the test
 ) -> None:
     outcome = await polled(bed, Reply(200, document))
-    assert outcome == Running(queued=queued, poll_after=FACTS["poll_seconds"])
+    assert isinstance(outcome, Running)
+    assert (outcome.queued, outcome.poll_after) == (queued, FACTS["poll_seconds"])
+    assert outcome.state == ("pondering" if "pondering" in repr(document) else "")
 
 
 @pytest.mark.parametrize(("spent", "pause"), [(0, 1.0), (50_000, 5.0), (600_000, 10.0)])
@@ -291,14 +306,43 @@ async def test_the_longer_a_task_takes_the_less_often_it_is_asked_about(
         (errors(404, "taskNotFound"), Unknown),
         (errors(200, "taskExpired"), Unknown),
         (errors(400, "taskFailedOrNotFound"), Unknown),
-        (Reply(200, {"errors": [{"code": "somethingNew", "status": "error"}]}), Failed),
-        (errors(400, "somethingNew", taskType="imageInference"), Failed),
+        (errors(400, "taskFailedOrNotFound", taskType="imageInference", taskUUID=ID), Unknown),
+        (Reply(200, {"errors": [item(code="somethingNew", status="error")]}), Failed),
+        (errors(400, "somethingNew", taskType="imageInference", taskUUID=ID), Failed),
+        (errors(200, "inferenceError", taskType="getResponse", taskUUID=ID), Failed),
+        # Whose they are is not told.
+        (errors(200, "inferenceError"), TryLater),
+        (errors(400, "contentModeration", taskType="imageInference"), TryLater),
+        (Reply(200, {"errors": [{"code": "somethingNew", "status": "error"}]}), TryLater),
+        # Of the call, the key and the account.
+        *(
+            (errors(status, "inferenceError", taskType="imageInference", taskUUID=ID), TryLater)
+            for status in (401, 402, 403, 429)
+        ),
+        *(
+            (errors(200, code, taskType="imageInference", taskUUID=ID), TryLater)
+            for code in ("rateLimitExceeded", "invalidApiKey", "insufficientCredits")
+        ),
+        (Reply(200, {"data": [item(status="error", code="providerRateLimitExceeded")]}), TryLater),
     ],
 )
 async def test_an_error_ends_a_task_only_when_it_is_the_tasks_own(
     bed: Bed, reply: Reply, kind: type
 ) -> None:
-    assert isinstance(await polled(bed, reply), kind)
+    assert isinstance(await polled(bed, reply, age=30_000), kind)
+
+
+@pytest.mark.parametrize("code", ["taskNotFound", "taskExpired", "taskFailedOrNotFound"])
+async def test_a_task_that_was_just_sent_may_not_be_known_yet(bed: Bed, code: str) -> None:
+    reply = errors(404, code, taskType="getResponse")
+    outcome = await polled(bed, reply, age=29_999)
+    assert isinstance(outcome, Running)
+    assert outcome.queued
+    assert isinstance(await polled(bed, reply, age=30_000), Unknown)
+    async with bed.fake() as fake:
+        fake.tamper = lambda _: reply
+        provider = bed.provider(bed.channel(fake))
+        assert isinstance(await provider.poll(bed.job(), ID), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +351,7 @@ async def test_an_error_ends_a_task_only_when_it_is_the_tasks_own(
         ("providerContentPolicyViolation", "content_policy_violation"),
         ("taskCancelled", "cancelled"),
         ("timeoutProvider", "upstream_failed"),
-        ("rateLimitExceeded", "upstream_failed"),
+        ("somethingNew", "upstream_failed"),
     ],
 )
 @pytest.mark.parametrize("inside", [True, False])
@@ -393,11 +437,39 @@ async def test_an_image_is_fetched_without_the_key(bed: Bed) -> None:
     assert outcome.cost_micro_usdc == 38_200
 
 
-@pytest.mark.parametrize("url", [7, "", "ftp://x/1.png", "/1.png", None, ["https://x/1.png"]])
+@pytest.mark.parametrize(
+    "url",
+    [7, "", "ftp://x/1.png", "/1.png", None, ["https://x/1.png"], "https://x.example/\ud800.png"],
+)
 async def test_a_url_that_is_none_is_no_image(bed: Bed, url: Any) -> None:
     outcome = await polled(bed, Reply(200, {"data": [item(status="success", imageURL=url)]}))
     assert isinstance(outcome, Failed)
     assert outcome.code == "upstream_malformed_response"
+
+
+async def test_images_that_come_at_once_are_in_the_id(bed: Bed) -> None:
+    async with bed.fake(AT_ONCE) as fake:
+        channel, job = bed.channel(fake), bed.job()
+        accepted = await bed.provider(channel).submit(job)
+        assert isinstance(accepted, Accepted)
+        assert accepted.upstream_id.startswith(f"{ID} {bed.clock.now} {{")
+        assert accepted.poll_after == 0
+        done = await bed.provider(channel).poll(job, accepted.upstream_id)
+        assert isinstance(done, Done)
+        assert done.cost_micro_usdc == 38_200
+        assert [await content(source) for source in done.images] == [image(0)]
+    assert len(fake.calls_to("POST", "/v1")) == 1
+    fake.assert_sound()
+
+
+async def test_a_url_that_no_id_can_hold_is_asked_for_no_second_time(bed: Bed) -> None:
+    done = await submitted(bed, Reply(200, {"data": [finished("https://x/" + "y" * 5000)]}))
+    assert isinstance(done, Done)
+
+
+async def test_an_image_that_is_flagged_at_once_is_asked_for_again(bed: Bed) -> None:
+    outcome = await submitted(bed, Reply(200, {"data": [finished(NSFWContent=True)]}))
+    assert outcome == Accepted(f"{ID} {bed.clock.now}", poll_after=FACTS["poll_seconds"])
 
 
 # Answers that nobody foresaw
@@ -450,7 +522,7 @@ async def test_whatever_is_answered_is_an_outcome(
             msgspec.json.encode([getattr(outcome, "message", ""), getattr(outcome, "code", "")])
 
 
-@pytest.mark.parametrize("url", [PRIVATE, "https://[", "https://x.example/\ud800.png"])
+@pytest.mark.parametrize("url", [PRIVATE, "https://["])
 async def test_a_result_that_cannot_be_fetched_is_none(bed: Bed, url: str) -> None:
     outcome = await polled(bed, Reply(200, {"data": [finished(url)]}))
     assert isinstance(outcome, Done)

@@ -70,7 +70,7 @@ async def test_a_model_that_starts_from_an_image_gets_it_as_that(bed: Bed) -> No
     assert base64.b64decode(order.call.document["init_image"]) == reference(0)
     assert "ref_images" not in order.call.document
     assert isinstance(refused, Refused)
-    assert refused.fault is Fault.REQUEST
+    assert refused.fault is Fault.UNFIT
 
 
 async def test_it_is_asked_once_what_it_can(bed: Bed) -> None:
@@ -98,8 +98,9 @@ async def test_what_is_over_its_limits_is_not_sent(
         tells(fake, **said)
         outcome = await bed.provider(bed.channel(fake, PLAIN)).submit(bed.job(PLAIN))
     assert isinstance(outcome, Refused)
-    assert outcome.fault is Fault.REQUEST
-    assert reason in outcome.message
+    assert outcome.fault is Fault.UNFIT
+    assert reason in outcome.detail
+    assert reason not in outcome.message
     assert fake.sends == 0
 
 

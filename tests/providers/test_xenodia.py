@@ -122,18 +122,39 @@ async def test_without_a_reference_of_ours_no_key_is_sent(bed: Bed) -> None:
 
 async def test_an_old_server_gives_the_image_at_once(bed: Bed) -> None:
     async with bed.fake(AT_ONCE) as fake:
-        outcome = await bed.provider(bed.channel(fake)).submit(bed.job())
+        channel = bed.channel(fake)
+        accepted = await bed.provider(channel).submit(bed.job())
+        assert isinstance(accepted, Accepted)
+        assert accepted.poll_after == 0
+        # Another process has the image by the id alone.
+        other = bed.provider(channel)
+        outcome = await other.poll(bed.job(), accepted.upstream_id)
         assert isinstance(outcome, Done)
         (source,) = outcome.images
         assert await content(source) == image(0)
+        assert not await other.cancel(bed.job(), accepted.upstream_id)
     fake.assert_sound()
+    assert [call.method for call in fake.calls if call.to_upstream] == ["POST"]
+
+
+async def test_a_relative_url_that_came_at_once_is_kept_whole(bed: Bed) -> None:
+    async with bed.fake() as fake:
+        fake.tamper = lambda _: Reply(200, {"data": [{"url": "/v1/assets/1.png"}]})
+        accepted = await bed.provider(bed.channel(fake)).submit(bed.job())
+    assert isinstance(accepted, Accepted)
+    assert f'"{fake.url}/v1/assets/1.png"' in accepted.upstream_id
+
+
+async def test_a_url_that_no_id_can_hold_is_fetched_at_once(bed: Bed) -> None:
+    long = {"data": [{"url": "https://example.com/" + "x" * 5000}]}
+    assert isinstance(await submitted(bed, Reply(200, long)), Done)
 
 
 async def test_no_more_images_are_taken_than_were_asked_for(bed: Bed) -> None:
     many = {"created": 1, "data": [{"url": "https://example.com/1.png"}] * 1000}
     outcome = await submitted(bed, Reply(200, many))
-    assert isinstance(outcome, Done)
-    assert len(outcome.images) == 1
+    assert isinstance(outcome, Accepted)
+    assert outcome.upstream_id.count("https://") == 1
 
 
 async def test_a_relative_url_is_on_the_upstream_and_needs_no_key(bed: Bed) -> None:

@@ -47,6 +47,7 @@ class Went:
 
 async def gone(bench: Bench, bed: Bed, fake: Fake) -> Went:
     """Submit the protocol's first example and see it to its end."""
+    bed.clock = bench.clock
     seen, channel = bed.observed(fake), bed.channel(fake)
     runner = bench.runner(seen, channel=channel)
     seen.nudge = partial(runner.nudge, channel.id)

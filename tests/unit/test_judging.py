@@ -36,6 +36,7 @@ CATALOG = msgspec.structs.replace(
     },
 )
 KEY = Secret("sk-1")
+WHOLE = Wire(size=SIZE, formats=("png", "jpg"), max_references=16)
 
 
 def channel(**said: Any) -> Channel:
@@ -133,6 +134,75 @@ def test_a_channel_that_cannot_is_refused_with_file_key_and_cure(wrong: Channel,
     assert message.endswith(".")
     assert "\n" not in message
     assert KEY.value not in message
+
+
+@pytest.mark.parametrize(("provider", "option"), [("kie", "upload_url"), ("fal", "rest_url")])
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://uploads.example.com", "everybody on the way would read the key; write https://"),
+        ("http://8.8.8.8/x", "everybody on the way would read the key; write https://"),
+        ("uploads.example.com", "is no URL of the web; write it like https://"),
+        ("ftp://uploads.example.com", "is no URL of the web; write it like https://"),
+        ("https://u:secret@uploads.example.com", "holds a credential; take it out"),
+        ("https://uploads.example.com/?a=secret", "has a query or a fragment; end it with"),
+        ("https://127.1/x", "names its host in an unusual way; write it as 127.0.0.1."),
+    ],
+)
+def test_an_option_that_the_key_goes_to_is_judged_like_a_base_url(
+    provider: str, option: str, url: str, told: str
+) -> None:
+    wrong = channel(provider=provider, options={option: url})
+    with pytest.raises(SettingsError) as caught:
+        judge(wrong, catalog=SHIPPED)
+    message = str(caught.value)
+    assert message.startswith(f"calotype.toml: channels[1].options.{option}: {told}")
+    assert message.endswith(".")
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize(("provider", "option"), [("kie", "upload_url"), ("fal", "rest_url")])
+@pytest.mark.parametrize("url", ["https://uploads.example.com/x", "http://gpu.lan:9000", ""])
+def test_an_option_that_the_key_may_go_to_is_taken(provider: str, option: str, url: str) -> None:
+    (judged_,) = judge(channel(provider=provider, options={option: url}), catalog=SHIPPED)
+    assert judged_.options == {option: url}
+
+
+def test_options_that_the_key_goes_to_are_among_the_options() -> None:
+    for name in SHIPPED.upstreams:
+        kind = kind_of(name)
+        assert set(kind.urls) <= set(kind.options)
+        assert not any(each.endswith("_url") for each in set(kind.options) - set(kind.urls))
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "own"),
+    [("runware", "flux-2-pro", "bfl:5@1"), ("stability", "flux-2-klein-4b", "ultra")],
+)
+def test_an_upstream_that_cannot_know_our_ids_wants_its_own(
+    provider: str, model: str, own: str
+) -> None:
+    message = rf"models\.{model}: the upstream does not know the catalog's id; write its own here\."
+    catalog = _taking(provider, model)
+    with pytest.raises(SettingsError, match=message):
+        judge(channel(provider=provider, models={model: Served()}), catalog=catalog)
+    (judged_,) = judge(channel(provider=provider, models={model: Served(id=own)}), catalog=catalog)
+    assert judged_.served(model).id == own
+
+
+def test_an_upstreams_file_may_have_the_id() -> None:
+    assert judge(channel(provider="runware", models={"gpt-image-2": Served()}), catalog=SHIPPED)
+    (every,) = judge(channel(provider="runware"), catalog=SHIPPED)
+    assert every.models == {"gpt-image-2": Served()}
+
+
+def _taking(provider: str, model: str) -> Catalog:
+    """The catalog, with a model that this provider takes in full, under no id of its own."""
+    return msgspec.structs.replace(
+        SHIPPED,
+        models={model: SHIPPED.models[model]},
+        upstreams={provider: Upstream(base_url="https://x.example", models={"*": WHOLE})},
+    )
 
 
 def test_without_a_file_the_place_still_tells_which_channel_it_is() -> None:

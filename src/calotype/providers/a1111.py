@@ -5,17 +5,12 @@ asked for; it is the whole server's, so it is shown only where the job in hand m
 """
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Final
-
-import msgspec
 
 from calotype.domain.channel import Channel
 from calotype.domain.outcomes import (
     Done,
-    Failed,
     PollOutcome,
-    RecoverOutcome,
     Refused,
     SubmitOutcome,
     TryLater,
@@ -26,9 +21,11 @@ from calotype.net.bodies import Inline
 from calotype.net.client import Answer
 from calotype.providers.kind import Kind
 from calotype.providers.line import Line, Tools
-from calotype.providers.local import beforehand, credential, fields, text
+from calotype.providers.local import credential
+from calotype.providers.plain import Plain
 from calotype.providers.port import Job
-from calotype.providers.verdicts import on_create
+from calotype.providers.reading import decoded, fields, text
+from calotype.providers.verdicts import ended, unfit
 
 _LISTED: Final = ("title", "model_name", "hash", "sha256", "filename")
 """What a checkpoint may be called by."""
@@ -40,7 +37,7 @@ _NOT_FOUND: Final = 404
 _SERVER_FAULT: Final = 500
 
 
-class A1111:
+class A1111(Plain):
     """Speaks to one server."""
 
     free = True
@@ -73,16 +70,12 @@ class A1111:
             interrupted = job.task in self._interrupted
             self._interrupted.discard(job.task)
         if interrupted and not isinstance(answer, Unknown):
-            return Failed("cancelled", "The job was cancelled at the upstream.")
+            return ended("cancelled", detail="")
         return self._drawn(job, answer) if isinstance(answer, Answer) else answer
 
     async def poll(self, job: Job, upstream_id: str) -> PollOutcome:  # noqa: ARG002 -- the port's form
         """Nothing can be asked: no job is ever accepted without its image."""
         return Unknown("This upstream keeps no jobs to ask about.")
-
-    async def recover(self, job: Job) -> RecoverOutcome:  # noqa: ARG002 -- the port's form
-        """Nothing can be asked: finished images are not kept for us."""
-        return Unknown("This upstream keeps no images to ask for.")
 
     async def cancel(self, job: Job, upstream_id: str) -> bool:  # noqa: ARG002 -- the port's form
         """Interrupt the server, if what it draws can only be this job."""
@@ -91,20 +84,12 @@ class A1111:
         self._interrupted.add(job.task)
         return True
 
-    def callback(self, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG002 -- the port's form
-        """It sends none."""
-        return None
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
     def _unfit(self, job: Job) -> SubmitOutcome | None:
         """Why a size cannot be drawn: the server would round it in silence."""
         multiple = self._line.upstream.protocol["multiple"]
         sides = [job.fields[side] for side in ("width", "height") if side in job.fields]
         if any(side % multiple for side in sides):
-            detail = f"width and height must be multiples of {multiple}, not {sides}"
-            return on_create("request", detail=detail)
+            return unfit(f"width and height must be multiples of {multiple}, not {sides}")
         return None
 
     async def _checkpoint(self, job: Job) -> str | SubmitOutcome:
@@ -119,8 +104,7 @@ class A1111:
             return fault
         if wanted in self._checkpoints:
             return wanted
-        missing = f"the server has no checkpoint {wanted}"
-        return on_create("model", detail=missing) if named else ""
+        return unfit(f"the server has no checkpoint {wanted}") if named else ""
 
     async def _list_checkpoints(self, *, named: bool) -> Refused | TryLater | None:
         answer = await self._line.ask("sdapi/v1/sd-models", max_bytes=_LIST_BYTES)
@@ -131,7 +115,7 @@ class A1111:
             return None
         if answer.status == _NOT_FOUND and not named:  # an imitator without the list
             return None
-        return beforehand(self._line, answer, _detail(answer.document))
+        return self._line.beforehand(answer, detail=_detail(answer.document))
 
     def _body(self, job: Job, checkpoint: str) -> dict[str, Any]:
         body: dict[str, Any] = {"prompt": self._harmless(job.request.prompt), **job.fields}
@@ -159,7 +143,7 @@ class A1111:
             if code and f"{answer.status} {code}" not in self._line.upstream.create:
                 code = "error"
             return self._line.refuse(answer, code=code, detail=_detail(document))
-        images = document.get("images") if isinstance(document, dict) else None
+        images = fields(document).get("images")
         if not isinstance(images, list):
             return self._line.refuse(answer, detail=_detail(document))
         # A grid of all images may stand before them, and maps of extensions after them.
@@ -227,10 +211,7 @@ def _percent(progress: object) -> int:
 
 def _first_image(info: object) -> int | None:
     """Where the images begin in the list, as the server's own account (JSON within JSON) says."""
-    try:
-        account = msgspec.json.decode(info) if isinstance(info, str) else None
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    account = decoded(info) if isinstance(info, str) else None
     first = fields(account).get("index_of_first_image")
     return first if isinstance(first, int) else None
 

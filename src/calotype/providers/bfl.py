@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,21 +16,20 @@ from calotype.domain.channel import Channel
 from calotype.domain.outcomes import (
     Accepted,
     Done,
-    Failed,
-    Fault,
     PollOutcome,
     Running,
     SubmitOutcome,
-    TryLater,
     Unknown,
 )
 from calotype.domain.wire import Upstream
 from calotype.net.bodies import Inline
 from calotype.net.client import Answer
 from calotype.providers.kind import Kind
-from calotype.providers.line import ANSWER_BYTES, Line, Tools
+from calotype.providers.line import ANSWER_BYTES, Line, Tools, is_success
+from calotype.providers.plain import Plain
 from calotype.providers.port import Job
-from calotype.providers.verdicts import on_read, verdict
+from calotype.providers.reading import counted, decoded, fields, objects, rounded, string, text
+from calotype.providers.verdicts import ended, imageless, on_read, unreadable, verdict
 
 MOST_CREDITS: Final = 1_000_000
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,200}")
@@ -59,11 +57,8 @@ class _Accepted(msgspec.Struct, frozen=True):
         )
 
 
-class Bfl:
+class Bfl(Plain):
     """Speaks to one channel."""
-
-    free = False
-    synchronous = False
 
     def __init__(self, channel: Channel, upstream: Upstream, tools: Tools) -> None:
         self._headers = {"x-key": channel.api_key.value if channel.api_key else ""}
@@ -86,13 +81,13 @@ class Bfl:
         )
         if not isinstance(answer, Answer):
             return answer
-        if not _is_success(answer):
+        if not is_success(answer):
             return self._line.refuse(answer, detail=_detail(answer.document))
-        said = answer.document if isinstance(answer.document, dict) else {}
-        name = _text(said.get("id"))
+        said = fields(answer.document)
+        name = text(said, "id")
         if not _ID.fullmatch(name):
             return Unknown("The upstream took the request and gave the job no name.")
-        url = _text(said.get("polling_url"))
+        url = text(said, "polling_url")
         accepted = _Accepted(
             name, self._cost(said.get("cost")), url if self._is_theirs(url) else None
         )
@@ -110,14 +105,13 @@ class Bfl:
         if not isinstance(answer, Answer):
             return answer
         document = answer.document
-        if _is_success(answer) and not isinstance(document, dict):
-            message = "The upstream's answer about the job could not be read."
-            return TryLater("upstream_malformed_response", message, fault=Fault.UPSTREAM)
-        said = document if isinstance(document, dict) else {}
-        state = _text(said.get("status"))
+        if is_success(answer) and not isinstance(document, dict):
+            return unreadable()
+        said = fields(document)
+        state = text(said, "status")
         if state in self._protocol["lost_states"]:
             word: str | None = "lost"
-        elif not _is_success(answer):
+        elif not is_success(answer):
             word = verdict(self._line.upstream.read, answer.status)
         else:
             return self._told(accepted, answer, said, state)
@@ -125,16 +119,6 @@ class Bfl:
             word = "again"  # another region may have it: only the URL that the job has would tell
         detail = self._line.said(answer, state or _detail(document))
         return on_read(word, detail=detail, retry_after=answer.retry_after)
-
-    async def recover(self, job: Job) -> Unknown:
-        """Tell that BFL has no such question."""
-        del job
-        return Unknown("Black Forest Labs does not know a job by our reference.")
-
-    async def cancel(self, job: Job, upstream_id: str) -> bool:
-        """Tell that BFL stops nothing."""
-        del job, upstream_id
-        return False
 
     def callback(self, headers: Mapping[str, str], body: bytes) -> str | None:
         """The job that a callback signed with our secret tells of."""
@@ -144,18 +128,10 @@ class Bfl:
         given = headers.get("x-bfl-signature", "").lower()
         if not hmac.compare_digest(given.encode(), f"sha256={proof}".encode()):
             return None
-        try:
-            document = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        if not isinstance(document, dict):
-            return None
+        document = decoded(body)
         # Unverified: which of the two it is.
-        name = _text(document.get("task_id")) or _text(document.get("id"))
+        name = text(document, "task_id") or text(document, "id")
         return name if _ID.fullmatch(name) else None
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
     @property
     def _pause(self) -> float:
@@ -167,16 +143,15 @@ class Bfl:
         """What a state says."""
         word = self._line.upstream.states.get(state)
         if word == "done":
-            result = said.get("result")
-            sample = _text(result.get("sample")) if isinstance(result, dict) else ""
-            if sample:
-                return Done((self._line.result(sample),), accepted.cost)
-            message = "The upstream says that it is done and has no image."
-            return Failed("upstream_malformed_response", message)
+            sample = text(said.get("result"), "sample")
+            return Done((self._line.result(sample),), accepted.cost) if sample else imageless()
         if word in {"failed", "policy", "cancelled"}:
-            return on_read(word, detail=self._line.said(answer, state))
+            return ended(word, detail=self._line.said(answer, state))
         return Running(
-            _percent(said.get("progress")), queued=word == "queued", poll_after=self._pause
+            _percent(said.get("progress")),
+            queued=word == "queued",
+            state=self._line.strange(state),
+            poll_after=self._pause,
         )
 
     def _tells_webhooks(self) -> bool:
@@ -202,28 +177,14 @@ class Bfl:
 
     def _cost(self, credits_: object) -> int | None:
         """Micro-USD of what was charged in credits, rounded half up."""
-        if isinstance(credits_, bool) or not isinstance(credits_, int | float):
-            return None
-        if not 0 <= credits_ <= MOST_CREDITS:
-            return None
-        micro = Decimal(str(credits_)) * int(self._protocol["credit_micro_usdc"])
-        return int(micro.to_integral_value(ROUND_HALF_UP))
-
-
-def _is_success(answer: Answer) -> bool:
-    return 200 <= answer.status < 300  # noqa: PLR2004 -- HTTP's own classes
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+        spent = counted(credits_, most=MOST_CREDITS)
+        return None if spent is None else rounded(spent * self._protocol["credit_micro_usdc"])
 
 
 def _detail(document: object) -> str:
     """What an error says to people: ``detail`` is a text, or a list of findings."""
-    detail = document.get("detail") if isinstance(document, dict) else None
-    if isinstance(detail, list):
-        return "; ".join(_text(each.get("msg")) for each in detail if isinstance(each, dict))
-    return _text(detail)
+    detail = fields(document).get("detail")
+    return string(detail) or "; ".join(text(each, "msg") for each in objects(detail))
 
 
 def _percent(progress: object) -> int | None:

@@ -18,7 +18,6 @@ from calotype.domain.outcomes import (
     PollOutcome,
     Running,
     SubmitOutcome,
-    TryLater,
     Unknown,
 )
 from calotype.domain.wire import Upstream
@@ -26,12 +25,16 @@ from calotype.net.client import Answer
 from calotype.providers.fal_callbacks import CallbackKeys
 from calotype.providers.fal_storage import Storage
 from calotype.providers.kind import Kind
-from calotype.providers.line import ANSWER_BYTES, IMAGES_BYTES, Line, Tools
+from calotype.providers.line import ANSWER_BYTES, IMAGES_BYTES, Line, Tools, is_success
+from calotype.providers.plain import Plain
 from calotype.providers.port import Job
-from calotype.providers.verdicts import on_read, verdict
+from calotype.providers.reading import decoded, fields, items, objects, string, text
+from calotype.providers.verdicts import ended, imageless, on_read, unreadable, verdict
 
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 _PATH: Final = re.compile(r"[!-~]{1,1000}")
+_REFUSED: Final = frozenset({401, 403, 404, 429})
+"""Answers to a question that say nothing of a run: of our key, our way and our haste alone."""
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -43,11 +46,8 @@ class _Place(msgspec.Struct, frozen=True):
     cancel: str
 
 
-class Fal:
+class Fal(Plain):
     """Speaks to one channel."""
-
-    free = False
-    synchronous = False
 
     def __init__(self, channel: Channel, upstream: Upstream, tools: Tools) -> None:
         auth = {"authorization": f"Key {channel.api_key.value if channel.api_key else ''}"}
@@ -82,7 +82,7 @@ class Fal:
         answer = await self._line.create(path, body=document, max_bytes=ANSWER_BYTES)
         if not isinstance(answer, Answer):
             return answer
-        if not _is_success(answer):
+        if not is_success(answer):
             kind = next(iter(self._kinds(answer)), "")
             return self._line.refuse(answer, code=kind, detail=_detail(answer.document))
         return self._accepted(job, answer)
@@ -93,38 +93,31 @@ class Fal:
         answer = await self._line.ask(place.status)
         if not isinstance(answer, Answer):
             return answer
-        if not _is_success(answer):
+        if not is_success(answer):
             return self._line.unread(answer, detail=_detail(answer.document))
         status = answer.document
         if not isinstance(status, dict):
-            return _malformed()
-        match self._line.upstream.states.get(_text(status.get("status"))):
+            return unreadable()
+        state = text(status, "status")
+        match self._line.upstream.states.get(state):
             case "queued":
                 return Running(queued=True, poll_after=self._patience(status))
             case "done":
                 return await self._result(job, place, status)
             case _:
-                return Running(poll_after=float(self._protocol["poll_seconds"]))
-
-    async def recover(self, job: Job) -> Unknown:
-        """Tell that fal has no such question."""
-        del job
-        return Unknown("fal does not know a job by our reference.")
+                pause = float(self._protocol["poll_seconds"])
+                return Running(state=self._line.strange(state), poll_after=pause)
 
     async def cancel(self, job: Job, upstream_id: str) -> bool:
         """Ask for a stop; fal promises one only before the run has begun."""
         answer = await self._line.ask(_place(job, upstream_id).cancel, method="PUT")
-        return isinstance(answer, Answer) and _is_success(answer)
+        return isinstance(answer, Answer) and is_success(answer)
 
     def callback(self, headers: Mapping[str, str], body: bytes) -> str | None:
         """The job that a callback signed by fal tells of."""
         if not self._keys.signed(headers, body):
             return None
-        try:
-            document = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        name = _text(document.get("request_id")) if isinstance(document, dict) else ""
+        name = text(decoded(body), "request_id")
         return name if _ID.fullmatch(name) else None
 
     async def close(self) -> None:
@@ -133,8 +126,8 @@ class Fal:
 
     def _accepted(self, job: Job, answer: Answer) -> Accepted | Unknown:
         """The job's name and paths; what fal says is used where it lies below ``base_url``."""
-        document = answer.document if isinstance(answer.document, dict) else {}
-        name = _text(document.get("request_id"))
+        document = fields(answer.document)
+        name = text(document, "request_id")
         if not _ID.fullmatch(name):
             return Unknown("The upstream took the request and gave the job no name.")
         usual = _usual(job, name)
@@ -168,36 +161,43 @@ class Fal:
         answer = await self._line.ask(place.result, max_bytes=IMAGES_BYTES)
         if not isinstance(answer, Answer):
             return answer
-        if not _is_success(answer):
+        if not is_success(answer):
             return self._ended_badly(answer, status)
         if answer.status != HTTPStatus.OK or not isinstance(answer.document, dict):
-            return _malformed()
-        images = self._images(answer)
-        if images:
-            return Done(images[: job.request.n])
+            return unreadable()
+        images, unsafe = self._images(answer)
+        if images or unsafe:
+            said = self._line.said(answer)
+            return Done(images[: job.request.n]) if images else ended("policy", detail=said)
         if self._kinds(answer, status) or status.get("error"):
             return self._ended_badly(answer, status)
-        message = "The upstream says that it is done and has no image."
-        return Failed("upstream_malformed_response", message)
+        return imageless()
 
-    def _images(self, answer: Answer) -> tuple[ImageSource, ...]:
-        """Where the images are; a data URL where the channel asks for ``sync_mode``."""
-        images = answer.document.get("images")
-        found = list[ImageSource]()
-        for image in images if isinstance(images, list) else []:
-            url = _text(image.get("url")) if isinstance(image, dict) else ""
+    def _images(self, answer: Answer) -> tuple[tuple[ImageSource, ...], bool]:
+        """Where the images are (a data URL with ``sync_mode``), and whether some are unsafe.
+
+        What a model flags as unsafe is not handed out.
+        """
+        flags = items(answer.document.get("has_nsfw_concepts"))
+        found, unsafe = list[ImageSource](), False
+        for place, image in enumerate(items(answer.document.get("images"))):
+            if flags[place : place + 1] == [True]:
+                unsafe = True
+                continue
+            url = text(image, "url")
             source = self._line.result(url) if url.startswith("http") else answer.blob(url)
             if source is not None:
                 found.append(source)
-        return tuple(found)
+        return tuple(found), unsafe
 
     def _ended_badly(self, answer: Answer, status: Mapping[str, Any]) -> PollOutcome:
         """Tell a run that failed from a result that could not be read just now.
 
-        The status is the run's own word. Where it names no error, ``X-Fal-Retryable`` says
-        whether the result may be read again.
+        The status is the run's own word. Where it names no error, or none that is known,
+        ``X-Fal-Retryable`` says whether the result may be read again; of a question that was
+        refused itself it says nothing.
         """
-        detail = _detail(answer.document) or _text(status.get("error"))
+        detail = _detail(answer.document) or text(status, "error")
         told_of = bool(status.get("error") or status.get("error_type"))
         errors: Mapping[str, str] = self._protocol["errors"]
         kinds = self._kinds(answer, status)
@@ -207,7 +207,9 @@ class Fal:
             word = "again"
         elif word is None:
             word = verdict(self._line.upstream.read, answer.status)
-            final = retryable is False or (told_of and word != "again") or _is_success(answer)
+            broke = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not retryable
+            final = retryable is False and answer.status not in _REFUSED
+            final = final or (told_of and (word != "again" or broke)) or is_success(answer)
             word = "failed" if final else word
         said = self._line.said(answer, detail)
         if word == "request":
@@ -217,13 +219,13 @@ class Fal:
 
     def _kinds(self, answer: Answer, status: Mapping[str, Any] | None = None) -> list[str]:
         """The types of an error: a breach of policy first, then as they come."""
-        kinds = [answer.headers.get("x-fal-error-type", "")]
-        if isinstance(answer.document, dict):
-            kinds.append(_text(answer.document.get("error_type")))
-            detail = answer.document.get("detail")
-            findings = detail if isinstance(detail, list) else []
-            kinds += [_text(each.get("type")) for each in findings if isinstance(each, dict)]
-        kinds.append(_text((status or {}).get("error_type")))
+        findings = objects(fields(answer.document).get("detail"))
+        kinds = [
+            answer.headers.get("x-fal-error-type", ""),
+            text(answer.document, "error_type"),
+            *(text(each, "type") for each in findings),
+            text(status, "error_type"),
+        ]
         errors: Mapping[str, str] = self._protocol["errors"]
         return sorted(filter(None, kinds), key=lambda kind: errors.get(kind) != "policy")
 
@@ -241,25 +243,10 @@ def _place(job: Job, upstream_id: str) -> _Place:
     return _Place(*parts) if whole else _usual(job, parts[0])
 
 
-def _is_success(answer: Answer) -> bool:
-    return 200 <= answer.status < 300  # noqa: PLR2004 -- HTTP's own classes
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _malformed() -> TryLater:
-    message = "The upstream's answer about the job could not be read."
-    return TryLater("upstream_malformed_response", message, fault=Fault.UPSTREAM)
-
-
 def _detail(document: object) -> str:
     """What an error says to people: ``detail`` is a text, or a list of findings."""
-    detail = document.get("detail") if isinstance(document, dict) else None
-    if isinstance(detail, list):
-        return "; ".join(_text(each.get("msg")) for each in detail if isinstance(each, dict))
-    return _text(detail)
+    detail = fields(document).get("detail")
+    return string(detail) or "; ".join(text(each, "msg") for each in objects(detail))
 
 
 def _retryable(answer: Answer) -> bool | None:
@@ -271,6 +258,10 @@ def _retryable(answer: Answer) -> bool | None:
 KIND: Final = Kind(
     make=Fal,
     options={
-        "rest_url": "where storage and the keys of callbacks are, if neither at fal nor at base_url"
+        "rest_url": (
+            "where storage and the keys of callbacks are, if neither at fal nor at base_url; it "
+            "is sent the key"
+        )
     },
+    urls=("rest_url",),
 )

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from calotype.domain.clock import Clock
 from calotype.net.client import Answer
 from calotype.providers.line import Line
+from calotype.providers.reading import fields, items, text
 
 PATH: Final = ".well-known/jwks.json"
 STALE_SECONDS: Final = 300
@@ -113,14 +114,11 @@ def _verifies(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
 
 def _read(document: object) -> tuple[Ed25519PublicKey, ...]:
     """The Ed25519 keys of a JWK set; what is none is passed over."""
-    listed = document.get("keys") if isinstance(document, dict) else None
     keys = list[Ed25519PublicKey]()
-    for each in listed[:MOST_KEYS] if isinstance(listed, list) else []:
-        if not isinstance(each, dict) or (each.get("kty"), each.get("crv")) != ("OKP", "Ed25519"):
+    for each in items(fields(document).get("keys"))[:MOST_KEYS]:
+        if (text(each, "kty"), text(each, "crv")) != ("OKP", "Ed25519"):
             continue
-        coded = each.get("x")
-        if not isinstance(coded, str):
-            continue
+        coded = text(each, "x")
         try:
             raw = base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4))
             keys.append(Ed25519PublicKey.from_public_bytes(raw))

@@ -2,17 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 from calotype.domain.outcomes import Fault, Refused, TryLater
 from calotype.net.bodies import Inline, raw_body
-from calotype.net.client import Answer, BrokenOff, NotSent, TooLarge
-from calotype.providers.line import ANSWER_BYTES, Line
+from calotype.net.client import Answer, BodyBroken, BrokenOff, NotKept, NotSent, TooLarge
+from calotype.providers.inline import located
+from calotype.providers.line import ANSWER_BYTES, Line, is_success
 from calotype.providers.port import ReferenceImage
+from calotype.providers.reading import fields
 
 UPLOAD_SECONDS: Final = 300.0
 _NAME: Final = r"[A-Za-z0-9-]{1,63}"
+_NOT_TAKEN: Final = "The upstream's storage did not take a reference"
 _URL: Final = re.compile(rf"https?://{_NAME}(\.{_NAME})*(:[0-9]{{1,5}})?/[!-\[\]-~]{{0,4000}}")
 _SUFFIX: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
@@ -38,16 +42,16 @@ class Storage:
         """The references in order, uploaded where they have to be."""
         images = list[str | Inline]()
         for reference in references:
-            image = reference.url or await self._kept(reference)
+            image = await self._given(reference)
             if isinstance(image, Refused | TryLater):
                 return image
             images.append(image)
         return images
 
-    async def _kept(self, reference: ReferenceImage) -> str | Inline | Refused | TryLater:
-        inline = Inline(reference.open, reference.size, f"data:{reference.content_type};base64,")
-        if reference.size <= self._inline_bytes:
-            return inline
+    async def _given(self, reference: ReferenceImage) -> str | Inline | Refused | TryLater:
+        image = located(reference)
+        if isinstance(image, str) or reference.size <= self._inline_bytes:
+            return image
         begun = await self._line.ask(
             "storage/upload/initiate?storage_type=gcs",
             method="POST",
@@ -58,12 +62,12 @@ class Storage:
         )
         if not isinstance(begun, Answer):
             return begun
-        place = begun.document if isinstance(begun.document, dict) else {}
+        place = fields(begun.document)
         goal, url = place.get("upload_url"), place.get("file_url")
-        if begun.status != 200 or not isinstance(goal, str) or not isinstance(url, str):  # noqa: PLR2004 -- HTTP's OK
-            return self._failed(begun)
+        if begun.status != HTTPStatus.OK or not isinstance(goal, str) or not isinstance(url, str):
+            return self._line.beforehand(begun, what=_NOT_TAKEN)
         if not self._takes_uploads(goal) or not _URL.fullmatch(url):
-            return inline
+            return image
         return await self._put(reference, goal) or url
 
     async def _put(self, reference: ReferenceImage, goal: str) -> TryLater | None:
@@ -78,17 +82,13 @@ class Storage:
                 timeout_seconds=UPLOAD_SECONDS,
                 max_bytes=ANSWER_BYTES,
             )
+        except (BodyBroken, NotKept) as error:
+            return TryLater("internal_error", str(error), fault=Fault.OURS)
         except (NotSent, BrokenOff, TooLarge) as error:
             return TryLater("upstream_unavailable", str(error), fault=Fault.UNREACHABLE)
-        return None if answer.status in range(200, 300) else self._no_room(answer)
-
-    def _failed(self, answer: Answer) -> Refused | TryLater:
-        """As a refusal of the job itself, but what may have been bought there was not here."""
-        refused = self._line.refuse(answer)
-        return refused if isinstance(refused, Refused | TryLater) else self._no_room(answer)
-
-    def _no_room(self, answer: Answer) -> TryLater:
-        message = f"The upstream's storage did not take a reference: {self._line.said(answer)}"
+        if is_success(answer):
+            return None
+        message = f"{_NOT_TAKEN}: {self._line.said(answer)}"
         return TryLater("upstream_unavailable", message, answer.retry_after)
 
     def _takes_uploads(self, url: str) -> bool:

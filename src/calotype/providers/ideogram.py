@@ -17,10 +17,12 @@ from calotype.domain.wire import Upstream
 from calotype.net.bodies import Body, form_body
 from calotype.net.client import Answer
 from calotype.providers.images_api import ImagesApi
+from calotype.providers.inline import form_fields
 from calotype.providers.kind import Kind
-from calotype.providers.line import Tools
+from calotype.providers.line import Tools, is_success
 from calotype.providers.port import Job
-from calotype.providers.verdicts import on_read
+from calotype.providers.reading import fields, text
+from calotype.providers.verdicts import ended
 
 UNSAFE: Final = "unsafe"
 """The code that we give to what moderation stopped, as Ideogram has none."""
@@ -50,34 +52,30 @@ class Ideogram(ImagesApi):
         document: dict[str, Any] = {prompt: job.request.prompt, **job.fields}
         if job.request.n > 1:
             document["num_images"] = job.request.n
-        fields = [
-            (name, value if isinstance(value, str) else str(value).lower())
-            for name, value in document.items()
-        ]
-        return form_body(fields)
+        return form_body(form_fields(document))
 
     def _read(self, job: Job, answer: Answer) -> SubmitOutcome:
-        document = answer.document if isinstance(answer.document, dict) else {}
+        document = fields(answer.document)
         if answer.status == self._facts.moderated_status:
             said = _said(document)
             if any(word in said.lower() for word in self._facts.moderation_words):
                 return self._line.refuse(answer, code=UNSAFE, detail=said)
         data = document.get("data")
-        if 200 <= answer.status < 300 and isinstance(data, list):  # noqa: PLR2004 -- what HTTP calls success
+        if is_success(answer) and isinstance(data, list):
             safe = [item for item in data if not _is_unsafe(item)]
             if data and not safe:
-                return on_read("policy", detail=self._line.said(answer))
+                return ended("policy", detail=self._line.said(answer))
             answer = msgspec.structs.replace(answer, document={**document, "data": safe})
         return super()._read(job, answer)
 
 
 def _is_unsafe(item: object) -> bool:
-    return isinstance(item, dict) and item.get("is_image_safe") is False
+    return fields(item).get("is_image_safe") is False
 
 
 def _said(document: Mapping[str, Any]) -> str:
-    values = [document.get(name) for name in ("error", "detail", "message")]
-    return " ".join(value for value in values if isinstance(value, str))
+    values = (text(document, name) for name in ("error", "detail", "message"))
+    return " ".join(filter(None, values))
 
 
 KIND: Final = Kind(make=Ideogram)

@@ -7,47 +7,40 @@ upstream's id of the job: stored before the download, so that it can begin again
 """
 
 from collections.abc import Callable, Mapping
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
-import msgspec
-
 from calotype.domain.channel import Channel
-from calotype.domain.money import MAX_AMOUNT
 from calotype.domain.outcomes import (
     Accepted,
     Done,
     Failed,
     ImageSource,
     PollOutcome,
-    RecoverOutcome,
     SubmitOutcome,
     Unknown,
 )
 from calotype.domain.wire import Upstream
-from calotype.net.bodies import Body, FilePart, form_body, json_body
+from calotype.net.bodies import Body, form_body, json_body
 from calotype.net.client import Answer
-from calotype.providers.line import Line, Tools
+from calotype.providers.inline import filed, form_fields
+from calotype.providers.line import Line, Tools, is_success
+from calotype.providers.made import kept, made_of
+from calotype.providers.plain import Plain
 from calotype.providers.port import Job, ReferenceImage
-from calotype.providers.verdicts import on_read, verdict
+from calotype.providers.reading import fields, objects, string, text
+from calotype.providers.verdicts import ended, verdict
 
 GENERATIONS: Final = "images/generations"
 EDITS: Final = "images/edits"
 
-_ID_BYTES: Final = 4096
+FINAL: Final = ("image_generation.completed", "image_edit.completed")
+"""The events of a stream that hold an image which is no draft."""
 _NAME: Final = 80
 """Most characters of an upstream's own name for a call."""
 _NO_JOB: Final = "The upstream has no jobs that it could be asked about."
 
 
-class _Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Finished images at their URLs: written as JSON, the upstream's id of the job."""
-
-    urls: tuple[str, ...]
-    cost: int | None = None
-
-
-class ImagesApi:
+class ImagesApi(Plain):
     """Speaks the family's common part to one channel.
 
     Args:
@@ -58,7 +51,6 @@ class ImagesApi:
 
     """
 
-    free = False
     synchronous = True
 
     def __init__(
@@ -76,26 +68,10 @@ class ImagesApi:
 
     async def poll(self, job: Job, upstream_id: str) -> PollOutcome:  # noqa: ARG002 -- the port's
         """The images, by the URLs that the answer named."""
-        try:
-            made = msgspec.json.decode(upstream_id, type=_Made)
-        except msgspec.MsgspecError:
+        made = made_of(upstream_id)
+        if made is None:
             return Unknown(_NO_JOB)
         return Done(tuple(self._located(url) for url in made.urls), made.cost)
-
-    async def recover(self, job: Job) -> RecoverOutcome:  # noqa: ARG002 -- the port's
-        """There is nothing to ask."""
-        return Unknown(_NO_JOB)
-
-    async def cancel(self, job: Job, upstream_id: str) -> bool:  # noqa: ARG002 -- the port's
-        """Nothing can be stopped: hanging up loses the image and not the bill."""
-        return False
-
-    def callback(self, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG002 -- the port's
-        """Nobody calls back."""
-        return None
-
-    async def close(self) -> None:
-        """The client is the process's, not ours."""
 
     def _path(self, job: Job) -> str:
         return EDITS if job.references else GENERATIONS
@@ -127,33 +103,29 @@ class ImagesApi:
 
     def _read(self, job: Job, answer: Answer) -> SubmitOutcome:
         faults = _faults(answer.document)
-        if not 200 <= answer.status < 300:  # noqa: PLR2004 -- what HTTP calls success
+        if not is_success(answer):
             code, detail = self._told(self._line.upstream.create, answer, faults)
             return self._line.refuse(answer, code=code, detail=detail)
         items = _items(answer.document)
         found = [image for item in items if (image := _image(answer, item)) is not None]
         if found:
             return self._made(found[: job.request.n], self._cost(job, answer))
-        if any(_text(item.get("b64_json")) for item in items):
+        if any(text(item, "b64_json") for item in items):
             message = "The upstream's answer holds an image that is no base64."
             return Failed("upstream_malformed_response", message)
         if faults:
             table = self._line.upstream.read
             code, detail = self._told(table, answer, faults)
-            word = verdict(table, answer.status, code)
-            if word is None or word == "again":  # accepted it was, and there is nothing to ask
-                word = "failed"
-            return on_read(word, detail=self._line.said(answer, detail))
-        if isinstance(answer.document, dict) and isinstance(answer.document.get("data"), list):
+            said = self._line.said(answer, detail)
+            return ended(verdict(table, answer.status, code), detail=said)
+        if isinstance(fields(answer.document).get("data"), list):
             return Done((), self._cost(job, answer))
         return Unknown("The upstream answered with neither an image nor a reason.")
 
     def _made(self, found: list[str | ImageSource], cost: int | None) -> Accepted | Done:
         urls = tuple(image for image in found if isinstance(image, str))
-        if len(urls) == len(found):
-            upstream_id = msgspec.json.encode(_Made(urls, cost)).decode()
-            if len(upstream_id.encode()) <= _ID_BYTES:
-                return Accepted(upstream_id, poll_after=0.0)
+        if len(urls) == len(found) and (upstream_id := kept(urls, cost)):
+            return Accepted(upstream_id, poll_after=0.0)
         images = (self._located(each) if isinstance(each, str) else each for each in found)
         return Done(tuple(images), cost)
 
@@ -167,65 +139,45 @@ class ImagesApi:
         found, said = "", ""
         for fault in faults:
             codes = _codes(fault)
-            said = said or _text(fault.get("message")) or " ".join(codes[:1])
+            said = said or text(fault, "message") or " ".join(codes[:1])
             found = next((code for code in codes if f"{answer.status} {code}" in table), "")
             if found:
-                said = _text(fault.get("message")) or found
+                said = text(fault, "message") or found
                 break
         name = answer.headers.get(self._request_id, "")[:_NAME]
         return found, f"({name}) {said or answer.text}" if name else said
 
 
-def bearer(channel: Channel) -> dict[str, str]:
-    """The credential as most of the family take it; nothing where there is none."""
-    return {"Authorization": f"Bearer {channel.api_key.value}"} if channel.api_key else {}
-
-
-def counted(value: object) -> Decimal | None:
-    """A number with which an upstream counts; None for anything else that stands there."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return Decimal(str(value)) if 0 <= value <= MAX_AMOUNT else None
-
-
-def rounded(amount: Decimal) -> int | None:
-    """Whole micro-USDC, rounded half up; None for an amount that nobody is charged."""
-    if not amount.is_finite() or not 0 <= amount <= MAX_AMOUNT:
-        return None
-    return int(amount.quantize(Decimal(1), rounding=ROUND_HALF_UP))
-
-
 def _form(document: Mapping[str, Any], references: tuple[ReferenceImage, ...]) -> Body:
-    fields: list[tuple[str, str | FilePart]] = [
-        (name, value if isinstance(value, str) else str(value).lower())
-        for name, value in document.items()
-    ]
     name = "image[]" if len(references) > 1 else "image"
-    for place, image in enumerate(references, 1):
-        suffix = image.content_type.rpartition("/")[2]
-        part = FilePart(f"reference-{place}.{suffix}", image.content_type, image.size, image.open)
-        fields.append((name, part))
-    return form_body(fields)
+    images = [
+        (name, filed(image, f"reference-{place}")) for place, image in enumerate(references, 1)
+    ]
+    return form_body([*form_fields(document), *images])
 
 
 def _image(answer: Answer, item: Mapping[str, Any]) -> str | ImageSource | None:
     """An image, or the URL of one; a URL that holds the image itself is as good as base64."""
-    if written := _text(item.get("b64_json")):
+    if written := text(item, "b64_json"):
         return answer.blob(written)
-    url = _text(item.get("url"))
+    url = text(item, "url")
     if not url or "://" in url or url.startswith("/"):
         return url if url and url.isprintable() else None
     return answer.blob(url) or (url if url.isprintable() else None)
 
 
+def is_last(event: Mapping[str, Any]) -> bool:
+    """Whether an event ends a stream: with the image, or with an error."""
+    return event.get("type") in (*FINAL, "error") or bool(event.get("error"))
+
+
 def _items(document: object) -> list[dict[str, Any]]:
-    """What may hold an image: the entries of ``data``, or the last event of a stream itself."""
-    if not isinstance(document, dict):
-        return []
-    data = document.get("data")
-    if isinstance(data, list):
-        return [item for item in data if isinstance(item, dict)]
-    return [{"b64_json": document["b64_json"]}] if "b64_json" in document else []
+    """What may hold an image: the entries of ``data``, or the event that ends a stream well."""
+    answered = fields(document)
+    if isinstance(answered.get("data"), list):
+        return objects(answered["data"])
+    is_final = answered.get("type") in FINAL and "b64_json" in answered
+    return [{"b64_json": answered["b64_json"]}] if is_final else []
 
 
 def _faults(document: object) -> list[Mapping[str, Any]]:
@@ -241,9 +193,9 @@ def _faults(document: object) -> list[Mapping[str, Any]]:
         error = place.get("error")
         if isinstance(error, dict):
             found.append(error)
-        elif text := _text(error) or _text(place.get("detail")):
-            found.append({"message": text})
-    if not found and (document.get("type") == "error" or _text(document.get("message"))):
+        elif said := string(error) or text(place, "detail"):
+            found.append({"message": said})
+    if not found and (document.get("type") == "error" or text(document, "message")):
         found.append(document)
     return found
 
@@ -251,12 +203,7 @@ def _faults(document: object) -> list[Mapping[str, Any]]:
 def _codes(error: Mapping[str, Any]) -> list[str]:
     """The codes of an error, the most telling first; ``Code.More`` is also ``Code``."""
     inner = error.get("inner_error") or error.get("innererror")
-    values = [error.get("code"), error.get("type")]
-    if isinstance(inner, dict):
-        values.append(inner.get("code"))
-    codes = [text for value in values if (text := _text(value))]
-    return [form for code in codes for form in dict.fromkeys((code, code.partition(".")[0]))]
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    codes = (text(error, "code"), text(error, "type"), text(inner, "code"))
+    return [
+        form for code in codes if code for form in dict.fromkeys((code, code.partition(".")[0]))
+    ]

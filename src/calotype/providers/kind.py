@@ -35,6 +35,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         options: the channel's own ``options`` that it knows → what each is for.
         folders: those of them that name a folder; a relative one begins where the configuration
             lies.
+        urls: those of them that are URLs to which the credential goes, as it goes to ``base_url``.
         narrow: from a channel, a model's public id and the wire of the upstream's file to the wire
             of this channel, where what it is set up with can do less. It may read files, and
             raises ``SetUpFault``. None: every channel takes what the file says.
@@ -45,6 +46,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     needs_key: bool = True
     options: Mapping[str, str] = {}
     folders: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
     narrow: Callable[[Channel, str, Wire], Wire] | None = None
 
 

@@ -22,7 +22,16 @@ from calotype.domain.outcomes import (
 )
 from calotype.domain.wire import Upstream
 from calotype.net.bodies import Body, json_body
-from calotype.net.client import Answer, BrokenOff, NotSent, TooLarge, UpstreamClient
+from calotype.net.client import (
+    Answer,
+    BodyBroken,
+    BrokenOff,
+    NotKept,
+    NotSent,
+    TooLarge,
+    UpstreamClient,
+)
+from calotype.providers.scrubbing import scrubbed
 from calotype.providers.verdicts import on_create, on_read, verdict
 
 ASK_SECONDS: Final = 30.0
@@ -31,8 +40,11 @@ ANSWER_BYTES: Final = 1024 * 1024
 """Of an answer about a job that holds no image."""
 IMAGES_BYTES: Final = 512 * 1024 * 1024
 """Of an answer that holds images."""
+_UNREADABLE: Final = TryLater(
+    "internal_error", "A reference image could not be read here.", fault=Fault.OURS
+)
 _SAID: Final = 300
-_HIDDEN: Final = "…"
+_WORD: Final = 40
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +116,10 @@ class Line:
             )
         except NotSent as error:
             return TryLater("upstream_unavailable", str(error), fault=Fault.UNREACHABLE)
+        except BodyBroken:
+            return _UNREADABLE
+        except NotKept as error:
+            return Unknown(str(error), fault=Fault.OURS)
         except BrokenOff as error:
             return Unknown(str(error))
         except TooLarge as error:
@@ -138,6 +154,10 @@ class Line:
                 timeout_seconds=timeout_seconds,
                 max_bytes=max_bytes,
             )
+        except BodyBroken:
+            return _UNREADABLE
+        except NotKept as error:
+            return TryLater("internal_error", str(error), fault=Fault.OURS)
         except (NotSent, BrokenOff, TooLarge) as error:
             return TryLater("upstream_unavailable", str(error), fault=Fault.UNREACHABLE)
 
@@ -151,9 +171,32 @@ class Line:
     def unread(
         self, answer: Answer, *, code: str = "", detail: str = ""
     ) -> TryLater | Failed | Unknown:
-        """The outcome of a question that was answered without a job, by the table ``read``."""
+        """The outcome of a question that was answered without a job, by the table ``read``.
+
+        Never of a send, as little as ``verdicts.on_read``.
+        """
         word = verdict(self.upstream.read, answer.status, code)
         return on_read(word, detail=self.said(answer, detail), retry_after=answer.retry_after)
+
+    def beforehand(
+        self,
+        answer: Answer,
+        *,
+        code: str = "",
+        detail: str = "",
+        what: str = "The upstream said",
+        fault: Fault = Fault.BUSY,
+    ) -> Refused | TryLater:
+        """The outcome of a call before the send that was answered with a fault.
+
+        It is as that of the send itself, by the table ``create``, but that nothing can have been
+        bought: what the table does not know is tried again, told by ``what`` and ``fault``.
+        """
+        outcome = self.refuse(answer, code=code, detail=detail)
+        if isinstance(outcome, Refused | TryLater):
+            return outcome
+        message = f"{what}: {self.said(answer, detail)}"
+        return TryLater("upstream_unavailable", message, answer.retry_after, fault)
 
     def result(self, url: object) -> ImageSource:
         """A finished image by its URL, fetched without our credential when it is read."""
@@ -181,13 +224,33 @@ class Line:
         return urljoin(f"{self.base_url}/", url)
 
     def said(self, answer: Answer, detail: str = "") -> str:
-        """What the upstream said, short, printable, without our credential in it."""
-        text = " ".join((detail or answer.text or "").split())
-        for secret in (self.channel.api_key, self.channel.callback_secret):
-            if secret is not None and secret.value:
-                text = text.replace(secret.value, _HIDDEN)
-        text = "".join(letter for letter in text if letter.isprintable())[:_SAID]
+        """What the upstream said: short, printable, with nothing of ours or of its inside in it."""
+        text = scrubbed(detail or answer.text or "", self._secrets())[:_SAID]
         return f"HTTP {answer.status}{': ' + text if text else ''}"
+
+    def strange(self, state: str) -> str:
+        """The upstream's word for a state, where the table ``states`` does not have it."""
+        if state in self.upstream.states:
+            return ""
+        return scrubbed(state, self._secrets())[:_WORD]
+
+    def _secrets(self) -> set[str]:
+        """What goes out to prove who we are, in each form in which it could come back."""
+        keys = (self.channel.api_key, self.channel.callback_secret)
+        secrets = {key.value for key in keys if key is not None}
+        for value in self._headers.values():
+            secrets |= {value, value.partition(" ")[2]}
+        return secrets
+
+
+def bearer(channel: Channel) -> dict[str, str]:
+    """The credential as most upstreams take it; nothing where there is none."""
+    return {"Authorization": f"Bearer {channel.api_key.value}"} if channel.api_key else {}
+
+
+def is_success(answer: Answer) -> bool:
+    """Whether HTTP calls it a success."""
+    return 200 <= answer.status < 300  # noqa: PLR2004 -- its own classes
 
 
 def _origin(url: str) -> tuple[str, str, int]:

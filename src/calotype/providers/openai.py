@@ -9,10 +9,11 @@ import msgspec
 from calotype.domain.channel import Channel
 from calotype.domain.wire import Upstream
 from calotype.net.client import Answer
-from calotype.providers.images_api import ImagesApi, bearer, counted, rounded
+from calotype.providers.images_api import ImagesApi, is_last
 from calotype.providers.kind import Kind
-from calotype.providers.line import Tools
+from calotype.providers.line import Tools, bearer
 from calotype.providers.port import Job
+from calotype.providers.reading import counted, fields, rounded
 
 QUALITY: Final = "quality"
 PARTIAL_IMAGES: Final = "partial_images"
@@ -28,7 +29,6 @@ _CHOICES: Final = {
     PARTIAL_IMAGES: ("0", "1", "2", "3"),
 }
 _PARTIAL: Final = ("image_generation.partial_image", "image_edit.partial_image")
-_LAST: Final = ("image_generation.completed", "image_edit.completed", "error")
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,7 +92,7 @@ class OpenAI(ImagesApi):
             kind, index = event.get("type"), event.get("partial_image_index")
             if kind in _PARTIAL and isinstance(index, int) and 0 <= index < self._partial_images:
                 job.report(100 * (index + 1) // (self._partial_images + 1))
-            return kind in _LAST or "error" in event
+            return is_last(event)
 
         return last
 
@@ -100,7 +100,7 @@ class OpenAI(ImagesApi):
         """By tokens; None for a model without prices, or where tokens are not told in full."""
         prices = self._prices.get(job.model.id)
         usage = answer.document.get("usage")
-        details = usage.get("input_tokens_details") if isinstance(usage, dict) else None
+        details = fields(usage).get("input_tokens_details")
         if prices is None or not isinstance(details, dict):
             return None
         text, image = counted(details.get("text_tokens")), counted(details.get("image_tokens"))

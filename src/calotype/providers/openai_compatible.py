@@ -4,25 +4,26 @@ from decimal import Decimal, InvalidOperation
 
 from calotype.domain.channel import Channel
 from calotype.domain.money import MAX_AMOUNT, MICRO
-from calotype.domain.outcomes import Fault, ImageSource, Refused, SubmitOutcome
+from calotype.domain.outcomes import ImageSource, SubmitOutcome
 from calotype.domain.wire import Upstream
 from calotype.net.client import Answer
-from calotype.providers.images_api import ImagesApi, bearer, rounded
+from calotype.providers.images_api import ImagesApi
 from calotype.providers.kind import Kind
-from calotype.providers.line import Tools
+from calotype.providers.line import Tools, bearer
 from calotype.providers.port import Job
+from calotype.providers.reading import rounded
+from calotype.providers.verdicts import unfit
 
 
 class OpenAICompatible(ImagesApi):
     """Speaks it to one channel.
 
-    It is free where no credential is wanted: a server that wants one may pass the request on to
-    somebody who is paid.
+    It is not free unless the channel says so: a server may pass the request on to somebody who is
+    paid, whether it wants a credential or not.
     """
 
     def __init__(self, channel: Channel, upstream: Upstream, tools: Tools) -> None:
         super().__init__(channel, upstream, tools, headers=bearer(channel))
-        self.free = channel.api_key is None
         self._commands = tuple(upstream.protocol.get("prompt_commands", ()))
         self._cost_header = str(upstream.protocol.get("cost_header", ""))
 
@@ -31,8 +32,7 @@ class OpenAICompatible(ImagesApi):
         prompt = job.request.prompt.casefold()
         for command in self._commands:
             if command in prompt:
-                message = f"The upstream takes '{command}' for a command; leave it out."
-                return Refused("upstream_rejected", message, Fault.REQUEST)
+                return unfit(f"the server takes '{command}' in a prompt for a command")
         return await super().submit(job)
 
     def _located(self, url: str) -> ImageSource:

@@ -11,11 +11,12 @@ from calotype.domain.outcomes import Failed, SubmitOutcome
 from calotype.domain.wire import Upstream
 from calotype.net.bodies import Body, json_body
 from calotype.net.client import Answer
-from calotype.providers.images_api import ImagesApi, bearer, counted, rounded
+from calotype.providers.images_api import ImagesApi, is_last
 from calotype.providers.inline import located
 from calotype.providers.kind import Kind
-from calotype.providers.line import Tools
+from calotype.providers.line import Tools, bearer
 from calotype.providers.port import Job, ReferenceImage
+from calotype.providers.reading import counted, fields, items, rounded, text
 
 IMAGES: Final = "images"
 CHAT: Final = "chat/completions"
@@ -26,7 +27,6 @@ MODERATION: Final = "moderation"
 """Our own code of an error that tells what was flagged."""
 
 _PARTIAL: Final = "image_generation.partial_image"
-_LAST: Final = ("image_generation.completed", "error")
 _USUAL_DRAFTS: Final = 3
 """OpenRouter does not say how many will come; OpenAI's own most."""
 
@@ -74,7 +74,7 @@ class OpenRouter(ImagesApi):
             if event.get("type") == _PARTIAL and isinstance(index, int):
                 drawn = min(max(index, 0) + 1, _USUAL_DRAFTS)
                 job.report(100 * drawn // (_USUAL_DRAFTS + 1))
-            return event.get("type") in _LAST or "error" in event
+            return is_last(event)
 
         return last
 
@@ -87,7 +87,7 @@ class OpenRouter(ImagesApi):
         return outcome
 
     def _cost(self, job: Job, answer: Answer) -> int | None:  # noqa: ARG002 -- the family's
-        usd = counted(_object(_object(answer.document).get("usage")).get("cost"))
+        usd = counted(fields(fields(answer.document).get("usage")).get("cost"))
         return None if usd is None else rounded(usd * MICRO)
 
     def _told(
@@ -95,8 +95,8 @@ class OpenRouter(ImagesApi):
     ) -> tuple[str, str]:
         codes = [code for fault in faults for code in _codes(fault)]
         found = next((code for code in codes if f"{answer.status} {code}" in table), "")
-        said = (fault.get("message") for fault in faults)
-        return found, next((text for text in said if text and isinstance(text, str)), "")
+        said = (text(fault, "message") for fault in faults)
+        return found, next(filter(None, said), "")
 
 
 def _chats(job: Job) -> bool:
@@ -109,7 +109,7 @@ def _written(image: ReferenceImage) -> dict[str, Any]:
 
 def _codes(fault: Mapping[str, Any]) -> list[str]:
     """The codes of an error, the most telling first; its own is the status as a number."""
-    metadata = _object(fault.get("metadata"))
+    metadata = fields(fault.get("metadata"))
     flagged = MODERATION if metadata.keys() & {"reasons", "flagged_input"} else None
     codes = (metadata.get("error_type"), flagged, fault.get("code"), fault.get("type"))
     return [code for code in codes if isinstance(code, str)]
@@ -120,16 +120,15 @@ def _as_images(document: object) -> object:
 
     Where there are several it is the last, as drafts come before what they are for.
     """
-    choices = _object(document).get("choices")
+    choices = fields(document).get("choices")
     if not isinstance(document, dict) or not isinstance(choices, list):
         return document
     data: list[dict[str, Any]] = []
     error = document.get("error")
-    for choice in map(_object, choices):
-        message = _object(choice.get("message"))
-        images = message.get("images")
-        for image in images if isinstance(images, list) else []:
-            url = _object(_object(image).get("image_url")).get("url")
+    for choice in map(fields, choices):
+        message = fields(choice.get("message"))
+        for image in items(message.get("images")):
+            url = fields(fields(image).get("image_url")).get("url")
             if isinstance(url, str):
                 data.append({"url": url})
         error = error or choice.get("error") or _why(choice, message)
@@ -144,10 +143,6 @@ def _why(choice: Mapping[str, Any], message: Mapping[str, Any]) -> dict[str, Any
         "type": "refusal" if refusal else reason,
         "message": refusal or message.get("content") or reason,
     }
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 KIND: Final = Kind(

@@ -14,11 +14,12 @@ from calotype.domain.outcomes import SubmitOutcome
 from calotype.domain.wire import Upstream
 from calotype.net.bodies import Body, json_body
 from calotype.net.client import Answer
-from calotype.providers.images_api import ImagesApi, bearer
+from calotype.providers.images_api import ImagesApi
 from calotype.providers.inline import located
 from calotype.providers.kind import Kind
-from calotype.providers.line import Tools
+from calotype.providers.line import Tools, bearer, is_success
 from calotype.providers.port import Job
+from calotype.providers.reading import fields, items, objects, text
 
 GENERATION: Final = "services/aigc/multimodal-generation/generation"
 
@@ -47,7 +48,7 @@ class Qwen(ImagesApi):
         document = _plain(answer.document)
         answer = msgspec.structs.replace(answer, document=document)
         fault = document.get("error")
-        if fault is None or document["data"] or not 200 <= answer.status < 300:  # noqa: PLR2004 -- what HTTP calls success
+        if fault is None or document["data"] or not is_success(answer):
             return super()._read(job, answer)
         code, said = self._told(self._line.upstream.create, answer, [fault])
         return self._line.refuse(answer, code=code, detail=said)
@@ -60,7 +61,7 @@ def _plain(document: object) -> dict[str, Any]:
     code, output = document.get("code"), document.get("output")
     plain: dict[str, Any] = {"data": _images(output)} if isinstance(output, dict) else {}
     if isinstance(code, str) and code:
-        name, said = _text(document.get("request_id"))[:_NAME], _text(document.get("message"))
+        name, said = text(document, "request_id")[:_NAME], text(document, "message")
         message = f"({name}) {said or code}" if name else said or code
         plain = {"data": [], **plain, "error": {"code": code, "message": message}}
     return plain
@@ -68,21 +69,9 @@ def _plain(document: object) -> dict[str, Any]:
 
 def _images(output: dict[str, Any]) -> list[dict[str, str]]:
     """Every image of every choice, by its URL."""
-    messages = [_table(_table(choice).get("message")) for choice in _list(output.get("choices"))]
-    parts = [_table(part) for message in messages for part in _list(message.get("content"))]
-    return [{"url": url} for part in parts if (url := _text(part.get("image")))]
-
-
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    messages = [fields(choice.get("message")) for choice in objects(output.get("choices"))]
+    parts = [part for message in messages for part in items(message.get("content"))]
+    return [{"url": url} for part in parts if (url := text(part, "image"))]
 
 
 KIND: Final = Kind(make=Qwen)

@@ -5,10 +5,11 @@ from decimal import Decimal
 from calotype.domain.channel import Channel
 from calotype.domain.wire import Upstream
 from calotype.net.client import Answer
-from calotype.providers.images_api import ImagesApi, bearer, counted, rounded
+from calotype.providers.images_api import ImagesApi
 from calotype.providers.kind import Kind
-from calotype.providers.line import Tools
+from calotype.providers.line import Tools, bearer
 from calotype.providers.port import Job
+from calotype.providers.reading import counted, rounded
 
 
 class Recraft(ImagesApi):

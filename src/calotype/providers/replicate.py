@@ -28,12 +28,15 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.wire import ANY_MODEL, Upstream
-from calotype.net.bodies import FilePart, form_body
+from calotype.net.bodies import form_body
 from calotype.net.client import Answer
+from calotype.providers.inline import filed
 from calotype.providers.kind import Kind
-from calotype.providers.line import ANSWER_BYTES, Line, Tools
+from calotype.providers.line import ANSWER_BYTES, Line, Tools, bearer, is_success
+from calotype.providers.plain import Plain
 from calotype.providers.port import Job, ReferenceImage
-from calotype.providers.verdicts import on_read
+from calotype.providers.reading import decoded, fields, text
+from calotype.providers.verdicts import ended, imageless
 
 UPLOAD_SECONDS: Final = 300.0
 CALLBACK_AGE_MS: Final = 5 * 60 * 1000
@@ -46,17 +49,11 @@ _SIGNATURE_VERSION: Final = "v1,"
 _WAIT: Final = re.compile(r"(\d{1,5})(?:\.\d+)? ?s")
 
 
-class Replicate:
+class Replicate(Plain):
     """Speaks to one channel."""
 
-    free = False
-    synchronous = False
-
     def __init__(self, channel: Channel, upstream: Upstream, tools: Tools) -> None:
-        key = channel.api_key.value if channel.api_key else ""
-        self._line = Line(
-            channel, upstream, tools.client, headers={"Authorization": f"Bearer {key}"}
-        )
+        self._line = Line(channel, upstream, tools.client, headers=bearer(channel))
         self._protocol = upstream.protocol
         self._secret = channel.callback_secret
         self._clock = tools.clock
@@ -73,9 +70,9 @@ class Replicate:
         answer = await self._line.create(path, body=document, max_bytes=ANSWER_BYTES)
         if not isinstance(answer, Answer):
             return answer
-        if not _is_success(answer):
-            return self._refused(answer)
-        name = _text(_fields(answer).get("id"))
+        if not is_success(answer):
+            return self._line.refuse(_told_to_wait(answer), detail=_detail(answer))
+        name = text(answer.document, "id")
         if not _ID.fullmatch(name):
             return Unknown("The upstream took the request and gave the job no name.")
         return Accepted(name, poll_after=self._pause)
@@ -86,46 +83,37 @@ class Replicate:
         answer = await self._line.ask(f"v1/predictions/{upstream_id}")
         if not isinstance(answer, Answer):
             return answer
-        if not _is_success(answer):
+        if not is_success(answer):
             return self._line.unread(answer, detail=_detail(answer))
-        said = _fields(answer)
-        word = self._line.upstream.states.get(_text(said.get("status")))
+        said = fields(answer.document)
+        state = text(said, "status")
+        word = self._line.upstream.states.get(state)
         match word:
             case "done":
                 return self._done(said)
             case "failed":
-                return self._failed(answer, _text(said.get("error")))
+                return self._failed(answer, text(said, "error"))
             case "cancelled":
-                return on_read(word, detail=self._line.said(answer))
-        return Running(queued=word == "queued", poll_after=self._pause)
-
-    async def recover(self, job: Job) -> Unknown:
-        """Tell that Replicate has no such question."""
-        del job
-        return Unknown("Replicate does not know a prediction by our reference.")
+                return ended(word, detail=self._line.said(answer))
+        return Running(
+            queued=word == "queued", state=self._line.strange(state), poll_after=self._pause
+        )
 
     async def cancel(self, job: Job, upstream_id: str) -> bool:
         """Ask for the prediction to be stopped."""
         del job
         answer = await self._line.ask(f"v1/predictions/{upstream_id}/cancel", method="POST")
-        if not isinstance(answer, Answer) or not _is_success(answer):
+        if not isinstance(answer, Answer) or not is_success(answer):
             return False
-        state = _text(_fields(answer).get("status"))
+        state = text(answer.document, "status")
         return self._line.upstream.states.get(state) not in {"done", "failed"}
 
     def callback(self, headers: Mapping[str, str], body: bytes) -> str | None:
         """The prediction that a webhook signed with our secret tells of."""
         if self._secret is None or not self._is_signed(self._secret.value, headers, body):
             return None
-        try:
-            document = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        name = _text(document.get("id")) if isinstance(document, dict) else ""
+        name = text(decoded(body), "id")
         return name if _ID.fullmatch(name) else None
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
     @property
     def _pause(self) -> float:
@@ -133,11 +121,11 @@ class Replicate:
 
     def _prediction(self, job: Job, urls: list[str]) -> tuple[str, dict[str, Any]]:
         """Path and body of a send."""
-        fields = dict(job.fields) | {"prompt": job.request.prompt}
+        inputs = dict(job.fields) | {"prompt": job.request.prompt}
         if urls:
             names = self._protocol["references"]
-            fields[names.get(job.model.id, names[ANY_MODEL])] = urls
-        document: dict[str, Any] = {"input": fields}
+            inputs[names.get(job.model.id, names[ANY_MODEL])] = urls
+        document: dict[str, Any] = {"input": inputs}
         if job.callback_url is not None and self._secret is not None:
             document["webhook"] = job.callback_url
             document["webhook_events_filter"] = ["completed"]
@@ -151,13 +139,7 @@ class Replicate:
 
     async def _uploaded(self, reference: ReferenceImage, number: int) -> str | Refused | TryLater:
         """The URL of a reference that was stored at Replicate; nothing is bought by that."""
-        suffix = reference.content_type.partition("/")[2]
-        part = FilePart(
-            filename=f"reference-{number}.{suffix}",
-            content_type=reference.content_type,
-            size=reference.size,
-            open=reference.open,
-        )
+        part = filed(reference, f"reference-{number}")
         answer = await self._line.ask(
             "v1/files",
             method="POST",
@@ -166,43 +148,33 @@ class Replicate:
         )
         if not isinstance(answer, Answer):
             return answer
-        urls = _fields(answer).get("urls")
-        url = _text(urls.get("get")) if isinstance(urls, dict) else ""
-        if _is_success(answer) and url:
+        url = text(fields(answer.document).get("urls"), "get")
+        if is_success(answer) and url:
             return url
-        refused = self._refused(answer)
-        if isinstance(refused, Refused | TryLater):
-            return refused
-        message = f"The upstream did not take a reference: {self._line.said(answer)}"
-        return TryLater("upstream_unavailable", message, answer.retry_after)
-
-    def _refused(self, answer: Answer) -> SubmitOutcome:
-        outcome = self._line.refuse(answer, detail=_detail(answer))
-        if isinstance(outcome, TryLater) and outcome.retry_after is None:
-            # A limit is explained in words alone: "Your rate limit resets in ~30s."
-            seconds = _WAIT.search(_detail(answer))
-            wait = float(seconds[1]) if seconds else None
-            return msgspec.structs.replace(outcome, retry_after=wait)
-        return outcome
+        return self._line.beforehand(
+            _told_to_wait(answer),
+            detail=_detail(answer),
+            what="The upstream did not take a reference",
+        )
 
     def _done(self, said: Mapping[str, object]) -> Done | Failed:
         output = said.get("output")
         urls = output if isinstance(output, list) else [output]
         images = tuple(self._line.result(url) for url in urls if isinstance(url, str) and url)
         if not images:
-            message = "The upstream says that it is done and has no image."
             if said.get("data_removed") is True:
                 message = (
                     "The upstream made the image and has removed it: it keeps one for an hour."
                 )
-            return Failed("upstream_malformed_response", message)
+                return Failed("upstream_malformed_response", message)
+            return imageless()
         return Done(images)
 
-    def _failed(self, answer: Answer, error: str) -> PollOutcome:
+    def _failed(self, answer: Answer, error: str) -> Failed:
         """A run that failed, or was moderated: of that there is only the text."""
         words = self._protocol["moderation_words"]
         moderated = any(word in error.lower() for word in words)
-        return on_read("policy" if moderated else "failed", detail=self._line.said(answer, error))
+        return ended("policy" if moderated else "failed", detail=self._line.said(answer, error))
 
     def _is_signed(self, secret: str, headers: Mapping[str, str], body: bytes) -> bool:
         """By Standard Webhooks: HMAC-SHA256 over id, time and body, one of several signatures."""
@@ -223,20 +195,15 @@ class Replicate:
         )
 
 
-def _is_success(answer: Answer) -> bool:
-    return 200 <= answer.status < 300  # noqa: PLR2004 -- HTTP's own classes
-
-
-def _fields(answer: Answer) -> Mapping[str, object]:
-    return answer.document if isinstance(answer.document, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def _told_to_wait(answer: Answer) -> Answer:
+    """The answer, with the time that is told in words alone: "Your rate limit resets in ~30s."."""
+    if answer.retry_after is not None or not (seconds := _WAIT.search(_detail(answer))):
+        return answer
+    return msgspec.structs.replace(answer, retry_after=float(seconds[1]))
 
 
 def _detail(answer: Answer) -> str:
-    return _text(_fields(answer).get("detail"))
+    return text(answer.document, "detail")
 
 
 KIND: Final = Kind(make=Replicate)

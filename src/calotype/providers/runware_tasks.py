@@ -1,24 +1,48 @@
 """Reading what Runware answers: tasks and errors side by side, whatever may stand in them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from calotype.domain.money import MICRO
-from calotype.providers.images_api import counted, rounded
+from calotype.providers.reading import counted, fields, rounded, text
 
 INFERENCE: Final = "imageInference"
+_OF_THE_CALL: Final = frozenset({401, 402, 403, 429})
 _SERVER_FAULT: Final = 500
 _LONGEST_CODE: Final = 64
 _LONGEST_TEXT: Final = 1000
 
 
 class Complaint(NamedTuple):
-    """One error: a code, which may be empty, and what was said with it."""
+    """One error.
 
-    code: str
-    said: str
+    Args:
+        code: may be empty.
+        said: what was said with it.
+        family: that of its code; empty for none.
+        named: it was told under the task's own UUID.
+
+    """
+
+    code: str = ""
+    said: str = ""
+    family: str = ""
+    named: bool = False
+
+
+class Codes(NamedTuple):
+    """How the codes of errors are told apart.
+
+    Args:
+        families: pattern → family; the first one that a code fits counts.
+        endless: families of errors that never end a task.
+
+    """
+
+    families: Mapping[str, str]
+    endless: Sequence[str]
 
 
 class Told(NamedTuple):
@@ -38,39 +62,39 @@ class Told(NamedTuple):
     cost: int | None
 
 
-def told_of(document: object, uuid: str, *, states: Mapping[str, str], status: int) -> Told:
+def told_of(
+    document: object, uuid: str, *, states: Mapping[str, str], codes: Codes, status: int
+) -> Told:
     """What an answer says of the task of this UUID; what it says of others does not count.
 
     Args:
         document: the answer.
         uuid: the task's.
         states: what the upstream's words for a state mean.
-        status: of HTTP; one of a fault of the upstream's own says nothing of the task.
+        codes: of errors.
+        status: of HTTP; one that is about the call, or a fault of the upstream's own, says nothing
+            of the task.
 
     """
     told = Told([], [], [], None)
-    if not isinstance(document, dict):
-        return told
-    data = [entry for entry in _entries(document.get("data")) if _text(entry, "taskUUID") == uuid]
-    errors = _entries(document.get("errors")) or _entries(document.get("error"))
-    ours = [entry for entry in errors if _text(entry, "taskUUID") in {uuid, ""}]
+    said = fields(document)
+    data = [entry for entry in _entries(said.get("data")) if text(entry, "taskUUID") == uuid]
+    errors = _entries(said.get("errors")) or _entries(said.get("error"))
+    ours = [entry for entry in errors if text(entry, "taskUUID") in {uuid, ""}]
+    of_the_call = status in _OF_THE_CALL or status >= _SERVER_FAULT
+    bad = list(ours)
     for entry in data:
-        if states.get(_text(entry, "status")) == "failed":
-            told.failures.append(_complaint(entry))
-        else:
-            told.items.append(entry)
-    for entry in ours:
-        ended = states.get(_text(entry, "status")) == "failed"
-        of_task = ended or _text(entry, "taskType") == INFERENCE
-        (told.failures if of_task and status < _SERVER_FAULT else told.complaints).append(
-            _complaint(entry)
-        )
+        (bad if _has_failed(entry, states) else told.items).append(entry)
+    for entry in bad:
+        complaint = _complaint(entry, uuid, codes.families)
+        of_task = _has_failed(entry, states) or text(entry, "taskType") == INFERENCE
+        ends = of_task and complaint.named and complaint.family not in codes.endless
+        (told.failures if ends and not of_the_call else told.complaints).append(complaint)
     return told._replace(cost=_cost([*data, *ours]))
 
 
-def family_of(code: str, families: Mapping[str, str]) -> str:
-    """The family of a code: that of the first pattern which it fits; empty where none does."""
-    return next((name for pattern, name in families.items() if fnmatchcase(code, pattern)), "")
+def _has_failed(entry: Mapping[str, Any], states: Mapping[str, str]) -> bool:
+    return states.get(text(entry, "status")) == "failed"
 
 
 def _cost(entries: list[dict[str, Any]]) -> int | None:
@@ -79,18 +103,16 @@ def _cost(entries: list[dict[str, Any]]) -> int | None:
     return rounded(sum(told, Decimal(0)) * MICRO) if told else None
 
 
-def _complaint(entry: dict[str, Any]) -> Complaint:
+def _complaint(entry: dict[str, Any], uuid: str, families: Mapping[str, str]) -> Complaint:
     """The error of an entry, which may be within it or be the entry itself."""
     inner = entry.get("error")
     error = inner if isinstance(inner, dict) else entry
-    return Complaint(_text(error, "code")[:_LONGEST_CODE], _text(error, "message")[:_LONGEST_TEXT])
+    code = text(error, "code")[:_LONGEST_CODE]
+    family = next((name for pattern, name in families.items() if fnmatchcase(code, pattern)), "")
+    said = text(error, "message")[:_LONGEST_TEXT] or code
+    return Complaint(code, said, family, text(entry, "taskUUID") == uuid)
 
 
 def _entries(value: object) -> list[dict[str, Any]]:
     values = value if isinstance(value, list) else [value]
     return [entry for entry in values if isinstance(entry, dict)]
-
-
-def _text(entry: Mapping[str, Any], name: str) -> str:
-    value = entry.get(name)
-    return value if isinstance(value, str) else ""

@@ -1,6 +1,5 @@
 """stable-diffusion.cpp's server, by its native API: jobs in a queue, images in the answer."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,7 +9,6 @@ from calotype.domain.outcomes import (
     Done,
     ImageSource,
     PollOutcome,
-    RecoverOutcome,
     Running,
     SubmitOutcome,
     TryLater,
@@ -21,9 +19,11 @@ from calotype.net.bodies import Inline
 from calotype.net.client import Answer
 from calotype.providers.kind import Kind
 from calotype.providers.line import IMAGES_BYTES, Line, Tools
-from calotype.providers.local import beforehand, credential, fields, items, job_id, text
+from calotype.providers.local import credential
+from calotype.providers.plain import Plain
 from calotype.providers.port import Job
-from calotype.providers.verdicts import on_create, on_read
+from calotype.providers.reading import fields, items, job_id, string, text
+from calotype.providers.verdicts import ended, on_create, unfit
 
 _OK: Final = 200
 _ACCEPTED: Final = 202
@@ -32,11 +32,10 @@ _IMAGES_SECONDS: Final = 300.0
 """Longest wait for an answer that may hold images."""
 
 
-class SdCpp:
+class SdCpp(Plain):
     """Speaks to one server."""
 
     free = True
-    synchronous = False
 
     def __init__(self, channel: Channel, upstream: Upstream, tools: Tools) -> None:
         self._line = Line(channel, upstream, tools.client, headers=credential(channel))
@@ -70,19 +69,16 @@ class SdCpp:
             if isinstance(outcome, Unknown):
                 self._capabilities = None  # it was started anew, perhaps as another
             return outcome
-        state = self._line.upstream.states.get(text(answer.document, "status"), "running")
+        said = text(answer.document, "status")
+        state = self._line.upstream.states.get(said, "running")
         match state:
             case "queued" | "running":
-                return Running(queued=state == "queued", poll_after=self._pause)
+                strange = self._line.strange(said)
+                return Running(queued=state == "queued", state=strange, poll_after=self._pause)
             case "done":
                 return Done(_images(answer)[: job.request.n])
             case _:
-                said = self._line.said(answer, _said(answer.document))
-                return on_read(state, detail=said)
-
-    async def recover(self, job: Job) -> RecoverOutcome:  # noqa: ARG002 -- the port's form
-        """The server names jobs itself and lists none."""
-        return Unknown("This upstream cannot be asked by our own reference.")
+                return ended(state, detail=self._line.said(answer, _said(answer.document)))
 
     async def cancel(self, job: Job, upstream_id: str) -> bool:  # noqa: ARG002 -- the port's form
         """Stop a job that has not begun; one that has cannot be stopped."""
@@ -91,13 +87,6 @@ class SdCpp:
         if isinstance(answer, TryLater) or answer.status != _OK:
             return False
         return self._line.upstream.states.get(text(answer.document, "status")) == "cancelled"
-
-    def callback(self, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG002 -- the port's form
-        """It sends none."""
-        return None
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
     @property
     def _pause(self) -> float:
@@ -112,12 +101,12 @@ class SdCpp:
         if isinstance(answer, TryLater):
             return answer
         if answer.status != _OK or not isinstance(answer.document, dict):
-            return beforehand(self._line, answer, _said(answer.document))
+            return self._line.beforehand(answer, detail=_said(answer.document))
         self._capabilities = answer.document
         if other := _other_model(job, answer.document):
             return on_create("model", detail=f"the server has loaded {other}")
         lack = self._lack(job, answer.document)
-        return on_create("request", detail=lack) if lack else None
+        return unfit(lack) if lack else None
 
     def _lack(self, job: Job, capabilities: dict[str, Any]) -> str:
         """What the server lacks for this job; empty when nothing."""
@@ -159,7 +148,7 @@ def _other_model(job: Job, capabilities: dict[str, Any]) -> str:
 def _said(document: object) -> str:
     """What an error document says: a word, or an object with a message."""
     error = fields(document).get("error")
-    said = [error if isinstance(error, str) else text(error, "message"), text(document, "message")]
+    said = [string(error) or text(error, "message"), text(document, "message")]
     return ": ".join(each for each in said if each)
 
 

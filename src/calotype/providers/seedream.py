@@ -2,11 +2,12 @@
 
 from calotype.domain.channel import Channel
 from calotype.domain.wire import Upstream
-from calotype.net.bodies import Body, Inline, json_body
-from calotype.providers.images_api import GENERATIONS, ImagesApi, bearer
+from calotype.net.bodies import Body, json_body
+from calotype.providers.images_api import GENERATIONS, ImagesApi
+from calotype.providers.inline import located
 from calotype.providers.kind import Kind
-from calotype.providers.line import Tools
-from calotype.providers.port import Job, ReferenceImage
+from calotype.providers.line import Tools, bearer
+from calotype.providers.port import Job
 
 
 class Seedream(ImagesApi):
@@ -21,16 +22,10 @@ class Seedream(ImagesApi):
 
     def _body(self, job: Job) -> Body:
         document = self._document(job)
-        images = [_written(image) for image in job.references]
+        images = [located(image) for image in job.references]
         if images:
             document["image"] = images if len(images) > 1 else images[0]
         return json_body(document)
-
-
-def _written(image: ReferenceImage) -> str | Inline:
-    if image.url is not None:
-        return image.url
-    return Inline(image.open, image.size, prefix=f"data:{image.content_type};base64,")
 
 
 KIND = Kind(make=Seedream)

@@ -15,11 +15,14 @@ from calotype.domain.outcomes import SubmitOutcome
 from calotype.domain.wire import Upstream
 from calotype.net.bodies import Body, FilePart, form_body
 from calotype.net.client import Answer
-from calotype.providers.images_api import ImagesApi, bearer
+from calotype.providers.images_api import ImagesApi
+from calotype.providers.inline import form_fields
 from calotype.providers.kind import Kind
-from calotype.providers.line import Tools
+from calotype.providers.line import Tools, bearer, is_success
+from calotype.providers.naming import named_by_the_operator
 from calotype.providers.port import Job
-from calotype.providers.verdicts import on_create, on_read
+from calotype.providers.reading import fields, items, text
+from calotype.providers.verdicts import ended, on_create
 
 GENERATE: Final = "stable-image/generate"
 
@@ -59,19 +62,15 @@ class Stability(ImagesApi):
         document: dict[str, Any] = {"prompt": job.request.prompt, **job.fields}
         if model := self._engines[job.upstream_model].model:
             document["model"] = model
-        fields: list[tuple[str, str | FilePart]] = [
-            ("none", FilePart("none", "application/octet-stream", 0, _empty))
-        ]
-        for name, value in document.items():
-            fields.append((name, value if isinstance(value, str) else str(value).lower()))
-        return form_body(fields)
+        none = FilePart("none", "application/octet-stream", 0, _empty)
+        return form_body([("none", none), *form_fields(document)])
 
     def _read(self, job: Job, answer: Answer) -> SubmitOutcome:
-        document = answer.document if isinstance(answer.document, dict) else {}
-        ended = _text(document.get("finish_reason"))
-        word = self._line.upstream.states.get(ended)
-        if 200 <= answer.status < 300 and word in {"policy", "failed"}:  # noqa: PLR2004 -- what HTTP calls success
-            return on_read(word, detail=self._line.said(answer, ended))
+        document = fields(answer.document)
+        reason = text(document, "finish_reason")
+        word = self._line.upstream.states.get(reason)
+        if is_success(answer) and word in {"policy", "failed"}:
+            return ended(word, detail=self._line.said(answer, reason))
         return super()._read(job, msgspec.structs.replace(answer, document=_plain(document)))
 
 
@@ -79,9 +78,8 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
     """An answer as the family writes one: ``data`` for the image, ``error`` for a fault."""
     if "image" in document or "finish_reason" in document:
         return {"data": [{"b64_json": document.get("image")}]}
-    errors = document.get("errors")
-    said = [text for text in errors if isinstance(text, str)] if isinstance(errors, list) else []
-    name = _text(document.get("name"))
+    said = [each for each in items(document.get("errors")) if isinstance(each, str)]
+    name = text(document, "name")
     return {"error": {"code": name, "message": "; ".join(said) or name}} if name or said else {}
 
 
@@ -96,8 +94,4 @@ async def _nothing() -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-KIND: Final = Kind(make=Stability)
+KIND: Final = Kind(make=Stability, narrow=named_by_the_operator)

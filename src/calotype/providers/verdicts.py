@@ -11,6 +11,7 @@ from calotype.domain.outcomes import Failed, Fault, Refused, TryLater, Unknown
 
 _POLICY: Final = "The upstream refused the request by its content policy."
 _OPERATOR: Final = "The channel cannot be used right now; its operator has to see to it."
+_UNFIT: Final = "The channel is not able to do what was asked for."
 
 
 def verdict(table: Mapping[str, str], status: int, code: str = "") -> str | None:
@@ -43,23 +44,66 @@ def on_create(
             message = f"The upstream is busy: {detail}"
             return TryLater("upstream_rate_limited", message, retry_after)
         case "failed":
-            return Failed("upstream_failed", f"The upstream failed at it: {detail}")
+            return ended(word, detail=detail)
         case _:
             return Unknown(f"The upstream answered with a fault: {detail}")
+
+
+def unfit(lack: str) -> Refused:
+    """The outcome of a job that was not sent, as this one upstream, unlike others, lacks something.
+
+    Args:
+        lack: what it lacks, for the operator.
+
+    """
+    return Refused("upstream_rejected", _UNFIT, Fault.UNFIT, lack)
 
 
 def on_read(
     word: str | None, *, detail: str, retry_after: float | None = None
 ) -> TryLater | Failed | Unknown:
-    """The outcome of a question about a job that brought neither its state nor its image."""
+    """The outcome of a question about a job that brought neither its state nor its image.
+
+    Never of a send: what it does not know is ``TryLater``, after which a send goes out again. Where
+    the answer to a send says how the job ended, that is ``ended``.
+    """
     match word:
-        case "failed":
-            return Failed("upstream_failed", f"The upstream failed at it: {detail}")
-        case "policy":
-            return Failed("content_policy_violation", _POLICY, Fault.POLICY)
-        case "cancelled":
-            return Failed("cancelled", "The job was cancelled at the upstream.")
+        case "failed" | "policy" | "cancelled":
+            return ended(word, detail=detail)
         case "lost":
             return Unknown(f"The upstream no longer knows the job: {detail}")
         case _:
             return TryLater("upstream_unavailable", f"The upstream said: {detail}", retry_after)
+
+
+def ended(word: str | None, *, detail: str, cost: int | None = None) -> Failed:
+    """The outcome of a job that was taken and ended without an image, whoever was asked.
+
+    Args:
+        word: ``policy``, ``cancelled`` or ``account``; every other one is ``failed``.
+        detail: what the upstream said, cleaned by ``said``.
+        cost: micro-USDC that it charged all the same, where it says so.
+
+    """
+    match word:
+        case "policy":
+            return Failed("content_policy_violation", _POLICY, Fault.POLICY, cost)
+        case "cancelled":
+            message = "The job was cancelled at the upstream."
+            return Failed("cancelled", message, cost_micro_usdc=cost)
+        case "account":
+            return Failed("upstream_unavailable", _OPERATOR, Fault.ACCOUNT, cost)
+        case _:
+            message = f"The upstream failed at it: {detail}"
+            return Failed("upstream_failed", message, cost_micro_usdc=cost)
+
+
+def imageless(cost: int | None = None) -> Failed:
+    """The outcome of a job that is said to be done, without an image."""
+    message = "The upstream says that it is done and has no image."
+    return Failed("upstream_malformed_response", message, cost_micro_usdc=cost)
+
+
+def unreadable(message: str = "The upstream's answer about the job could not be read.") -> TryLater:
+    """The outcome of a question whose answer says nothing of the job; never of a send."""
+    return TryLater("upstream_malformed_response", message, fault=Fault.UPSTREAM)

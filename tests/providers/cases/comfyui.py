@@ -6,6 +6,7 @@ from typing import Final
 from calotype.domain.channel import Served
 from calotype.domain.outcomes import Fault
 from providers.fakes.comfyui import NODE_MISSING, OLDER, ComfyUI
+from providers.free import AGAIN
 from providers.protocol import (
     BY_URL,
     GOOD,
@@ -16,7 +17,6 @@ from providers.protocol import (
     Table,
     dropped,
     fails,
-    retried,
 )
 from providers.scripts import Script
 
@@ -41,7 +41,7 @@ PROTOCOL: Final = Protocol(
         **FOUND_AGAIN,
         **dropped(POLLING, Script.MODERATED),
         **dropped(BY_URL, Script.RESULT_PRIVATE),
-        Script.LOST: retried(Fault.UPSTREAM),  # under the same name, which it counts once
+        Script.LOST: AGAIN,
         OLDER: GOOD,
         NODE_MISSING: fails("upstream_unavailable", Fault.MODEL, purchases=0),
     },

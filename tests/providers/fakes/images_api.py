@@ -1,10 +1,12 @@
 """What the upstreams of the Images API family have in common: one POST, answered with images."""
 
+import base64
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from providers.fakes.base import Fake, Order, Phase, Understood
+from providers.fakes.base import Fake, Order, Phase, Understood, image
 from providers.fakes.exchange import Call, Reply
 
 Fields = Mapping[str, Any]
@@ -30,6 +32,26 @@ def changed(change: Callable[[Any], Any]) -> Callable[[Reply], Reply]:
     return lambda reply: (
         reply if reply.body is not None else replace(reply, document=change(reply.document))
     )
+
+
+def stream(*events: Mapping[str, Any]) -> Reply:
+    """An answer in events."""
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    return Reply(body=body.encode(), content_type="text/event-stream")
+
+
+def draft() -> dict[str, Any]:
+    """The event of a draft."""
+    return {"type": "image_generation.partial_image", "partial_image_index": 0, **_drawn(1)}
+
+
+def final() -> dict[str, Any]:
+    """The event that ends a stream well."""
+    return {"type": "image_generation.completed", **_drawn(0)}
+
+
+def _drawn(index: int) -> dict[str, str]:
+    return {"b64_json": base64.b64encode(image(index)).decode()}
 
 
 class ImagesApi(Fake):

@@ -26,6 +26,8 @@ class Seen(msgspec.Struct, frozen=True):
 
     state: str
     """One of the table ``states``' values."""
+    strange: str = ""
+    """The server's own word, where the table does not have it."""
     outputs: dict[str, Any] = {}
     error: str = ""
 
@@ -92,7 +94,8 @@ class Jobs:
         return self._seen(state, entry.get("outputs"), error)
 
     def _seen(self, state: str, outputs: object, error: str) -> Seen:
-        return Seen(self._line.upstream.states.get(state, "running"), fields(outputs), error)
+        known = self._line.upstream.states.get(state, "running")
+        return Seen(known, self._line.strange(state), fields(outputs), error)
 
     async def _read(self, path: str) -> Answer | TryLater:
         """An answer that tells something: 200, or 404 of the jobs' own route."""

@@ -35,7 +35,7 @@ from calotype.providers.comfyui.workflow import (
 from calotype.providers.line import Line, Tools
 from calotype.providers.local import beforehand, credential, fields, items, job_id, text
 from calotype.providers.port import Job, ReferenceImage
-from calotype.providers.verdicts import on_create, on_read
+from calotype.providers.verdicts import on_create, on_read, unfit
 
 _OK: Final = 200
 _REMEMBERED: Final = 1000
@@ -73,7 +73,7 @@ class ComfyUI:
             return on_create("model", detail=str(fault))
         values = _values(job, workflow)
         if lack := workflow.lack(values, references=len(job.references)):
-            return on_create("request", detail=lack)
+            return unfit(lack)
         images = list[str]()
         for index, reference in enumerate(job.references, start=1):
             image = await self._upload(job, reference, index)
@@ -92,6 +92,7 @@ class ComfyUI:
             return Running(
                 progress=self._feed.percent(prompt_id),
                 queued=seen.state == "queued",
+                state=seen.strange,
                 poll_after=self._pause,
             )
         self._feed.forget(prompt_id)
