@@ -82,14 +82,7 @@ class Endings:
                     await asyncio.sleep(pause)
                     continue
                 message = f"The image could not be read to its end: {error}"
-                await self.fail(
-                    bench.task,
-                    "upstream_failed",
-                    message,
-                    attempt=(number, AttemptState.FAILED),
-                    fault=Fault.UPSTREAM,
-                    cost=done.cost_micro_usdc,
-                )
+                await self._fail_done(bench.task, number, "upstream_failed", message, done=done)
             except (Unavailable, OSError) as error:
                 if self._clock() >= bench.task.abandon_at:
                     raise
@@ -135,9 +128,15 @@ class Endings:
         return images
 
     async def _malformed(self, task: Task, number: int, message: str, done: Done) -> None:
+        await self._fail_done(task, number, "upstream_malformed_response", message, done=done)
+
+    async def _fail_done(
+        self, task: Task, number: int, code: str, message: str, *, done: Done
+    ) -> None:
+        """End a task whose upstream was done, and of whose images nothing can be used."""
         await self.fail(
             task,
-            "upstream_malformed_response",
+            code,
             message,
             attempt=(number, AttemptState.FAILED),
             fault=Fault.UPSTREAM,

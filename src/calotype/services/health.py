@@ -85,11 +85,6 @@ class HealthKeeper:
             self._telling.add(telling)
             telling.add_done_callback(self._telling.discard)
 
-    async def settle(self) -> None:
-        """Wait for what is being told."""
-        if self._telling:
-            await asyncio.wait(self._telling)
-
     async def _tell(self, change: Change) -> None:
         health = change.health
         what = f"channel {health.channel_id}{f', {health.model}' if health.model else ''}"

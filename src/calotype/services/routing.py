@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from calotype.domain.catalog import Model
-from calotype.domain.channel import Channel, Served
+from calotype.domain.channel import Channel
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidParameter, Unavailable, UnknownChannel
 from calotype.domain.health import Breakers
@@ -114,10 +114,6 @@ class Router:
             self._wires[key] = wire
         return self._wires[key]
 
-    def served(self, channel: Channel, model: str) -> Served:
-        """What the operator says of a model on a channel."""
-        return channel.served(model)
-
     def able(self, request: Request, files: Files) -> list[Channel]:
         """The channels that can honour every part of a request."""
         return [
@@ -198,13 +194,11 @@ class Router:
         near = [channel for channel in fresh if opens[channel.id] <= now + PATIENCE_MS]
         near = near or [channel for channel in able if opens[channel.id] <= now]
         if not near:
-            soonest = min(able, key=lambda each: (opens[each.id], each.id))
-            return Route(soonest, opens[soonest.id])
+            return _soonest(able, opens)
         tier = _highest(near)
         ready = [channel for channel in tier if opens[channel.id] <= now]
         if not ready:
-            soonest = min(tier, key=lambda each: (opens[each.id], each.id))
-            return Route(soonest, opens[soonest.id])
+            return _soonest(tier, opens)
         for channel in ready:
             if channel.id == current:
                 return Route(channel, now)
@@ -277,6 +271,12 @@ def _highest(channels: Sequence[Channel]) -> list[Channel]:
     """Those of the highest priority among them."""
     highest = max(channel.priority for channel in channels)
     return [channel for channel in channels if channel.priority == highest]
+
+
+def _soonest(channels: Sequence[Channel], opens: Mapping[int, int]) -> Route:
+    """The one that may be asked first, then."""
+    soonest = min(channels, key=lambda each: (opens[each.id], each.id))
+    return Route(soonest, opens[soonest.id])
 
 
 def _named(channels: Iterable[Channel]) -> str:

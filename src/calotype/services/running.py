@@ -50,6 +50,7 @@ from calotype.services.sending import (
     Bench,
     History,
     Reporter,
+    is_free,
     make_job,
 )
 from calotype.store.port import Fenced, Store, Taken
@@ -223,9 +224,7 @@ class Runner:
 
     def _is_free(self, channel_id: int) -> bool:
         channel, provider = self._router.get(channel_id), self._providers.get(channel_id)
-        if channel is None or provider is None:
-            return False
-        return provider.free if channel.free is None else channel.free
+        return channel is not None and provider is not None and is_free(channel, provider)
 
     def _bench(self, task: Task, channel_id: int, *, begun: int = 0) -> Bench | None:
         channel = self._router.get(channel_id)
@@ -349,6 +348,8 @@ class Runner:
         reached = 0
         while True:
             now = max(self._clock(), reached)
+            if self._must_wait_for_its_channel(task, history, now=now):
+                raise _Later(UNKNOWN_CHANNEL_SECONDS)
             route = self._router.next(
                 task.request,
                 files,
@@ -359,8 +360,6 @@ class Runner:
                 pauses=history.pauses,
                 now=now,
             )
-            if self._must_wait_for_its_channel(task, history, now=now):
-                raise _Later(UNKNOWN_CHANNEL_SECONDS)
             if route is None:
                 await self._endings.fail(task, *history.gave_up(timely=now < task.deadline_at))
                 return None

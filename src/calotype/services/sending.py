@@ -61,12 +61,17 @@ class Bench(msgspec.Struct, frozen=True):
     @property
     def free(self) -> bool:
         """Whether a second send costs nothing."""
-        return self.provider.free if self.channel.free is None else self.channel.free
+        return is_free(self.channel, self.provider)
 
     @property
     def may_repeat(self) -> bool:
         """Whether a send of unknown outcome may go out again."""
         return self.free or self.channel.idempotent
+
+
+def is_free(channel: Channel, provider: Provider) -> bool:
+    """Whether a second send to a channel costs nothing: as the operator says, or the provider."""
+    return provider.free if channel.free is None else channel.free
 
 
 class History:

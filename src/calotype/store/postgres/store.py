@@ -263,17 +263,10 @@ class PostgresStore:
     async def replayed(
         self, account_id: int, idempotency_key: str, *, fingerprint: bytes
     ) -> Submitted | None:
-        found = await self._db.fetch(
-            "SELECT t.id, t.request_id, t.created_at FROM idempotency_keys k "
-            "JOIN tasks t ON t.id = k.task_id "
-            "WHERE k.account_id = $1 AND k.key = $2 AND k.fingerprint = $3",
-            account_id,
-            idempotency_key,
-            fingerprint,
-        )
-        if not found:
+        found = await self._db.fetch(submission.REPLAYED, account_id, idempotency_key)
+        if not found or found[0][0] != fingerprint:
             return None
-        task_id, request_id, created_at = found[0]
+        _, task_id, request_id, created_at = found[0]
         return Submitted(task_id, request_id, created_at, replayed=True)
 
     async def asset(self, asset_id: int) -> Asset | None:

@@ -84,11 +84,12 @@ SELECT id, backlog FROM accepted
 
 _SUBMIT: Final = _statement(with_metadata=False)
 _SUBMIT_WITH_METADATA: Final = _statement(with_metadata=True)
-_REPLAYED: Final = """
+REPLAYED: Final = """
 SELECT k.fingerprint, k.task_id, t.request_id, t.created_at
 FROM idempotency_keys k JOIN tasks t ON t.id = k.task_id
 WHERE k.account_id = $1 AND k.key = $2
 """
+"""Fingerprint of an idempotency key's request, and its task."""
 _REMEMBER: Final = """
 INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at)
 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING key
@@ -144,7 +145,7 @@ async def _submit_one(connection: Connection, new: NewTask) -> Submitted | Excep
 
 
 async def _replay(connection: Connection, new: NewTask) -> Submitted:
-    known = await connection.fetchrow(_REPLAYED, new.account_id, new.idempotency_key)
+    known = await connection.fetchrow(REPLAYED, new.account_id, new.idempotency_key)
     if known is None or known[0] != new.fingerprint:
         raise key_conflict()
     return Submitted(known[1], known[2], known[3], replayed=True)

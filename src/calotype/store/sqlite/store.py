@@ -212,17 +212,10 @@ class SqliteStore:
     async def replayed(
         self, account_id: int, idempotency_key: str, *, fingerprint: bytes
     ) -> Submitted | None:
-        found = self._read(
-            "SELECT t.id, t.request_id, t.created_at FROM idempotency_keys k "
-            "JOIN tasks t ON t.id = k.task_id "
-            "WHERE k.account_id = ? AND k.key = ? AND k.fingerprint = ?",
-            account_id,
-            idempotency_key,
-            fingerprint,
-        )
-        if not found:
+        found = self._read(submission.REPLAYED, account_id, idempotency_key)
+        if not found or found[0][0] != fingerprint:
             return None
-        task_id, request_id, created_at = found[0]
+        _, task_id, request_id, created_at = found[0]
         return Submitted(task_id, request_id, created_at, replayed=True)
 
     async def asset(self, asset_id: int) -> Asset | None:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from calotype.domain.errors import CalotypeError, InsufficientBalance, Unavailable
 from calotype.domain.money import EntryKind
@@ -12,6 +13,13 @@ from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode, encode_metadata
 from calotype.store.sqlite.assets import insert_assets
 from calotype.store.sqlite.writer import in_savepoint
+
+REPLAYED: Final = (
+    "SELECT k.fingerprint, k.task_id, t.request_id, t.created_at "
+    "FROM idempotency_keys k JOIN tasks t ON t.id = k.task_id "
+    "WHERE k.account_id = ? AND k.key = ?"
+)
+"""Fingerprint of an idempotency key's request, and its task."""
 
 _RESERVE = (
     "UPDATE accounts SET reserved = reserved + ?1, unfinished = unfinished + ?2 "
@@ -77,12 +85,7 @@ def submit_batch(
 
 def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exception:
     if new.idempotency_key is not None:
-        known = connection.execute(
-            "SELECT k.fingerprint, k.task_id, t.request_id, t.created_at "
-            "FROM idempotency_keys k JOIN tasks t ON t.id = k.task_id "
-            "WHERE k.account_id = ? AND k.key = ?",
-            (new.account_id, new.idempotency_key),
-        ).fetchone()
+        known = connection.execute(REPLAYED, (new.account_id, new.idempotency_key)).fetchone()
         if known is not None:
             fingerprint, task_id, request_id, created_at = known
             if fingerprint != new.fingerprint:
