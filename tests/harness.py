@@ -302,7 +302,14 @@ async def website(handler: Handler) -> AsyncIterator[str]:
     """A web server on loopback that answers every path by ``handler``; yields its URL."""
     app = web.Application()
     app.router.add_get("/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=1)
+    async with serving(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """Any web application on a free port of loopback; yields its URL."""
+    runner = web.AppRunner(app, shutdown_timeout=1, access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

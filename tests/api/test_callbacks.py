@@ -7,7 +7,7 @@ import json
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from calotype.domain.channel import Channel, Served
 from calotype.domain.secret import Secret
-from harness import Server, picture, running_server, until
+from harness import Server, picture, running_server, serving, until
 
 SECRET = "whsec_" + b64encode(b"a secret of the callback's").decode()
 CHANNEL = Channel(
@@ -53,8 +53,7 @@ class Upstream:
         # Nobody would come again before the test is over.
         return web.json_response(document, headers={"Retry-After": "3600"})
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
+    def running(self) -> AbstractAsyncContextManager[str]:
         async def result(_request: web.Request) -> web.Response:
             return web.Response(body=picture(), content_type="image/png")
 
@@ -62,13 +61,7 @@ class Upstream:
         app.router.add_post("/{path:v1/models/.*}", self.create)
         app.router.add_get("/v1/predictions/job1", self.read)
         app.router.add_get("/picture.png", result)
-        runner = web.AppRunner(app, shutdown_timeout=1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            await runner.cleanup()
+        return serving(app)
 
 
 def signed(body: bytes, *, at: float | None = None) -> dict[str, str]:

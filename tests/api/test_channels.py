@@ -19,21 +19,21 @@ PICKY = Channel(
     api_key=Secret("bfl-test"),
     models={"flux-2-pro": Served()},
 )
+NARROW = Channel(
+    id=22,
+    slug="narrow",
+    name="Narrow",
+    provider="replicate",
+    base_url="http://127.0.0.1:9",
+    api_key=Secret("r8-test"),
+    models={"gpt-image-2": Served()},
+)
 
 
 async def test_a_request_that_the_only_channel_cannot_say_is_refused_with_the_reason(
     tmp_path: Path,
 ) -> None:
-    replicate = Channel(
-        id=22,
-        slug="narrow",
-        name="Narrow",
-        provider="replicate",
-        base_url="http://127.0.0.1:9",
-        api_key=Secret("r8-test"),
-        models={"gpt-image-2": Served()},
-    )
-    async with running_server(tmp_path, channels=(replicate,)) as server:
+    async with running_server(tmp_path, channels=(NARROW,)) as server:
         reply = await server.submit(
             model="gpt-image-2", prompt="wide", aspect_ratio="4:3", resolution="1K"
         )
@@ -47,15 +47,7 @@ async def test_a_pinned_channel_that_cannot_is_refused_though_another_could(
 ) -> None:
     both = (
         msgspec.structs.replace(PLAIN, models={"gpt-image-2": Served()}),
-        Channel(
-            id=22,
-            slug="narrow",
-            name="Narrow",
-            provider="replicate",
-            base_url="http://127.0.0.1:9",
-            api_key=Secret("r8-test"),
-            models={"gpt-image-2": Served()},
-        ),
+        NARROW,
     )
     asked = {"model": "gpt-image-2", "prompt": "wide", "aspect_ratio": "4:3"}
     async with running_server(tmp_path, channels=both) as server:

@@ -1,8 +1,8 @@
 """The guide's own provider, copied from its page and taken the whole way."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiohttp import web
 
 import calotype.providers
 from calotype.settings import Settings
-from harness import picture, running_server
+from harness import picture, running_server, serving
 
 PAGE = Path(__file__).parents[2] / "docs/guides/add-a-provider.md"
 
@@ -50,19 +50,12 @@ class Darkroom:
         assert "Authorization" not in request.headers
         return web.Response(body=picture(), content_type="image/png")
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
+    def running(self) -> AbstractAsyncContextManager[str]:
         app = web.Application()
         app.router.add_post("/jobs", self.create)
         app.router.add_get("/jobs/job-7", self.read)
         app.router.add_get("/print.png", self.result)
-        runner = web.AppRunner(app, shutdown_timeout=1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            await runner.cleanup()
+        return serving(app)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,7 @@ from aiohttp import web
 
 from calotype.domain.channel import Channel, Served
 from calotype.domain.secret import Secret
-from harness import Server, picture, running_server
+from harness import Server, picture, running_server, serving
 
 MODEL: Final = "gpt-image-2"
 PICTURE: Final = picture()
@@ -81,22 +80,13 @@ class Weather:
         """A result."""
         return web.Response(body=PICTURE, content_type="image/png")
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
+    def running(self) -> AbstractAsyncContextManager[str]:
         """Serve on loopback; yields the URL."""
         app = web.Application()
         app.router.add_post("/v1/images/generations", self.create)
         app.router.add_get("/v1/tasks/{name}", self.read)
         app.router.add_get("/picture.png", self.picture)
-        runner = web.AppRunner(app, shutdown_timeout=1, access_log=None)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            yield f"http://{host}:{port}"
-        finally:
-            await runner.cleanup()
+        return serving(app)
 
 
 @dataclass
