@@ -172,7 +172,7 @@ class Asset(msgspec.Struct, frozen=True):
     created_at: int
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """The normalised request as accepted, defaults filled in."""
 
     model: str
@@ -181,6 +181,8 @@ class Request(msgspec.Struct, frozen=True):
     parameters: dict[str, str | int | float | bool]
     channel_id: int | None = None
     """The channel that the client pinned."""
+    callback_url: str | None = None
+    """Where the client is told of the end."""
 
 
 class NewTask(msgspec.Struct, frozen=True):
@@ -240,6 +242,14 @@ class Task(msgspec.Struct, frozen=True):
     completed_at: int | None
     metadata: dict[str, str] = {}
     """The client's own words about the task."""
+    cancel_at: int | None = None
+    """When the client asked for it to be stopped, where that could not be done at once."""
+    cancel_free: bool = False
+    """It costs the client nothing, whatever the upstream does."""
+    arrived: tuple[ResultImage, ...] = ()
+    """Images that were stored before the end."""
+    has_webhook: bool = False
+    """A webhook tells of its end."""
 
     @property
     def model(self) -> str:

@@ -37,7 +37,7 @@ _BILLING: Final = {str(status): status for status in BillingStatus}
 TASK: Final = (
     "id, account_id, request_id, state, progress, request, refs, channel_id, claim, seq, "
     "billing, reserved, actual, released, result, error, deadline_at, abandon_at, "
-    "created_at, updated_at, completed_at, metadata"
+    "created_at, updated_at, completed_at, metadata, cancel_at, cancel_free, arrived, has_webhook"
 )
 ATTEMPT: Final = (
     "number, channel_id, state, upstream_id, started_at, finished_at, detail, cost_micro_usdc, "
@@ -81,6 +81,10 @@ def task(row: Row) -> Task:
         updated_at=row[19],
         completed_at=row[20],
         metadata=_metadata(row[21]) if row[21] else {},
+        cancel_at=row[22],
+        cancel_free=bool(row[23]),
+        arrived=_result(row[24]) if row[24] else (),
+        has_webhook=bool(row[25]),
     )
 
 

@@ -38,6 +38,10 @@ TABLES: Final = (
     "channel_slots",
     "channel_health",
     "channel_events",
+    "webhook_settings",
+    "webhook_disabled",
+    "webhooks",
+    "webhook_attempts",
 )
 """Every table of the one, copied into the table of the same name of the other."""
 _QUEUE: Final = "pgqueuer"

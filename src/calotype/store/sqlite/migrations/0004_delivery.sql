@@ -1,0 +1,49 @@
+-- Cancelling, images that come one by one, and webhooks.
+
+ALTER TABLE tasks ADD COLUMN cancel_at INTEGER;     -- when the client first asked
+ALTER TABLE tasks ADD COLUMN cancel_free INTEGER;   -- 1: whatever the upstream does, it costs nothing
+ALTER TABLE tasks ADD COLUMN arrived BLOB;          -- images that are stored before the end
+ALTER TABLE tasks ADD COLUMN has_webhook INTEGER NOT NULL DEFAULT 0;   -- a row in webhooks
+
+CREATE TABLE webhook_settings (
+    account_id     INTEGER PRIMARY KEY,
+    url            TEXT,               -- for tasks without a callback_url of their own
+    version        INTEGER NOT NULL,   -- of the secret, which is derived and never stored
+    version_at     INTEGER NOT NULL,
+    previous_until INTEGER             -- so long the version before signs, too
+) STRICT;
+
+CREATE TABLE webhook_disabled (
+    account_id INTEGER NOT NULL,
+    url        TEXT NOT NULL,
+    at         INTEGER NOT NULL,
+    PRIMARY KEY (account_id, url)
+) STRICT, WITHOUT ROWID;
+
+-- The outbox: written in the transaction that ends the task.
+CREATE TABLE webhooks (
+    task_id     INTEGER PRIMARY KEY,
+    account_id  INTEGER NOT NULL,
+    url         TEXT NOT NULL,
+    event       TEXT NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'failed', 'disabled')),
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    tries       INTEGER NOT NULL DEFAULT 0,   -- of this round: a redelivery begins a new one
+    last_status INTEGER,
+    next_at     INTEGER,                      -- when it is due, while pending
+    created_at  INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX webhooks_due ON webhooks (next_at) WHERE state = 'pending';
+CREATE INDEX webhooks_of_account ON webhooks (account_id, task_id);
+
+CREATE TABLE webhook_attempts (
+    task_id      INTEGER NOT NULL,
+    number       INTEGER NOT NULL,
+    at           INTEGER NOT NULL,
+    milliseconds INTEGER NOT NULL,
+    status       INTEGER,
+    error        TEXT,
+    reply        TEXT,
+    PRIMARY KEY (task_id, number)
+) STRICT, WITHOUT ROWID;
