@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -30,12 +30,11 @@ class _Speaker:
 
     def _options(self, call: Call) -> dict[str, Any]:
         headers = {**self._headers, **call.headers}
-        if call.is_of_api:
+        if call.keyed:
             headers |= self._authorization
-        url = self._base_url + call.url if call.is_of_api else call.url
         return {
             "method": call.method,
-            "url": urljoin(f"{self._base_url}/", url),
+            "url": self._base_url + call.url if call.url.startswith("/") else call.url,
             "params": list(call.query) or None,
             "headers": headers,
             "json": call.document,
@@ -72,7 +71,7 @@ class SyncWire(_Speaker):
         with _translated(call, self._base_url):
             request = self._http.build_request(**self._options(call))
             response = self._http.send(
-                request, auth=_no_auth, stream=True, follow_redirects=not call.is_of_api
+                request, auth=_no_auth, stream=True, follow_redirects=not call.keyed
             )
         return SyncReply(response, call, self._base_url)
 
@@ -94,7 +93,7 @@ class SyncReply(_Reply):
         with _translated(self._call, self._base_url):
             return self._response.read()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         with _translated(self._call, self._base_url):
             for chunk in self._response.iter_bytes():
                 yield chunk
@@ -115,7 +114,7 @@ class AsyncWire(_Speaker):
         with _translated(call, self._base_url):
             request = self._http.build_request(**self._options(call))
             response = await self._http.send(
-                request, auth=_no_auth, stream=True, follow_redirects=not call.is_of_api
+                request, auth=_no_auth, stream=True, follow_redirects=not call.keyed
             )
         return AsyncReply(response, call, self._base_url)
 
@@ -137,7 +136,7 @@ class AsyncReply(_Reply):
         with _translated(self._call, self._base_url):
             return await self._response.aread()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         with _translated(self._call, self._base_url):
             async for chunk in self._response.aiter_bytes():
                 yield chunk
@@ -159,7 +158,7 @@ def _no_auth(request: httpx2.Request) -> httpx2.Request:
 @contextlib.contextmanager
 def _translated(call: Call, base_url: str) -> Iterator[None]:
     """Tell of httpx2's errors in this client's."""
-    split = urlsplit(base_url if call.is_of_api else call.url)
+    split = urlsplit(base_url if call.url.startswith("/") else call.url)
     where = f"{split.scheme}://{split.netloc.rpartition('@')[2]}"  # no signature, no password
     try:
         yield
@@ -179,8 +178,5 @@ def _words(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
             return os.strerror(cause.errno)
-        if isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        else:
-            cause = cause.__cause__ or cause.__context__
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
     return str(error) or type(error).__name__
