@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -168,15 +169,19 @@ def _translated(call: Call, base_url: str) -> Iterator[None]:
         message = f"There is no server at {where}: {_words(error)}"
         raise ConnectionFailed(message, maybe_received=False) from error
     except httpx2.RequestError as error:
-        message = f"{where} broke the connection off: {_words(error)}"
+        message = f"{where} broke the connection off: {str(error) or type(error).__name__}"
         raise ConnectionFailed(message) from error
 
 
-def _words(error: BaseException) -> str:
-    """What the network said, in few words."""
+def _words(error: httpx2.ConnectError | httpx2.ConnectTimeout) -> str:
+    """Why nobody was reached, in few words: httpx2 keeps what the system said behind its error."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-            return os.strerror(cause.errno)
-        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__
-    return str(error) or type(error).__name__
+        if isinstance(cause, OSError) and cause.strerror:
+            told = (cause.errno or 0) > 0 and not isinstance(cause, ssl.SSLError)
+            return os.strerror(cause.errno or 0) if told else cause.strerror
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        else:
+            cause = cause.__cause__ or cause.__context__
+    return str(error) or "no answer"
