@@ -8,6 +8,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 from calotype.api import application
@@ -15,6 +16,7 @@ from calotype.api.context import Context
 from calotype.api.edge import Edge
 from calotype.core import Core, channels_of
 from calotype.domain.errors import Unavailable
+from calotype.domain.urls import judge_reference_url
 from calotype.services.callbacks import TOPIC, Callbacks, packed
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
@@ -56,6 +58,11 @@ def build_app(core: Core, *, with_worker: bool) -> Edge:
             core.router,
             assets=images.assets,
             enqueue=worker.put if worker else _nobody,
+            judge_callback=partial(
+                judge_reference_url,
+                allow_hosts=frozenset(settings.reference_allow_hosts),
+                param="callback_url",
+            ),
             ids=core.ids,
             clock=core.clock,
         ),

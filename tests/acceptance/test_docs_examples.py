@@ -278,6 +278,25 @@ client.close()
     assert not (site.folder / "refused.png").exists()
 
 
+def test_a_task_is_found_by_its_own_words_as_the_guide_says(site: Site) -> None:
+    scripts = blocks("docs/guides/find-tasks.md", "sh")
+    submitted, listed = run(site, scripts[:2], KEY=site.key)
+    task_id = accepted(json.loads(submitted))["task_id"]
+    newest = json.loads(listed)["data"][0]
+    assert (newest["task_id"], newest["metadata"]["page"]) == (task_id, "cover")
+    assert site.finished(task_id)["state"] == "success"
+    (found,) = run(site, scripts[2:], KEY=site.key)
+    assert [task["task_id"] for task in json.loads(found)["data"]] == [task_id]
+
+
+def test_the_batch_of_the_guide_is_judged_one_by_one(site: Site) -> None:
+    answered, listed = run(site, blocks("docs/guides/batch.md", "sh"), KEY=site.key)
+    first, second, refused = json.loads(answered)["data"]
+    assert refused["error"]["param"] == "aspect_ratio"
+    tasks = [accepted(second)["task_id"], accepted(first)["task_id"]]
+    assert [task["task_id"] for task in json.loads(listed)["data"]] == tasks
+
+
 def test_what_the_server_keeps_is_what_the_operating_guide_lists(site: Site) -> None:
     guide = (ROOT / OPERATE).read_text(encoding="utf-8")
     assert site.finished(site.submit({"model": "gpt-image-2", "prompt": "x"})["task_id"])

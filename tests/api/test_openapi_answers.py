@@ -88,3 +88,25 @@ async def test_errors_fit_the_one_schema_and_stand_in_the_document(idle_server: 
         reply = await idle_server.call(method, path)
         assert reply.status == status
         fits(spec, "Error", reply.json)
+
+
+async def test_lists_and_batches_fit_their_schemas(idle_server: Server) -> None:
+    spec = await document(idle_server)
+    plain = {"model": "gpt-image-2", "prompt": "x", "metadata": {"page": "1"}}
+    body = {"requests": [plain, {**plain, "idempotency_key": "a"}, {**plain, "n": 2}]}
+    fits(spec, "BatchRequest", body)
+    operation = spec["paths"]["/v1/images/generations/batch"]["post"]["requestBody"]
+    for example in operation["content"]["application/json"]["examples"].values():
+        fits(spec, "BatchRequest", example["value"])
+    batch = await idle_server.call("POST", "/v1/images/generations/batch", json=body)
+    assert batch.status == 202
+    fits(spec, "BatchAnswer", batch.json)
+    fits(spec, "BatchRefusal", batch.json["data"][2])
+    fits(spec, "TaskAccepted", batch.json["data"][0])
+    for query in ("", "?limit=1"):
+        fits(spec, "TaskList", (await idle_server.call("GET", f"/v1/tasks{query}")).json)
+    for method, path in [("GET", "/v1/tasks?page=1"), ("POST", "/v1/images/generations/batch")]:
+        reply = await idle_server.call(method, path, json={"requests": []})
+        operation = spec["paths"][path.partition("?")[0]][method.lower()]
+        fits(spec, "Error", reply.json)
+        assert reply.json["code"] in operation["responses"][str(reply.status)]["x-codes"]

@@ -28,6 +28,7 @@ ALWAYS = {
     "progress",
     "last_event",
     "billing",
+    "metadata",
     "created_at",
     "updated_at",
 }

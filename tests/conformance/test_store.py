@@ -416,6 +416,19 @@ async def test_the_channels_of_unfinished_tasks_are_known(store: Store) -> None:
     assert await store.unfinished_channels() == [3, 7]
 
 
+async def test_many_images_are_read_at_once_and_those_that_are_gone_left_out(store: Store) -> None:
+    account, other = await funded(store), await funded(store, name="bob")
+    uploads = [image(account) for _ in range(100)]
+    await store.submit(new_task(account, uploads=uploads))
+    theirs = image(other)
+    await store.submit(new_task(other, uploads=[theirs]))
+    for asked in (uploads[:2], [*uploads, theirs]):
+        ids = [each.id for each in asked]
+        found = await store.assets([*ids, 7, *ids])
+        assert sorted(found, key=lambda each: each.id) == sorted(asked, key=lambda each: each.id)
+    assert list(await store.assets([7])) == list(await store.assets([])) == []
+
+
 async def test_references_that_were_fetched_are_there_at_the_next_take(store: Store) -> None:
     account = await funded(store)
     upload = image(account)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from calotype.domain.channel import Channel, Served
 from calotype.domain.clock import system_clock
 from calotype.domain.errors import FAILURES, CalotypeError
 from calotype.domain.health import Breakers
+from calotype.domain.options import read_options
 from calotype.domain.task import BillingStatus, Request, State
 from calotype.domain.urls import judge_reference_url
 from calotype.domain.validation import check_reference_count, normalise
@@ -44,6 +46,7 @@ CHANNELS = Router(
 DOCUMENT = build_document(CATALOG, CHANNELS.serving, public_url="")
 SCHEMAS = DOCUMENT["components"]["schemas"]
 MODELS = list(CATALOG.models.values())
+PUBLIC = partial(judge_reference_url, allow_hosts=frozenset())
 NOT_OF_ONE_OPERATION = {"unknown_route", "method_not_allowed"}
 
 
@@ -119,6 +122,8 @@ def test_a_key_is_asked_for_where_the_contract_asks_for_one() -> None:
     public = {path for path, _, operation in operations() if operation.get("security") == []}
     assert {path for path, _, _ in operations()} - public == {
         "/v1/images/generations",
+        "/v1/images/generations/batch",
+        "/v1/tasks",
         "/v1/tasks/{task_id}",
         "/v1/tasks/{task_id}/events",
         "/v1/events",
@@ -180,6 +185,7 @@ def accepts(fields: dict[str, Any], *, text: bool) -> bool:
     urls = fields.pop("image_input", None)
     try:
         asked = normalise(CATALOG, fields, text=text)
+        read_options(fields, text=text, judge_url=PUBLIC)
         model = CATALOG.get(asked.model)
         if urls is not None:
             if not isinstance(urls, list):
@@ -219,6 +225,15 @@ def common(model: Model) -> Iterator[tuple[str, list[Any]]]:
     lists: list[Any] = [[url] * most, [url] * (most + 1), ["ftp://example.com/a"], [1], url, None]
     if model.references.max_items:  # else the field is not there, though nothing is not refused
         yield "image_input", [[], ["HTTP://example.com/a"], *lists]
+    yield (
+        "callback_url",
+        ["https://example.com/a", "HTTP://example.com", "ftp://a.example", None, 1],
+    )
+    yield "deadline_seconds", [1, 86_400, 0, -1, 86_401, 1.0, 1.5, None, "1", True]
+    pairs = [{}, {"a": ""}, {"ä" * 64: "ä" * 512}, {"a": "b" * 513}, {"a" * 65: ""}, {"": "b"}]
+    wrong = [{"a": 1}, {"a": None}, {"a\0": "b"}, {"a": "\0"}, "{}", [], 1, True]
+    many = [{str(number): "" for number in range(count)} for count in (16, 17)]
+    yield "metadata", [*pairs, *wrong, *many, None]
     yield "no_such_field", ["x"]
 
 

@@ -446,7 +446,7 @@ def test_every_spelling_of_an_ipv4_address_comes_out_as_four_numbers(
 
 @pytest.mark.parametrize("host", ["", ".", "a b", "a/b", "[::1", "::g", "a..b", "é" * 400])
 def test_what_is_no_host_has_no_canonical_spelling(host: str) -> None:
-    with pytest.raises(ValueError, match="reference URL"):
+    with pytest.raises(ValueError, match="URL"):
         canonical_host(host)
 
 

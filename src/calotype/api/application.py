@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from calotype.api.assets import AssetFiles
+from calotype.api.batch import Batch
 from calotype.api.callbacks import CallbackRoute
 from calotype.api.context import Context
 from calotype.api.discovery import Discovery
@@ -19,6 +20,7 @@ from calotype.api.images import Generations
 from calotype.api.openapi import OpenApi, build_document
 from calotype.api.status import Check, Status
 from calotype.api.streams import Streams
+from calotype.api.task_list import TaskList
 from calotype.api.tasks import Tasks
 
 
@@ -78,6 +80,8 @@ def build(
 
     routes = [
         Route("/v1/images/generations", submit, methods=["POST"]),
+        Route("/v1/images/generations/batch", Batch(context).handle, methods=["POST"]),
+        Route("/v1/tasks", TaskList(context).handle),
         Route("/v1/tasks/{task_id}", task),
         Route("/v1/tasks/{task_id}/events", streams.of_task),
         Route("/v1/events", streams.of_account),

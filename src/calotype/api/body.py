@@ -79,16 +79,18 @@ def too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body has more than {limit} bytes; send a smaller one.")
 
 
-async def read_json(scope: Scope, receive: Receive) -> dict[str, object]:
+async def read_json(
+    scope: Scope, receive: Receive, *, limit: int = MAX_JSON_BYTES
+) -> dict[str, object]:
     """A body that is one JSON object.
 
     Raises:
-        errors.BodyTooLarge: over ``MAX_JSON_BYTES``.
+        errors.BodyTooLarge: over ``limit`` bytes.
         errors.MalformedBody: no JSON, or no object.
 
     """
-    check_length(scope, limit=MAX_JSON_BYTES)
-    body = b"".join([chunk async for chunk in stream(receive, limit=MAX_JSON_BYTES)])
+    check_length(scope, limit=limit)
+    body = b"".join([chunk async for chunk in stream(receive, limit=limit)])
     try:
         document = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

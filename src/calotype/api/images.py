@@ -1,5 +1,6 @@
 """POST /v1/images/generations."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -10,9 +11,10 @@ from calotype.api.context import Context, authenticate, header
 from calotype.api.multipart import Form, read_form, too_many_references
 from calotype.api.render import Answer, json_answer
 from calotype.api.waiting import ended, preferred_wait
+from calotype.domain.catalog import Catalog
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
-from calotype.domain.task import State
+from calotype.domain.task import Reference, State
 from calotype.services.delivery import hints
 from calotype.services.submission import AcceptanceInDoubt, Accepted
 
@@ -26,7 +28,7 @@ class Generations:
     def __init__(self, context: Context) -> None:
         self._context = context
         references = [model.references for model in context.catalog.models.values()]
-        self._max_references = max(reference.max_items for reference in references)
+        self._max_references = most_references(context.catalog)
         self._max_file = max(reference.max_bytes for reference in references)
         self._max_form = self._max_references * self._max_file + _FORM_TEXT
 
@@ -45,21 +47,9 @@ class Generations:
         if seconds := preferred_wait(scope):
             state = await self._state_after(accepted.task.task_id, seconds)
             headers.append((b"preference-applied", b"wait=%d" % seconds))
-        word = encode("task", accepted.task.task_id)
-        location = f"/v1/tasks/{word}"
-        envelope: dict[str, Any] = {
-            "task_id": word,
-            "object": "task",
-            "model": accepted.model,
-            "type": "image",
-            "state": state,
-            "created_at": accepted.task.created_at // 1000,
-            "poll_url": location,
-            "request_id": accepted.task.request_id,
-            **hints(accepted.eta_seconds, spent_ms=0),
-        }
-        headers.append((b"location", location.encode()))
-        return json_answer(202, envelope, headers=headers)
+        document = envelope(accepted, state)
+        headers.append((b"location", document["poll_url"].encode()))
+        return json_answer(202, document, headers=headers)
 
     async def _state_after(self, task_id: int, seconds: int) -> State:
         """The state of a task once it is final, or after so long."""
@@ -72,10 +62,7 @@ class Generations:
         self, scope: Scope, receive: Receive, key: ApiKey, *, request_id: str
     ) -> Accepted:
         fields = await read_json(scope, receive)
-        urls = fields.pop("image_input", None)
-        if isinstance(urls, list) and len(urls) > self._max_references:
-            raise too_many_references(self._max_references)  # unread: there may be very many
-        references = self._context.references.judge(urls)
+        references = take_references(self._context, fields, limit=self._max_references)
         return await self._context.submission.submit(
             key,
             fields,
@@ -117,6 +104,37 @@ class Generations:
         except Exception:  # not when cancelled: the task may have been accepted by then
             await self._context.assets.discard([upload.asset for upload in form.uploads])
             raise
+
+
+def envelope(accepted: Accepted, state: State) -> dict[str, Any]:
+    """What a client is told of a request that was accepted."""
+    word = encode("task", accepted.task.task_id)
+    return {
+        "task_id": word,
+        "object": "task",
+        "model": accepted.model,
+        "type": "image",
+        "state": state,
+        "created_at": accepted.task.created_at // 1000,
+        "poll_url": f"/v1/tasks/{word}",
+        "request_id": accepted.task.request_id,
+        **hints(accepted.eta_seconds, spent_ms=0),
+    }
+
+
+def most_references(catalog: Catalog) -> int:
+    """More references than that no model takes."""
+    return max(model.references.max_items for model in catalog.models.values())
+
+
+def take_references(
+    context: Context, fields: dict[str, object], *, limit: int
+) -> Sequence[Reference]:
+    """Take the references out of a request as JSON, judged; unread where there are too many."""
+    urls = fields.pop("image_input", None)
+    if isinstance(urls, list) and len(urls) > limit:
+        raise too_many_references(limit)
+    return context.references.judge(urls)
 
 
 def _idempotency_key(scope: Scope) -> str | None:

@@ -107,17 +107,21 @@ def unless_known(request: Request, answer: Answer) -> Response:
     return Answer(304, b"", kept).response()
 
 
-def error_answer(error: CalotypeError, **additions: Any) -> Answer:
+def error_document(error: CalotypeError) -> dict[str, Any]:
     """An error in the contract's one shape."""
-    status = STATUSES[error.code]
     document = {
-        "error": SLUGS[status],
+        "error": SLUGS[STATUSES[error.code]],
         "message": error.message,
         "type": error.family,
         "code": error.code,
-        **({"param": error.param} if error.param is not None else {}),
-        **additions,
     }
+    return document if error.param is None else {**document, "param": error.param}
+
+
+def error_answer(error: CalotypeError, **additions: Any) -> Answer:
+    """The answer that says so."""
+    status = STATUSES[error.code]
+    document = {**error_document(error), **additions}
     headers: list[tuple[bytes, bytes]] = []
     if error.retry_after is not None:
         headers.append((b"retry-after", str(error.retry_after).encode()))

@@ -10,7 +10,8 @@ from calotype.api.waiting import asked_wait, changed
 
 PREFIX: Final = "/v1/tasks/"
 
-_FRESH: Final = (b"cache-control", b"no-store")
+FRESH: Final = (b"cache-control", b"no-store")
+"""The header of what changes at any time."""
 
 
 class Tasks:
@@ -30,4 +31,4 @@ class Tasks:
         document = await self._context.delivery.document(
             task, base_url=base_url(scope, self._context.public_url)
         )
-        return json_answer(200, document, headers=[_FRESH])
+        return json_answer(200, document, headers=[FRESH])

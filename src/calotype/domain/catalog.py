@@ -37,12 +37,16 @@ OUTPUT_FORMAT: Final = "output_format"
 NO_CHOICE: Final = "default"
 """The key of ``sizes`` for a model without the parameter."""
 
-COMMON_FIELDS: Final = ("model", "prompt", "n", "response_format", "channel_id", "async")
+OPTION_FIELDS: Final = ("callback_url", "metadata", "deadline_seconds")
+"""Those of ``COMMON_FIELDS`` that ask nothing of the model; ``options`` reads them."""
+
+COMMON_FIELDS: Final = (
+    *("model", "prompt", "n", "response_format", "channel_id", "async"),
+    *OPTION_FIELDS,
+)
 """The fields that a request has for every model, references apart."""
 
-RESERVED: Final = frozenset(
-    {*COMMON_FIELDS, "image", "image_input", "callback_url", "metadata", "deadline_seconds"}
-)
+RESERVED: Final = frozenset({*COMMON_FIELDS, "image", "image_input"})
 """Names that no parameter may have: they mean the same for every model."""
 
 _QUOTED: Final = 60

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final, Literal
 
-Kind = Literal["task", "asset", "key"]
+Kind = Literal["task", "asset", "key", "page"]
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)

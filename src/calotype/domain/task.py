@@ -183,6 +183,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """The channel that the client pinned."""
     callback_url: str | None = None
     """Where the client is told of the end."""
+    deadline_seconds: int | None = None
+    """The client's own limit, as it was asked for."""
 
 
 class NewTask(msgspec.Struct, frozen=True):
@@ -208,10 +210,8 @@ class NewTask(msgspec.Struct, frozen=True):
     fingerprint: bytes = b""
     """SHA-256 of what was asked, to tell a replay from a conflict."""
     metadata: dict[str, str] = {}
-    """The client's own words about the task, to find it by.
-
-    Without NUL, and a key and its value together at most 2,500 bytes of UTF-8: they are indexed.
-    """
+    """The client's own words about the task, to find it by, within ``options.check_metadata``:
+    they are indexed."""
 
 
 class Task(msgspec.Struct, frozen=True):

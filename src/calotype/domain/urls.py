@@ -202,22 +202,20 @@ def _is_public_ipv4(address: ipaddress.IPv4Address) -> bool:
 def _take_apart(url: object) -> tuple[ReferenceUrl, str]:
     """The parts, and the host as it was written."""
     if not isinstance(url, str):
-        raise _Wrong("A reference must be given as the text of an http:// or https:// URL.")
+        raise _Wrong("A URL must be given as text that begins with http:// or https://.")
     if len(url) > MAX_URL_CHARS:
-        raise _Wrong(f"A reference URL must have at most {MAX_URL_CHARS} characters.")
+        raise _Wrong(f"A URL must have at most {MAX_URL_CHARS} characters.")
     if _has_junk(url):
         raise _Wrong(
-            "A reference URL must not contain spaces, control characters or backslashes; "
-            "percent-encode them."
+            "A URL must not contain spaces, control characters or backslashes; percent-encode them."
         )
     matched = _URL.match(url)
     if matched is None:
-        raise _Wrong("A reference URL must begin with http:// or https://.")
+        raise _Wrong("A URL must begin with http:// or https://.")
     scheme, authority, target = matched.groups()
     if "@" in authority:
         raise _Wrong(
-            "A reference URL must not carry a user name or a password; "
-            "use a URL that is public or signed."
+            "A URL must not carry a user name or a password; use a URL that is public or signed."
         )
     written, port = _split_authority(authority)
     parts = ReferenceUrl(
@@ -245,16 +243,15 @@ def _split_authority(authority: str) -> tuple[str, int | None]:
     matched = pattern.fullmatch(authority)
     if matched is None:
         raise _Wrong(
-            "The host of a reference URL cannot be read; "
-            "write a host name, with an IPv6 address in brackets."
+            "The host of a URL cannot be read; write a host name, with an IPv6 address in brackets."
         )
     host, port = matched.groups()
     if host in {"", "."}:
-        raise _Wrong("A reference URL must name a host, as in https://example.com/picture.png.")
+        raise _Wrong("A URL must name a host, as in https://example.com/path.")
     if port is None:
         return host, None
     if not _PORT.fullmatch(port) or not 1 <= int(port) <= _MAX_PORT:
-        raise _Wrong("The port of a reference URL must be a number from 1 to 65535.")
+        raise _Wrong("The port of a URL must be a number from 1 to 65535.")
     return host, int(port)
 
 
@@ -279,28 +276,25 @@ def _readable(hosts: frozenset[str]) -> set[str]:
 def _host_problem(host: str, written: str) -> str | None:
     if ":" in host or _NUMBER.fullmatch(host.rpartition(".")[2]):
         if not is_public(host):
-            return (
-                "A reference URL must lead to a public address, "
-                "not to a private, local or reserved one."
-            )
+            return "A URL must lead to a public address, not to a private, local or reserved one."
         if ":" not in host and written != host:
-            return "Write the address in a reference URL as four plain decimal numbers."
+            return "Write the address in a URL as four plain decimal numbers."
         return None
     if "." not in host:
-        return "A reference URL must have a full public host name, as in images.example.com."
+        return "A URL must have a full public host name, as in images.example.com."
     if host.endswith(_PRIVATE_SUFFIXES) or host in _METADATA_NAMES:
-        return "A reference URL must have a public host name, not one of a private network."
+        return "A URL must have a public host name, not one of a private network."
     return None
 
 
 def _refuse_name() -> NoReturn:
-    raise _Wrong("The host of a reference URL is neither a valid domain name nor an address.")
+    raise _Wrong("The host of a URL is neither a valid domain name nor an address.")
 
 
 def _canonical_ipv6(host: str) -> str:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if "%" in bare:
-        raise _Wrong("An IPv6 address in a reference URL must not have a zone.")
+        raise _Wrong("An IPv6 address in a URL must not have a zone.")
     try:
         address = ipaddress.IPv6Address(bare)
     except ValueError:

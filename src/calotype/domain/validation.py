@@ -51,7 +51,7 @@ def normalise(catalog: Catalog, fields: Mapping[str, object], *, text: bool) -> 
     Args:
         catalog: the models there are.
         fields: the JSON object or the form's text fields, those for references taken out.
-            ``None`` (JSON null) counts as absent.
+            ``None`` (JSON null) counts as absent. ``OPTION_FIELDS`` are left to ``options``.
         text: True for a form, where integers, numbers and booleans come as text.
 
     Raises:
@@ -67,7 +67,7 @@ def normalise(catalog: Catalog, fields: Mapping[str, object], *, text: bool) -> 
     if not (
         isinstance(prompt, str)
         and 0 < len(prompt) <= model.prompt.max_length
-        and _storable(prompt)
+        and storable(prompt)
         and not prompt.isspace()
     ):
         raise _prompt_fault(model, prompt)
@@ -79,10 +79,10 @@ def normalise(catalog: Catalog, fields: Mapping[str, object], *, text: bool) -> 
             param="response_format",
         )
     n = fields.get("n")
-    n = 1 if n is None else _integer(n, "n", maximum=model.n.maximum, text=text)
+    n = 1 if n is None else integer_of(n, "n", maximum=model.n.maximum, text=text)
     channel_id = fields.get("channel_id")
     if channel_id is not None:
-        channel_id = _integer(channel_id, "channel_id", maximum=_LARGEST_ID, text=text)
+        channel_id = integer_of(channel_id, "channel_id", maximum=_LARGEST_ID, text=text)
     if (legacy := fields.get("async")) is not None and legacy is not True:
         _check_async(legacy)
     return Normalised(
@@ -132,7 +132,7 @@ def _model(catalog: Catalog, model_id: object) -> Model:
     raise catalog.unknown(model_id)
 
 
-def _storable(text: str) -> bool:
+def storable(text: str) -> bool:
     """Whether a database takes it: no NUL, no half of a surrogate pair."""
     if "\0" in text:
         return False
@@ -159,10 +159,11 @@ def _prompt_fault(model: Model, prompt: object) -> CalotypeError:
             f"{len(prompt)}.",
             param="prompt",
         )
-    return _unstorable("prompt")
+    return unstorable("prompt")
 
 
-def _unstorable(name: str) -> InvalidParameter:
+def unstorable(name: str) -> InvalidParameter:
+    """The refusal of text that no database takes."""
     return InvalidParameter(
         f"{name} must be valid Unicode text without NUL characters and lone surrogates.",
         param=name,
@@ -244,8 +245,8 @@ def _read(model: Model, parameter: Parameter, value: object, *, text: bool) -> V
                 f"{model.id}; this one has {len(read)}.",
                 param=parameter.name,
             )
-        if not _storable(read):
-            raise _unstorable(parameter.name)
+        if not storable(read):
+            raise unstorable(parameter.name)
     elif not _within(parameter, read):
         _refuse(model, parameter, value)
     return float(read) if parameter.type == "number" else read
@@ -273,7 +274,7 @@ def _refuse(model: Model, parameter: Parameter, value: object) -> NoReturn:
     )
 
 
-def _integer(value: object, name: str, *, maximum: int, text: bool) -> int:
+def integer_of(value: object, name: str, *, maximum: int, text: bool) -> int:
     """A common field that holds an integer from 1 to ``maximum``."""
     read = _whole(value, text=text)
     if read is None or not 1 <= read <= maximum:

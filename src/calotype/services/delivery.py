@@ -1,13 +1,13 @@
 """A task as its owner sees it: the one document behind polling, streams and webhooks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
 from calotype.domain.errors import TaskNotFound, UnknownModel
 from calotype.domain.ids import decode, encode
-from calotype.domain.task import Task
+from calotype.domain.task import Asset, Task
 from calotype.services.assets import Assets
 from calotype.services.routing import Router
 from calotype.store.port import Store
@@ -43,6 +43,24 @@ class Delivery:
 
     async def document(self, task: Task, *, base_url: str) -> dict[str, Any]:
         """The public form of a task; ``base_url`` stands before every image URL."""
+        return self._document(task, await self._uploads([task]), base_url)
+
+    async def documents(self, tasks: Sequence[Task], *, base_url: str) -> list[dict[str, Any]]:
+        """The public forms of many, with one read for all their uploads."""
+        uploads = await self._uploads(tasks)
+        return [self._document(task, uploads, base_url) for task in tasks]
+
+    async def _uploads(self, tasks: Sequence[Task]) -> Mapping[int, Asset]:
+        """The references that are shown by a URL of ours, by id."""
+        ids = [
+            reference.asset_id
+            for task in tasks
+            for reference in task.references
+            if reference.url is None and reference.asset_id is not None
+        ]
+        return {asset.id: asset for asset in await self._store.assets(ids)} if ids else {}
+
+    def _document(self, task: Task, uploads: Mapping[int, Asset], base_url: str) -> dict[str, Any]:
         word = encode("task", task.id)
         document: dict[str, Any] = {
             "task_id": word,
@@ -54,7 +72,7 @@ class Delivery:
             "state": task.state,
             "progress": task.progress,
             "last_event": task.seq,
-            "request": await self._request(task, base_url),
+            "request": self._request(task, uploads, base_url),
             "result": self._result(task, base_url),
             "error": task.error or {},
             "billing": {
@@ -63,6 +81,7 @@ class Delivery:
                 "actual_amount_micro_usdc": task.actual,
                 "released_amount_micro_usdc": task.released,
             },
+            "metadata": task.metadata,
             "poll_url": f"/v1/tasks/{word}",
             "created_at": task.created_at // 1000,
             "updated_at": task.updated_at // 1000,
@@ -73,25 +92,29 @@ class Delivery:
             document |= self._hints(task)
         return document
 
-    async def _request(self, task: Task, base_url: str) -> dict[str, Any]:
+    def _request(self, task: Task, uploads: Mapping[int, Asset], base_url: str) -> dict[str, Any]:
+        asked = task.request
         request: dict[str, Any] = {
             "model": task.model,
-            "prompt": task.request.prompt,
-            "n": task.request.n,
+            "prompt": asked.prompt,
+            "n": asked.n,
             "response_format": "url",
-            **task.request.parameters,
+            **asked.parameters,
         }
-        if task.request.channel_id is not None:
-            request["channel_id"] = task.request.channel_id
+        if asked.channel_id is not None:
+            request["channel_id"] = asked.channel_id
+        if asked.callback_url is not None:
+            request["callback_url"] = asked.callback_url
+        if asked.deadline_seconds is not None:
+            request["deadline_seconds"] = asked.deadline_seconds
         if task.references:
             request["image_input"] = [
-                reference.url or await self._uploaded(reference.asset_id, base_url)
+                reference.url or self._uploaded(uploads.get(reference.asset_id or 0), base_url)
                 for reference in task.references
             ]
         return request
 
-    async def _uploaded(self, asset_id: int | None, base_url: str) -> str | None:
-        asset = None if asset_id is None else await self._store.asset(asset_id)
+    def _uploaded(self, asset: Asset | None, base_url: str) -> str | None:
         if asset is None:
             return None
         path, _ = self._assets.signed_path(asset.id, asset.content_type)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from calotype.domain.catalog import Catalog, Model
+from calotype.domain.catalog import OPTION_FIELDS, Catalog, Model
 from calotype.domain.clock import Clock
 from calotype.domain.errors import (
     CalotypeError,
@@ -19,8 +19,9 @@ from calotype.domain.errors import (
 from calotype.domain.fairness import priority
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
-from calotype.domain.task import NewTask, Reference, Request
-from calotype.domain.validation import check_reference_count, normalise
+from calotype.domain.options import NO_OPTIONS, Options, read_options
+from calotype.domain.task import Asset, NewTask, Reference, Request
+from calotype.domain.validation import Normalised, check_reference_count, normalise
 from calotype.services.assets import Assets, Kept
 from calotype.services.routing import Router
 from calotype.store.port import IdTaken, Store, Submitted
@@ -43,11 +44,47 @@ class Accepted(msgspec.Struct, frozen=True):
     eta_seconds: int
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """A request as it came.
+
+    Args:
+        fields: all of it but the references.
+        references: URLs that were judged and uploads that are stored, in order.
+        text: the fields come from a form, so numbers and booleans are text.
+        idempotency_key: None when the client sent none.
+
+    """
+
+    fields: Mapping[str, object]
+    references: Sequence[Reference | Kept]
+    text: bool
+    idempotency_key: str | None
+
+
+class _Judged(msgspec.Struct, frozen=True):
+    """A request that its model takes; whether a channel does is not known yet."""
+
+    asked: Asked
+    model: Model
+    request: Request
+    uploads: tuple[Asset, ...]
+    metadata: dict[str, str]
+    fingerprint: bytes
+
+
+class _Draft(msgspec.Struct, frozen=True):
+    """A task that is still to be written."""
+
+    new: NewTask
+    model: Model
+
+
 class Submission:
     """Accepts requests.
 
     Args:
         enqueue: tells a worker of a task, ``(task id, channel id, priority)``; must not block.
+        judge_callback: returns a callback's URL, or raises ``errors.InvalidParameter``.
 
     """
 
@@ -59,6 +96,7 @@ class Submission:
         *,
         assets: Assets,
         enqueue: Callable[[int, int, int], None],
+        judge_callback: Callable[[object], str],
         ids: IdSource,
         clock: Clock,
     ) -> None:
@@ -67,6 +105,7 @@ class Submission:
         self._router = router
         self._assets = assets
         self._enqueue = enqueue
+        self._judge_callback = judge_callback
         self._ids = ids
         self._clock = clock
 
@@ -84,79 +123,174 @@ class Submission:
 
         Args:
             key: who asks.
-            fields: the request without its references.
-            references: URLs that were judged and uploads that are stored, in order. Uploads are
-                the caller's to discard when this raises.
-            text: the fields come from a form, so numbers and booleans are text.
+            fields: see ``Asked``, as for the next two.
+            references: uploads are the caller's to discard when this raises.
+            text: whether it is a form.
             request_id: kept with the task.
-            idempotency_key: None when the client sent none.
+            idempotency_key: see ``Asked``.
 
         Raises:
             errors.CalotypeError: refused; nothing was written.
 
         """
-        _check_idempotency_key(idempotency_key)
-        asked = normalise(self._catalog, fields, text=text)
-        model = self._catalog.get(asked.model)
-        check_reference_count(model, len(references))
+        judged = self._judge(Asked(fields, references, text, idempotency_key))
+        try:
+            new = self._new_task(key, judged, request_id=request_id)
+        except CalotypeError:  # the channels may be others than when it was accepted
+            known = await self._replayed(key, judged)
+            if known is None:
+                raise
+            return known
+        submitted = await self._write(new)
+        if submitted.replayed:
+            await self._assets.discard(new.uploads)
+        return self._accepted(submitted, new, judged.model)
+
+    async def submit_batch(
+        self, key: ApiKey, batch: Sequence[Asked | CalotypeError], *, request_id: str
+    ) -> list[Accepted | CalotypeError]:
+        """Accept each of many requests or say why not, in their order and in one transaction.
+
+        Args:
+            key: who asks.
+            batch: requests without uploads; what was refused before keeps its place.
+            request_id: kept with each task.
+
+        Raises:
+            errors.CalotypeError: it is all of them that cannot be accepted now; unless it is an
+                ``AcceptanceInDoubt``, nothing was written.
+
+        """
+        outcomes = [await self._considered(key, one, request_id=request_id) for one in batch]
+        drafts = [one for one in outcomes if isinstance(one, _Draft)]
+        written = iter(await self._write_batch([draft.new for draft in drafts]))
+        results: list[Accepted | CalotypeError] = []
+        for one in outcomes:
+            if not isinstance(one, _Draft):
+                results.append(one)
+                continue
+            submitted = next(written)
+            results.append(
+                submitted
+                if isinstance(submitted, CalotypeError)
+                else self._accepted(submitted, one.new, one.model)
+            )
+        return results
+
+    async def _considered(
+        self, key: ApiKey, asked: Asked | CalotypeError, *, request_id: str
+    ) -> _Draft | Accepted | CalotypeError:
+        """One of a batch: what is to be written, or what became of it without that."""
+        if isinstance(asked, CalotypeError):
+            return asked
+        try:
+            judged = self._judge(asked)
+        except CalotypeError as error:
+            return error
+        try:
+            return _Draft(self._new_task(key, judged, request_id=request_id), judged.model)
+        except CalotypeError as error:
+            return await self._replayed(key, judged) or error
+
+    def _judge(self, asked: Asked) -> _Judged:
+        """Whether the model takes a request.
+
+        Raises:
+            errors.CalotypeError: it does not.
+
+        """
+        check_idempotency_key(asked.idempotency_key)
+        plain = normalise(self._catalog, asked.fields, text=asked.text)
+        options = NO_OPTIONS
+        if not asked.fields.keys().isdisjoint(OPTION_FIELDS):
+            options = read_options(asked.fields, text=asked.text, judge_url=self._judge_callback)
+        model = self._catalog.get(plain.model)
+        check_reference_count(model, len(asked.references))
+        uploads = tuple([each.asset for each in asked.references if isinstance(each, Kept)])
+        _check_uploads(model, uploads)
         request = Request(
-            model=asked.model,
-            prompt=asked.prompt,
-            n=asked.n,
-            parameters=asked.parameters,
-            channel_id=asked.channel_id,
+            model=plain.model,
+            prompt=plain.prompt,
+            n=plain.n,
+            parameters=plain.parameters,
+            channel_id=plain.channel_id,
+            callback_url=options.callback_url,
+            deadline_seconds=options.deadline_seconds,
         )
+        keyed = asked.idempotency_key is not None
+        fingerprint = _fingerprint(plain, options, asked.references) if keyed else b""
+        return _Judged(asked, model, request, uploads, options.metadata, fingerprint)
+
+    def _new_task(self, key: ApiKey, judged: _Judged, *, request_id: str) -> NewTask:
+        """The task of a request, on the channel whose turn it is.
+
+        Raises:
+            errors.CalotypeError: no channel takes it.
+
+        """
+        model, request, references = judged.model, judged.request, judged.asked.references
         files = [
             (one.asset.content_type, one.asset.bytes) if isinstance(one, Kept) else None
             for one in references
         ]
-        fingerprint = _fingerprint(asked, references) if idempotency_key else b""
-        try:
-            channel = self._router.choose(model, request, files)
-        except CalotypeError:  # the channels may be others than when it was accepted
-            if idempotency_key is None:
-                raise
-            known = await self._store.replayed(
-                key.account_id, idempotency_key, fingerprint=fingerprint
-            )
-            if known is None:
-                raise
-            await self._assets.discard(
-                [each.asset for each in references if isinstance(each, Kept)]
-            )
-            return Accepted(known, asked.model, model.eta_seconds)
-        uploads = [reference for reference in references if isinstance(reference, Kept)]
-        _check_uploads(model, uploads)
+        channel = self._router.choose(model, request, files)
         now = self._clock()
-        new = NewTask(
+        seconds = model.deadline_seconds
+        if request.deadline_seconds is not None:
+            seconds = min(seconds, request.deadline_seconds)
+        return NewTask(
             id=self._ids.next(),
             account_id=key.account_id,
             key_id=key.id,
             request_id=request_id,
             request=request,
             references=tuple(
-                Reference(asset_id=reference.asset.id) if isinstance(reference, Kept) else reference
-                for reference in references
+                [Reference(asset_id=r.asset.id) if isinstance(r, Kept) else r for r in references]
             ),
-            uploads=tuple(upload.asset for upload in uploads),
+            uploads=judged.uploads,
             channel_id=channel.id,
             price=self._router.highest_price(model, request, files),
-            deadline_at=now + model.deadline_seconds * 1000,
+            deadline_at=now + seconds * 1000,
             abandon_at=now + (model.deadline_seconds + model.grace_seconds) * 1000,
             created_at=now,
-            idempotency_key=idempotency_key,
-            fingerprint=fingerprint,
+            idempotency_key=judged.asked.idempotency_key,
+            fingerprint=judged.fingerprint,
+            metadata=judged.metadata,
         )
-        submitted = await self._write(new)
-        if submitted.replayed:
-            await self._assets.discard(new.uploads)
-        # A replay too: the first request may have been lost right after it was written.
+
+    async def _replayed(self, key: ApiKey, judged: _Judged) -> Accepted | None:
+        """The task that the idempotency key of a request names, where there is one."""
+        asked = judged.asked
+        if asked.idempotency_key is None:
+            return None
+        known = await self._store.replayed(
+            key.account_id, asked.idempotency_key, fingerprint=judged.fingerprint
+        )
+        if known is None:
+            return None
+        await self._assets.discard(judged.uploads)
+        return Accepted(known, judged.model.id, judged.model.eta_seconds)
+
+    def _accepted(self, submitted: Submitted, new: NewTask, model: Model) -> Accepted:
+        """Tell a worker, of a replay too: it may have been lost right after it was written."""
         self._enqueue(
             submitted.task_id,
-            channel.id,
+            new.channel_id,
             priority(submitted_at=submitted.created_at, backlog=submitted.backlog),
         )
-        return Accepted(submitted, asked.model, self._router.usual_seconds(channel.id, model))
+        return Accepted(submitted, model.id, self._router.usual_seconds(new.channel_id, model))
+
+    async def _write_batch(self, news: list[NewTask]) -> Sequence[Submitted | CalotypeError]:
+        if not news:
+            return []
+        for _ in range(_DRAWS):
+            try:
+                return await self._store.submit_batch(news)
+            except IdTaken:
+                news = [msgspec.structs.replace(new, id=self._ids.next()) for new in news]
+            except Unavailable as error:
+                raise AcceptanceInDoubt(error.message, retry_after=error.retry_after) from error
+        raise _no_free_id()
 
     async def _write(self, new: NewTask) -> Submitted:
         for _ in range(_DRAWS):
@@ -166,18 +300,22 @@ class Submission:
                 new = msgspec.structs.replace(new, id=self._ids.next())
             except Unavailable as error:
                 raise AcceptanceInDoubt(error.message, retry_after=error.retry_after) from error
-        raise InternalError(f"No free task id was found in {_DRAWS} draws.")
+        raise _no_free_id()
 
 
-def _check_uploads(model: Model, uploads: Sequence[Kept]) -> None:
+def _no_free_id() -> InternalError:
+    return InternalError(f"No free task id was found in {_DRAWS} draws.")
+
+
+def _check_uploads(model: Model, uploads: Sequence[Asset]) -> None:
     limits = model.references
     for upload in uploads:
-        if upload.asset.bytes > limits.max_bytes:
+        if upload.bytes > limits.max_bytes:
             raise ReferenceTooLarge(
                 f"{model.id} takes reference images of at most {limits.max_bytes} bytes.",
                 param="image",
             )
-        if upload.asset.content_type not in limits.content_types:
+        if upload.content_type not in limits.content_types:
             raise UnsupportedReferenceType(
                 f"{model.id} takes reference images of these types: "
                 f"{', '.join(limits.content_types)}.",
@@ -185,20 +323,31 @@ def _check_uploads(model: Model, uploads: Sequence[Kept]) -> None:
             )
 
 
-def _check_idempotency_key(key: str | None) -> None:
+def check_idempotency_key(key: str | None, *, name: str = "Idempotency-Key") -> None:
+    """Whether a key can be kept.
+
+    Raises:
+        errors.InvalidParameter: it cannot; ``name`` is the field or header at fault.
+
+    """
     if key is None:
         return
     if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY or not key.isascii() or not key.isprintable():
         raise InvalidParameter(
-            f"Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters.",
-            param="Idempotency-Key",
+            f"{name} must be 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters.", param=name
         )
 
 
-def _fingerprint(asked: msgspec.Struct, references: Sequence[Reference | Kept]) -> bytes:
-    """The same for the same request, whether a default was left out or written."""
+def _fingerprint(
+    plain: Normalised, options: Options, references: Sequence[Reference | Kept]
+) -> bytes:
+    """The same for the same request, whether a default was left out or written.
+
+    Keys outlive an upgrade: what a request without options comes to must stay as it is.
+    """
     named = [
         reference.digest.hex() if isinstance(reference, Kept) else reference.url
         for reference in references
     ]
-    return hashlib.sha256(_encode((asked, named))).digest()
+    whole = (plain, named) if options == NO_OPTIONS else (plain, named, options)
+    return hashlib.sha256(_encode(whole)).digest()

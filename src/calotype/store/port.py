@@ -271,6 +271,10 @@ class Store(Protocol):
         """A stored image, whoever owns it."""
         ...
 
+    async def assets(self, asset_ids: Sequence[int]) -> Sequence[Asset]:
+        """Those of many that are stored, in any order, whoever owns them."""
+        ...
+
     # Running a task
 
     async def unfinished(self, *, after: int, limit: int) -> Sequence[Unfinished]:

@@ -44,12 +44,16 @@ _KINDS: Final = {
     "response_format": "string",
     "channel_id": "integer",
     "async": "boolean",
+    "callback_url": "string",
+    "metadata": "object of strings",
+    "deadline_seconds": "integer",
 }
 _BESIDE: Final = {
     "image_input": "In a form: text fields `image_input` or `image_input[]`, one for each.",
     "image": "In a form only: file fields `image` or `image[]`, one for each.",
     "n": "Default 1; more than that only where the model says so.",
     "response_format": "Default `url`.",
+    "metadata": "In a form a JSON object as text.",
 }
 _PER_MODEL: Final = (
     "Whatever the model declares: type, allowed values, default, and limits that depend on "

@@ -20,16 +20,18 @@ _NOTHING: Final = Note("", "")
 
 REFUSALS: Final = {
     "missing_field": Note(
-        "`model` or `prompt` is absent, null or blank.",
-        "Send both; `param` names the one at fault.",
+        "`model` or `prompt` is absent, null or blank; or a batch has no `requests`.",
+        "Send it; `param` names the one at fault.",
     ),
     "invalid_parameter": Note(
-        "A field has a value that this model does not take, or that does not go with another.",
+        "A field has a value that this model does not take, or that does not go with another; or a "
+        "parameter of the query cannot be read.",
         "Take one of the values that `message` lists; the model's own table has them all.",
     ),
     "unsupported_parameter": Note(
-        "The model declares no such field, or takes no reference images.",
-        "Leave it out; `message` lists the fields that the model has.",
+        "The model declares no such field, or takes no reference images; or a list or a batch has "
+        "nothing of this name.",
+        "Leave it out; `message` lists what there is.",
     ),
     "unsupported_response_format": Note(
         "`response_format` is something other than `url`.",
@@ -61,7 +63,8 @@ REFUSALS: Final = {
         "Look at `message`: it says where parsing ended. Text must be UTF-8.",
     ),
     "unsupported_media_type": Note(
-        "`Content-Type` is neither `application/json` nor `multipart/form-data`.",
+        "`Content-Type` is neither `application/json` nor `multipart/form-data`; a batch takes "
+        "JSON only.",
         "Say which of the two the body is.",
     ),
     "body_too_large": Note(
@@ -172,7 +175,7 @@ FAILURES: Final = {
         "Submit it again if you still want the image.",
     ),
     "deadline_exceeded": Note(
-        "There was no image within the time that the model has.",
+        "There was no image within the time that the model has, or `deadline_seconds` gave it.",
         "Submit it again; a lower resolution is quicker.",
     ),
     "cancelled": Note(

@@ -7,7 +7,9 @@ from calotype.api.openapi.errors import refusal
 from calotype.api.openapi.requests import FORM, JSON
 from calotype.api.openapi.shapes import Schema, reference
 from calotype.api.render import STATUSES
+from calotype.api.task_list import DEFAULT_LIMIT, MAX_LIMIT, MAX_SINCE
 from calotype.api.waiting import MAX_WAIT
+from calotype.domain.task import State
 
 Operation = dict[str, Any]
 
@@ -92,6 +94,8 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
     """
     return {
         "/v1/images/generations": {"post": _submit(examples)},
+        "/v1/images/generations/batch": {"post": _batch(examples)},
+        "/v1/tasks": {"get": _tasks()},
         "/v1/tasks/{task_id}": {"get": _task()},
         "/v1/tasks/{task_id}/events": {"get": _task_events()},
         "/v1/events": {"get": _events()},
@@ -172,6 +176,11 @@ def _in_path(name: str, description: str, example: str) -> Schema:
     }
 
 
+def _in_query(name: str, description: str, **schema: Any) -> Schema:
+    found = {"type": "string", **schema}
+    return {"name": name, "in": "query", "description": description, "schema": found}
+
+
 _IF_NONE_MATCH: Final[Schema] = {"$ref": "#/components/parameters/If-None-Match"}
 
 
@@ -228,6 +237,70 @@ def _submit(examples: dict[str, Any]) -> Operation:
         },
     }
     return operation
+
+
+def _batch(examples: dict[str, Any]) -> Operation:
+    operation = _operation(
+        "createGenerations",
+        "Images",
+        "Submit many image requests",
+        description="Up to 100 requests in one body and one transaction, each accepted or refused "
+        "on its own: `data` has their tasks or errors in the order of the requests. References go "
+        "by URL.\n\n"
+        "Idempotency goes by the `idempotency_key` of each request; the header is refused.",
+        answers={"202": _response("Judged, one by one.", json=reference("BatchAnswer"))},
+        codes=(
+            *("missing_field", "invalid_parameter", "unsupported_parameter", "malformed_body"),
+            *(*_KEY, "body_too_large", "unsupported_media_type", *_BROKEN),
+        ),
+    )
+    requests = [
+        {**example["value"], "idempotency_key": f"page-{place}"}
+        for place, example in enumerate(examples.values(), start=1)
+    ]
+    shown = {"pages": {"summary": "Each with a key of its own", "value": {"requests": requests}}}
+    content: Schema = {"schema": reference("BatchRequest")}
+    if requests:
+        content["examples"] = shown
+    operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return operation
+
+
+def _tasks() -> Operation:
+    return _operation(
+        "listTasks",
+        "Tasks",
+        "List and find tasks",
+        description="The account's tasks, newest first, in pages. Filters narrow it down together. "
+        "Beside those below, `metadata.<key>=<value>` finds the tasks that carry this pair, and "
+        "may come for several keys.\n\n"
+        "With `next_cursor` as `cursor`, and the filters as before, the next page follows: each "
+        "task is shown once, whatever is submitted meanwhile.",
+        answers={
+            "200": _response("A page.", json=reference("TaskList"), headers=["Cache-Control"])
+        },
+        codes=("invalid_parameter", "unsupported_parameter", *_KEY, *_BROKEN),
+        parameters=[
+            _in_query("state", "In this state; any case.", enum=[each.value for each in State]),
+            _in_query("model", "Of this model.", examples=["nano-banana-pro"]),
+            _in_query(
+                "since",
+                "Submitted at this time or later; Unix seconds.",
+                type="integer",
+                minimum=0,
+                maximum=MAX_SINCE,
+            ),
+            _in_query(
+                "limit",
+                "Tasks in a page.",
+                type="integer",
+                minimum=1,
+                maximum=MAX_LIMIT,
+                default=DEFAULT_LIMIT,
+            ),
+            _in_query("cursor", "The `next_cursor` of the page before.", pattern="^page_"),
+        ],
+    )
 
 
 def _task() -> Operation:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from calotype.domain.catalog import Model, Parameter, Value
 from calotype.domain.channel import Channel
 from calotype.domain.money import format_usd
+from calotype.domain.options import MAX_DEADLINE_SECONDS, MAX_KEY, MAX_PAIRS, MAX_VALUE
 from calotype.domain.urls import MAX_URL_CHARS
 
 Schema = dict[str, Any]
@@ -31,6 +32,10 @@ FIELDS: Final = {
     "channel_id": "Pins one of the model's `available_channels`; without it the gateway chooses.",
     "async": "Accepted from older clients in any spelling and changes nothing: every request "
     "makes a task.",
+    "callback_url": "Where you are told of the end: a public `http` or `https` address.",
+    "metadata": "Your own words about the task, to find it by: up to 16 pairs of strings.",
+    "deadline_seconds": "After so long nothing new is sent to an upstream, and a task that was "
+    "not sent fails with `deadline_exceeded`. It only shortens the time that the model gives.",
 }
 """Fields that mean the same for every model."""
 
@@ -177,6 +182,7 @@ def _common(model: Model, channels: Sequence[Channel], *, form: bool) -> dict[st
         "response_format": {"type": "string", "enum": ["url"], "default": "url"},
         "channel_id": _channel(channels),
         "async": {"$ref": f"#/components/schemas/{_async_name(form=form)}"},
+        **_options(form=form),
     }
     for name, schema in properties.items():
         schema["description"] = f"{FIELDS[name]} {schema.pop('description', '')}".rstrip()
@@ -186,14 +192,39 @@ def _common(model: Model, channels: Sequence[Channel], *, form: bool) -> dict[st
     return properties
 
 
+def _options(*, form: bool) -> dict[str, Schema]:
+    """The fields that ask nothing of the model."""
+    metadata: Schema = {
+        "type": "object",
+        "maxProperties": MAX_PAIRS,
+        "propertyNames": {"minLength": 1, "maxLength": MAX_KEY, "pattern": _TEXT},
+        "additionalProperties": {"type": "string", "maxLength": MAX_VALUE, "pattern": _TEXT},
+    }
+    if form:
+        metadata = {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": metadata,
+            "description": "In a form a JSON object as text.",
+        }
+    return {
+        "callback_url": _url(),
+        "metadata": metadata,
+        "deadline_seconds": {"type": "integer", "minimum": 1, "maximum": MAX_DEADLINE_SECONDS},
+    }
+
+
+def _url() -> Schema:
+    return {"type": "string", "format": "uri", "pattern": _URL, "maxLength": MAX_URL_CHARS}
+
+
 def _references(model: Model, *, form: bool) -> dict[str, Schema]:
     """The fields for references; none of them for a model that takes none."""
     if model.references.max_items == 0:
         return {}
     array = {"type": "array", "maxItems": model.references.max_items}
     said = {"description": reference_words(model)}
-    url = {"type": "string", "format": "uri", "pattern": _URL, "maxLength": MAX_URL_CHARS}
-    by_url = {**array, **said, "items": url}
+    by_url = {**array, **said, "items": _url()}
     if not form:
         return {"image_input": by_url}
     file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}

@@ -114,6 +114,11 @@ def _task() -> Schema:
             "result": reference("TaskResult"),
             "error": reference("TaskError"),
             "billing": reference("Billing"),
+            "metadata": {
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "description": "Your own words about the task; empty where there are none.",
+            },
             "webhook_delivery": reference("WebhookDelivery"),
             "updated_at": whole(f"{UNIX}."),
             "completed_at": whole(f"{UNIX}; only once the task is final."),
@@ -195,6 +200,7 @@ def _done() -> Schema:
             "actual_amount_micro_usdc": 150_000,
             "released_amount_micro_usdc": 0,
         },
+        "metadata": {"order": "7391"},
         "poll_url": f"/v1/tasks/{_TASK_ID}",
         "created_at": 1_760_000_000,
         "last_event": 4,
@@ -214,6 +220,8 @@ def _task_request() -> Schema:
             "n": whole("How many images.", minimum=1),
             "response_format": constant("url", "Always `url`."),
             "channel_id": whole("Where the client pinned one."),
+            "callback_url": text("Where the client asked to be told of the end.", format="uri"),
+            "deadline_seconds": whole("Where the client set one.", minimum=1),
             "image_input": {
                 "type": "array",
                 "items": {"type": ["string", "null"], "format": "uri"},
@@ -221,7 +229,7 @@ def _task_request() -> Schema:
                 "of ours, null once they are no longer stored.",
             },
         },
-        optional=("channel_id", "image_input"),
+        optional=("channel_id", "callback_url", "deadline_seconds", "image_input"),
     )
 
 

@@ -273,6 +273,10 @@ class PostgresStore:
         found = await self._db.fetch(f"SELECT {rows.ASSET} FROM assets WHERE id = $1", asset_id)
         return rows.asset(found[0]) if found else None
 
+    async def assets(self, asset_ids: Sequence[int]) -> Sequence[Asset]:
+        statement = f"SELECT {rows.ASSET} FROM assets WHERE id = ANY($1)"
+        return [rows.asset(row) for row in await self._db.fetch(statement, asset_ids)]
+
     # Running a task
 
     async def unfinished(self, *, after: int, limit: int) -> Sequence[Unfinished]:
