@@ -79,8 +79,8 @@ def too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body has more than {limit} bytes; send a smaller one.")
 
 
-async def read_json(scope: Scope, receive: Receive) -> dict[str, object]:
-    """A body that is one JSON object.
+async def read_json(scope: Scope, receive: Receive, *, optional: bool = False) -> dict[str, object]:
+    """A body that is one JSON object; where it is optional, none at all is an empty one.
 
     Raises:
         errors.BodyTooLarge: over ``MAX_JSON_BYTES``.
@@ -89,6 +89,8 @@ async def read_json(scope: Scope, receive: Receive) -> dict[str, object]:
     """
     check_length(scope, limit=MAX_JSON_BYTES)
     body = b"".join([chunk async for chunk in stream(receive, limit=MAX_JSON_BYTES)])
+    if optional and not body:
+        return {}
     try:
         document = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
