@@ -43,7 +43,6 @@ def task_schemas() -> dict[str, Schema]:
         "ResultImage": _result_image(),
         "TaskError": _task_error(),
         "Billing": _billing(),
-        "WebhookDelivery": _webhook_delivery(),
     }
 
 
@@ -214,6 +213,7 @@ def _task_request() -> Schema:
             "n": whole("How many images.", minimum=1),
             "response_format": constant("url", "Always `url`."),
             "channel_id": whole("Where the client pinned one."),
+            "callback_url": text("Where the client gave one.", format="uri"),
             "image_input": {
                 "type": "array",
                 "items": {"type": ["string", "null"], "format": "uri"},
@@ -221,7 +221,7 @@ def _task_request() -> Schema:
                 "of ours, null once they are no longer stored.",
             },
         },
-        optional=("channel_id", "image_input"),
+        optional=("channel_id", "callback_url", "image_input"),
     )
 
 
@@ -280,19 +280,4 @@ def _billing() -> Schema:
             "actual_amount_micro_usdc": whole(f"Charged; {MICRO}."),
             "released_amount_micro_usdc": whole(f"Given back; {MICRO}."),
         },
-    )
-
-
-def _webhook_delivery() -> Schema:
-    return record(
-        "How the callback fares; only where one was asked for.",
-        {
-            "state": text("Where it stands."),
-            "attempts": whole("How often it was tried."),
-            "last_status": {
-                "type": ["integer", "null"],
-                "description": "HTTP status of the last try; null before there was an answer.",
-            },
-        },
-        optional=("state", "attempts", "last_status"),
     )
