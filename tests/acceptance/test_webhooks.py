@@ -98,6 +98,9 @@ async def test_what_a_killed_process_was_sending_or_was_to_send_arrives(
         assert told == set(tasks)
         one = await ask(cluster, api, "GET", f"/v1/tasks/{tasks[0]}")
         assert one["webhook_delivery"]["state"] == "delivered"
+        shown = cluster.start("show", "tasks", "show", tasks[0])
+        assert await shown.ended() == 0, shown.log
+        assert "webhook: delivered (task.success to http://127.0.0.1:" in shown.out.read_text()
         assert await cluster.proved() == []
 
 
