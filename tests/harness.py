@@ -237,8 +237,9 @@ async def running_server(
     listener = socket.create_server(("127.0.0.1", 0))
     # asyncio misses that this is TCP, and would let each answer wait 40 ms for the last one's ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(
-        build_app(core, with_worker=with_worker),
+        build_app(core, with_worker=with_worker, listens_on=url),
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -250,7 +251,6 @@ async def running_server(
     await server.ready.wait()
     try:
         async with aiohttp.ClientSession() as http:
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             yield Server(url, key, core, http, data)
     finally:
         server.should_exit = True

@@ -8,23 +8,23 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
 from typing import Any, Final
 
 from calotype.api import application
 from calotype.api.context import Context
 from calotype.api.edge import Edge
-from calotype.core import Core, channels_of
+from calotype.core import Core, channels_of, secret_of
 from calotype.domain.errors import Unavailable
-from calotype.domain.urls import judge_reference_url
+from calotype.domain.webhooks import Signer
 from calotype.services.callbacks import TOPIC, Callbacks, packed
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.health import HealthKeeper
 from calotype.services.submission import Submission
+from calotype.services.webhooks import Webhooks
 from calotype.settings import SettingsError
 from calotype.store.port import SharedStore
-from calotype.worker import Images, Upstreams, Worker
+from calotype.worker import Images, Upstreams, Worker, webhook_hosts
 
 IDEMPOTENCY_KEPT_MS: Final = 48 * 3600 * 1000
 """Twice what the contract promises."""
@@ -34,11 +34,24 @@ HOUSEKEEPING_SECONDS: Final = 600.0
 log = logging.getLogger(__name__)
 
 
-def build_app(core: Core, *, with_worker: bool) -> Edge:
-    """The server: API, and with it, unless told otherwise, queue and worker."""
+def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
+    """The server: API, and with it, unless told otherwise, queue and worker.
+
+    Args:
+        core: what it works with.
+        with_worker: whether tasks are developed and webhooks sent in this process.
+        listens_on: the server's own URL; webhooks name it where no public one is set.
+
+    """
     settings = core.settings
     images, upstreams, feed = Images(core), Upstreams(core), Feed(core.store)
-    worker = Worker(core, images, upstreams) if with_worker else None
+    worker = Worker(core, images, upstreams, own_url=listens_on) if with_worker else None
+    webhooks = Webhooks(
+        core.store,
+        signer=Signer(secret_of(settings)),
+        allow_hosts=webhook_hosts(settings),
+        clock=core.clock,
+    )
     context = Context(
         accounts=core.accounts,
         assets=images.assets,
@@ -58,14 +71,11 @@ def build_app(core: Core, *, with_worker: bool) -> Edge:
             core.router,
             assets=images.assets,
             enqueue=worker.put if worker else _nobody,
-            judge_callback=partial(
-                judge_reference_url,
-                allow_hosts=frozenset(settings.reference_allow_hosts),
-                param="callback_url",
-            ),
+            judge_callback=webhooks.judge,
             ids=core.ids,
             clock=core.clock,
         ),
+        webhooks=webhooks,
         public_url=settings.public_url,
     )
 

@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Names and addresses that references may be fetched from although they are private."""
     reference_timeout_seconds: float = 30.0
     """Longest time for one try at fetching one reference."""
+    webhook_allow_hosts: tuple[str, ...] = ()
+    """Names and addresses that webhooks may be sent to although they are private."""
     asset_url_seconds: int = 86_400
     """How long a signed image URL is good for, at least."""
     worker_concurrency: int = 0
@@ -139,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+_HOSTS: Final = frozenset({"reference_allow_hosts", "webhook_allow_hosts"})
+"""Lists; in the environment their entries are separated by commas."""
 _IN_FILE: Final = [name for name in _FIELDS if name != "config"]
 
 
@@ -175,10 +179,10 @@ def _from_environment(environment: Mapping[str, str], secrets: Iterable[str]) ->
         if variable not in known:
             raise SettingsError(_unknown(variable, variable, [*known, *CLIENT_VARIABLES]))
         name = known[variable]
-        if text or name in {"public_url", "database_url", "reference_allow_hosts"}:
+        if text or name in {"public_url", "database_url", *_HOSTS}:
             value: Any = (
                 [part.strip() for part in text.split(",") if part.strip()]
-                if name == "reference_allow_hosts"
+                if name in _HOSTS
                 else text
             )
             values[name] = _convert(variable, name, value)

@@ -20,15 +20,19 @@ from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidParameter, Unavailable
 from calotype.domain.fairness import priority
 from calotype.domain.urls import canonical_hosts, judge_reference_url
+from calotype.domain.webhooks import Signer
 from calotype.domain.wire import Upstream
 from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import GuardedFetcher
+from calotype.net.webhooks import WebhookClient
 from calotype.providers.kind import kind_of
 from calotype.providers.line import Tools
 from calotype.providers.port import Provider
 from calotype.queue import EmbeddedQueue, SharedQueue
 from calotype.services.assets import Assets
 from calotype.services.callbacks import TOPIC, unpacked
+from calotype.services.deliverer import Deliverer
+from calotype.services.delivery import Delivery
 from calotype.services.references import ReferenceIntake
 from calotype.services.running import Links, Runner
 from calotype.settings import Settings, SettingsError
@@ -36,6 +40,8 @@ from calotype.store.port import SharedStore
 
 RECONCILE_SECONDS: Final = 10.0
 CHECK_SECONDS: Final = 1.0
+LAST_WEBHOOKS_SECONDS: Final = 5.0
+"""How long a stopping worker waits for receivers; what is not taken is sent again."""
 _PAGE: Final = 1000
 
 log = logging.getLogger(__name__)
@@ -54,7 +60,7 @@ class Images:
             ids=core.ids,
             clock=core.clock,
         )
-        allowed = _allowed_hosts(settings)
+        allowed = _allowed_hosts("reference_allow_hosts", settings.reference_allow_hosts)
         self.fetcher = GuardedFetcher(
             allowed,
             max_bytes=max(model.references.max_bytes for model in core.catalog.models.values()),
@@ -131,13 +137,14 @@ class Upstreams:
 
 
 class Worker:
-    """Queue and runner of this process.
+    """Queue, runner and sender of webhooks of this process.
 
     Args:
         core: what it works with.
         images: where images go.
         upstreams: what speaks to the channels.
         channels: slugs of the channels to work for; None is all.
+        own_url: where the server of this process listens; empty where there is none.
 
     Raises:
         SettingsError: a channel does not exist, or another process works on this data folder.
@@ -151,6 +158,7 @@ class Worker:
         upstreams: Upstreams,
         *,
         channels: Sequence[str] | None = None,
+        own_url: str = "",
     ) -> None:
         self._core = core
         self._slugs = channels
@@ -171,6 +179,7 @@ class Worker:
                 callback_url=partial(_callback_url, core.settings),
             ),
         )
+        self._deliverer = _deliverer(core, images, own_url)
         self._unlisten: Callable[[], Awaitable[None]] | None = None
         self._served_orphans: set[int] = set()
         self._lock: IO[str] | None = None
@@ -202,6 +211,7 @@ class Worker:
             await self._enqueue_unfinished()
         else:
             await self._start_shared()
+        await self._deliverer.start()
 
     async def _start_shared(self) -> None:
         store = self._core.store
@@ -277,7 +287,9 @@ class Worker:
         self._runner.park()
         running = self._queue.running if self._queue else 0
         log.info("stopping with %d tasks in this process", running)
-        cut_off = await self._queue.stop(self._core.settings.drain_seconds) if self._queue else 0
+        seconds = self._core.settings.drain_seconds
+        cut_off = await self._queue.stop(seconds) if self._queue else 0
+        await self._deliverer.stop(min(seconds, LAST_WEBHOOKS_SECONDS))
         if self._unlisten is not None:
             await self._unlisten()
         if self._lock is not None:
@@ -306,13 +318,37 @@ def _callback_url(settings: Settings, slug: str) -> str | None:
     return f"{base}/v1/callbacks/{slug}" if base else None
 
 
-def _allowed_hosts(settings: Settings) -> frozenset[str]:
+def _deliverer(core: Core, images: Images, own_url: str) -> Deliverer:
+    settings = core.settings
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return Deliverer(
+        core.store,
+        delivery=Delivery(
+            core.store, core.catalog, core.router, assets=images.assets, clock=core.clock
+        ),
+        client=WebhookClient(webhook_hosts(settings)),
+        signer=Signer(secret_of(settings)),
+        base_url=(settings.public_url or own_url or f"http://{host}:{settings.port}").rstrip("/"),
+        clock=core.clock,
+    )
+
+
+def webhook_hosts(settings: Settings) -> frozenset[str]:
+    """The private hosts that webhooks may be sent to.
+
+    Raises:
+        SettingsError: one of them is no host.
+
+    """
+    return _allowed_hosts("webhook_allow_hosts", settings.webhook_allow_hosts)
+
+
+def _allowed_hosts(name: str, hosts: Sequence[str]) -> frozenset[str]:
     try:
-        return canonical_hosts(frozenset(settings.reference_allow_hosts))
+        return canonical_hosts(frozenset(hosts))
     except ValueError as error:
         raise SettingsError(
-            f"CALOTYPE_REFERENCE_ALLOW_HOSTS: {error}; write host names or addresses, "
-            "separated by commas."
+            f"CALOTYPE_{name.upper()}: {error}; write host names or addresses, separated by commas."
         ) from None
 
 

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ OPERATE = "docs/guides/operate.md"
 MODELS = "docs/guides/models.md"
 SANDBOX = "docs/guides/sandbox.md"
 API = "docs/reference/api.md"
+WEBHOOKS = "docs/guides/webhooks.md"
 
 
 class Site(NamedTuple):
@@ -295,6 +297,40 @@ def test_the_batch_of_the_guide_is_judged_one_by_one(site: Site) -> None:
     assert refused["error"]["param"] == "aspect_ratio"
     tasks = [accepted(second)["task_id"], accepted(first)["task_id"]]
     assert [task["task_id"] for task in json.loads(listed)["data"]] == tasks
+
+
+def test_the_receiver_of_the_webhook_guide_is_told_of_a_task(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("docs") / "webhooks"
+    folder.mkdir()
+    (settings,) = blocks(WEBHOOKS, "toml")
+    (folder / "calotype.toml").write_text(settings, encoding="utf-8")
+    (source,) = blocks(WEBHOOKS, "python")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    (folder / "receiver.py").write_text(source.replace("9000", port), encoding="utf-8")
+    look, order = (block.replace("9000", port) for block in blocks(WEBHOOKS, "sh"))
+    with serving(folder) as site:
+        (secret,) = run(site, [look], KEY=site.key)
+        receiver = subprocess.Popen(
+            [sys.executable, "receiver.py"],
+            cwd=folder,
+            env={"WEBHOOK_SECRET": secret.strip()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        with receiver:
+            try:
+                (printed,) = run(site, [order], KEY=site.key)
+                task_id = json.loads(printed[printed.index('{"task_id') :])["task_id"]
+                assert receiver.stdout is not None
+                event, told, image = receiver.stdout.readline().split()
+            finally:
+                receiver.terminate()
+    assert (event, told) == ("task.success", task_id)
+    assert image.startswith(f"{site.url}/v1/assets/")
 
 
 def test_what_the_server_keeps_is_what_the_operating_guide_lists(site: Site) -> None:

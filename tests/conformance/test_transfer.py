@@ -27,6 +27,7 @@ from calotype.store.transfer import TABLES, transfer
 from conformance.tasks import funded, new_task, read, taken, told
 from harness import Server, picture, running_server
 from postgres import PostgresServer
+from receiver import answer, receiving
 
 ORDER = {"Idempotency-Key": "order-1"}
 OPEN = Health(
@@ -85,7 +86,11 @@ def machine(worked: Machine, tmp_path: Path) -> Machine:
 
 
 async def _worked(data: Path) -> Machine:
-    async with running_server(data) as server:
+    async with (
+        receiving(answer(410)) as gone,
+        running_server(data, webhook_allow_hosts=("127.0.0.1",)) as server,
+    ):
+        await server.call("PUT", "/v1/webhooks", json={"url": gone.url})
         ordered = await server.call("POST", "/v1/images/generations", json=BODY, headers=ORDER)
         form = await server.submit_form(
             ("prompt", "sandbox:delay=0"), ("image", picture(), "cat.png")
@@ -94,6 +99,9 @@ async def _worked(data: Path) -> Machine:
             assert (await server.finished(reply.json["task_id"]))["state"] == "success"
         assert (await server.outcome("sandbox:refuse"))["state"] == "fail"
         await server.new_key("quiet")
+        while not (await server.call("GET", "/v1/webhooks")).json["disabled_urls"]:
+            await asyncio.sleep(0.01)
+        await server.call("PUT", "/v1/webhooks", json={"url": None})
         other = await server.for_account(credit=5_000_000)
         accepted = await other.submit(prompt="sandbox:delay=1.5")
         polled = decode("task", accepted.json["task_id"])
@@ -105,8 +113,8 @@ async def _worked(data: Path) -> Machine:
         account = await server.core.accounts.find(other.account)
         assert account is not None
         await store.book(account.id, EntryKind.ADJUST, -1_000, note="a fine", now=1)
-        revoked, gone = await server.core.accounts.create_key("gone", account=other.account)
-        assert await store.revoke_key(gone.id, now=2)
+        revoked, old = await server.core.accounts.create_key("gone", account=other.account)
+        assert await store.revoke_key(old.id, now=2)
     async with running_server(data, with_worker=False, credit=0) as idle:
         sent = await idle.accepted(prompt="sandbox:delay=0")
         task_id = decode("task", sent["task_id"])

@@ -126,6 +126,11 @@ def test_a_key_is_asked_for_where_the_contract_asks_for_one() -> None:
         "/v1/tasks",
         "/v1/tasks/{task_id}",
         "/v1/tasks/{task_id}/events",
+        "/v1/tasks/{task_id}/webhook",
+        "/v1/tasks/{task_id}/webhook/redeliver",
+        "/v1/webhooks",
+        "/v1/webhooks/rotate",
+        "/v1/webhooks/deliveries",
         "/v1/events",
         "/v1/credits/balance",
     }

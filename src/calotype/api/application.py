@@ -22,6 +22,7 @@ from calotype.api.status import Check, Status
 from calotype.api.streams import Streams
 from calotype.api.task_list import TaskList
 from calotype.api.tasks import Tasks
+from calotype.api.webhooks import WebhookRoutes
 
 
 class Application(msgspec.Struct, frozen=True):
@@ -70,6 +71,7 @@ def build(
     generations, tasks = Generations(context), Tasks(context)
     status, files = Status(context, checks), AssetFiles(context)
     published, streams = _Published(context), Streams(context)
+    webhooks = WebhookRoutes(context)
 
     async def submit(request: Request) -> Response:
         answer = await generations.handle(request.scope, request.receive, request.state.request_id)
@@ -84,7 +86,12 @@ def build(
         Route("/v1/tasks", TaskList(context).handle),
         Route("/v1/tasks/{task_id}", task),
         Route("/v1/tasks/{task_id}/events", streams.of_task),
+        Route("/v1/tasks/{task_id}/webhook", webhooks.delivery),
+        Route("/v1/tasks/{task_id}/webhook/redeliver", webhooks.redeliver, methods=["POST"]),
         Route("/v1/events", streams.of_account),
+        Route("/v1/webhooks", webhooks.settings, methods=["GET", "PUT"]),
+        Route("/v1/webhooks/rotate", webhooks.rotate, methods=["POST"]),
+        Route("/v1/webhooks/deliveries", webhooks.deliveries),
         Route("/v1/models", published.models),
         Route("/v1/models/brands/{brand}/image", published.discovery.brand),
         Route("/v1/models/{model_id:path}", published.model),

@@ -80,9 +80,9 @@ def too_large(limit: int) -> BodyTooLarge:
 
 
 async def read_json(
-    scope: Scope, receive: Receive, *, limit: int = MAX_JSON_BYTES
+    scope: Scope, receive: Receive, *, limit: int = MAX_JSON_BYTES, optional: bool = False
 ) -> dict[str, object]:
-    """A body that is one JSON object.
+    """A body that is one JSON object; where it is optional, none at all is an empty one.
 
     Raises:
         errors.BodyTooLarge: over ``limit`` bytes.
@@ -91,6 +91,8 @@ async def read_json(
     """
     check_length(scope, limit=limit)
     body = b"".join([chunk async for chunk in stream(receive, limit=limit)])
+    if optional and not body:
+        return {}
     try:
         document = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

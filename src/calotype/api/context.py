@@ -20,6 +20,7 @@ from calotype.services.feed import Feed
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
 from calotype.services.submission import Submission
+from calotype.services.webhooks import Webhooks
 from calotype.store.port import Store
 
 _SANE_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
@@ -40,6 +41,7 @@ class Context(msgspec.Struct, frozen=True):
     router: Router
     store: Store
     submission: Submission
+    webhooks: Webhooks
     public_url: str
 
 

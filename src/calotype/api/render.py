@@ -59,6 +59,7 @@ STATUSES: Final = {
     "brand_not_found": 404,
     "callback_not_found": 404,
     "model_not_found": 404,
+    "webhook_not_found": 404,
     "internal_error": 500,
     "service_unavailable": 503,
 }

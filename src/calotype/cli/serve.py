@@ -58,7 +58,8 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    app = build_app(core, with_worker=with_worker)
+    url = f"http://{shown}:{port}"
+    app = build_app(core, with_worker=with_worker, listens_on=url)
     config = uvicorn.Config(
         app,
         http=Protocol,
@@ -70,7 +71,7 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
         proxy_headers=False,  # behind a proxy, public_url says how clients reach us
         timeout_graceful_shutdown=OPEN_REQUEST_SECONDS,
     )
-    server = _Server(config, url=f"http://{shown}:{port}", hurry=app.hurry)
+    server = _Server(config, url=url, hurry=app.hurry)
     # uvicorn raises the signal that stopped it once more at its end; here that ends nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

@@ -11,6 +11,7 @@ from calotype.cli.faults import CommandFault
 from calotype.domain.ids import decode, encode
 from calotype.domain.money import format_usd
 from calotype.domain.task import Asset, Attempt, State, Task
+from calotype.domain.webhooks import Webhook
 
 if TYPE_CHECKING:  # importing it takes longer than the command
     from calotype.core import Core
@@ -85,10 +86,13 @@ def show_task(
         ids += [one.asset_id for one in found.references if one.asset_id is not None]
         assets = {one: asset for one in ids if (asset := await core.store.asset(one)) is not None}
         account = (await _names(core))[found.account_id]
+        webhook = await core.store.webhooks.of_task(found.id) if found.has_webhook else None
         if json:
-            show.json(document(found, account=account, attempts=attempts, assets=assets))
+            shown = document(found, account=account, attempts=attempts, assets=assets)
+            show.json(shown | ({"webhook": _webhook(webhook)} if webhook else {}))
         else:
             _print_task(core, found, account=account, attempts=attempts, assets=assets)
+            _print_webhook(webhook)
 
     session.with_core(context, body, make=False)
 
@@ -213,6 +217,28 @@ def _print_attempts(core: "Core", attempts: Sequence[Attempt]) -> None:
             for attempt in attempts
         ],
     )
+
+
+def _print_webhook(webhook: Webhook | None) -> None:
+    if webhook is None:
+        return
+    answered = "" if webhook.last_status is None else f", last answer {webhook.last_status}"
+    again = "" if webhook.next_at is None else f", next at {show.moment(webhook.next_at)}"
+    to = show.plain(webhook.url.partition("?")[0])
+    print(f"\nwebhook: {webhook.state} ({webhook.event} to {to}, tries {webhook.attempts}", end="")
+    print(f"{answered}{again})")
+
+
+def _webhook(webhook: Webhook) -> dict[str, Any]:
+    """Without the URL's query, which may hold a token."""
+    return {
+        "event": webhook.event,
+        "url": webhook.url.partition("?")[0],
+        "state": webhook.state,
+        "attempts": webhook.attempts,
+        "last_status": webhook.last_status,
+        "next_attempt_at": show.seconds(webhook.next_at),
+    }
 
 
 def _took(task: Task) -> str:

@@ -12,7 +12,7 @@ CalotypeError
 ├── BillingError          InsufficientBalance
 ├── PermissionDenied      InvalidSignature, ExpiredUrl
 ├── NotFound              UnknownRoute, MethodNotAllowed, TaskNotFound, AssetNotFound,
-│                         BrandNotFound, ModelNotFound, CallbackNotFound
+│                         BrandNotFound, ModelNotFound, CallbackNotFound, WebhookNotFound
 └── ServerFault           InternalError, Unavailable
 
 Each class carries its ``code`` (the precise cause), its ``family`` (the ``type`` of the answer)
@@ -262,6 +262,12 @@ class CallbackNotFound(NotFound):
     """No channel of this name asks for callbacks."""
 
     code = "callback_not_found"
+
+
+class WebhookNotFound(NotFound):
+    """The task has no webhook."""
+
+    code = "webhook_not_found"
 
 
 class ModelNotFound(NotFound):

@@ -311,7 +311,7 @@ class _Clock:
                 retryable=True,
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _network_failure(error, self.noun) from error
+            raise network_failure(error, self.noun) from error
 
 
 def _check_answer(response: aiohttp.ClientResponse, max_bytes: int, noun: str) -> None:
@@ -342,7 +342,7 @@ def _too_large(max_bytes: int, noun: str) -> FetchRefused:
     )
 
 
-def _network_failure(error: aiohttp.ClientError | OSError, noun: str) -> FetchRefused:
+def network_failure(error: aiohttp.ClientError | OSError, noun: str) -> FetchRefused:
     """The kind of failure in our words: the library's name addresses."""
     match error:
         case aiohttp.ClientConnectorDNSError():

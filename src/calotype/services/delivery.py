@@ -10,6 +10,7 @@ from calotype.domain.ids import decode, encode
 from calotype.domain.task import Asset, Task
 from calotype.services.assets import Assets
 from calotype.services.routing import Router
+from calotype.services.webhooks import summary
 from calotype.store.port import Store
 
 MIN_POLL_MS: Final = 1000
@@ -86,6 +87,9 @@ class Delivery:
             "created_at": task.created_at // 1000,
             "updated_at": task.updated_at // 1000,
         }
+        webhook = await self._store.webhooks.of_task(task.id) if task.has_webhook else None
+        if (told := summary(task, webhook)) is not None:
+            document["webhook_delivery"] = told
         if task.completed_at is not None:
             document["completed_at"] = task.completed_at // 1000
         else:

@@ -26,6 +26,7 @@ from calotype.domain.task import (
     State,
     Task,
 )
+from calotype.store.webhooks import WebhookStore
 
 FORGOTTEN_AT_ONCE: Final = 1000
 """Rows dropped in one transaction, so that nobody waits long behind it."""
@@ -126,6 +127,11 @@ class LoggedEvent(msgspec.Struct, frozen=True):
 
 class Store(Protocol):
     """One database."""
+
+    @property
+    def webhooks(self) -> WebhookStore:
+        """What it keeps of webhooks."""
+        ...
 
     async def migrate(self) -> int:
         """Bring the schema up to date and return its version; a newer one is refused."""

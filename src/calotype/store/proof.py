@@ -58,6 +58,18 @@ _STRAY: Final = """
     WHERE (l.task_id IS NOT NULL AND t.id IS NULL)
        OR (l.task_id IS NULL AND l.kind IN ('reserve', 'commit', 'release'))
 """
+_WEBHOOKS: Final = """
+    SELECT t.id, t.state, t.has_webhook, w.state
+    FROM tasks t
+    LEFT JOIN webhooks w ON w.task_id = t.id
+    WHERE t.has_webhook <> CASE WHEN w.task_id IS NULL THEN 0 ELSE 1 END
+       OR (w.task_id IS NOT NULL AND t.completed_at IS NULL)
+       OR w.account_id <> t.account_id
+       OR (w.state = 'pending') <> (w.next_at IS NOT NULL)
+"""
+_STRAY_WEBHOOKS: Final = """
+    SELECT w.task_id FROM webhooks w LEFT JOIN tasks t ON t.id = w.task_id WHERE t.id IS NULL
+"""
 
 
 def _account(row: Row) -> str:
@@ -89,10 +101,24 @@ def _stray(row: Row) -> str:
     return f"Ledger entry {entry_id} ({kind} {amount}) belongs to no task of its account."
 
 
+def _webhook(row: Row) -> str:
+    task_id, state, said, there = row
+    return (
+        f"Task {encode('task', task_id)} ({state}) has {'a' if said else 'no'} webhook, "
+        f"the outbox says: {there or 'none'}."
+    )
+
+
+def _stray_webhook(row: Row) -> str:
+    return f"The webhook of {encode('task', row[0])} belongs to no task."
+
+
 PROOFS: Final[tuple[tuple[str, Callable[[Row], str]], ...]] = (
     (_ACCOUNTS, _account),
     (_RESERVED, _reserved),
     (_TASKS, _task),
     (_STRAY, _stray),
+    (_WEBHOOKS, _webhook),
+    (_STRAY_WEBHOOKS, _stray_webhook),
 )
 """Statement → the sentence for each row that it finds; to be run on one snapshot."""

@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import calotype
-from calotype.api.openapi import paths
+from calotype.api.openapi import paths, webhooks
 from calotype.api.openapi.headers import answer_headers, request_headers
+from calotype.api.openapi.operations import error_response
 from calotype.api.openapi.requests import Channels, example, request_schemas
 from calotype.api.openapi.schemas import answer_schemas
 from calotype.api.render import cacheable, json_answer, unless_known
@@ -34,6 +35,7 @@ until it is final; hanging up loses nothing.
 _TAGS: Final = {
     "Images": "Asking for images, and downloading them.",
     "Tasks": "Following a request to its end.",
+    "Webhooks": "Being told when a task ends.",
     "Models": "What can be asked for, and what it costs.",
     "Account": "Credits.",
     "Server": "Health and documentation.",
@@ -104,12 +106,13 @@ def build_document(catalog: Catalog, channels: Channels, *, public_url: str) -> 
         "servers": [{"url": public_url.rstrip("/") or "/"}],
         "security": [{"key": []}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": paths.paths(_examples(models)),
+        "paths": paths.paths(_examples(models)) | webhooks.paths(),
+        "webhooks": webhooks.events(),
         "components": {
             "schemas": {**request_schemas(models, channels), **answer_schemas(entry)},
             "responses": {
-                "UnknownRoute": paths.error_response(404, ["unknown_route"]),
-                "MethodNotAllowed": paths.error_response(405, ["method_not_allowed"]),
+                "UnknownRoute": error_response(404, ["unknown_route"]),
+                "MethodNotAllowed": error_response(405, ["method_not_allowed"]),
             },
             "headers": answer_headers(),
             "parameters": request_headers(),

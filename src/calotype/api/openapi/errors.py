@@ -127,6 +127,10 @@ REFUSALS: Final = {
         "No model has this id.",
         "Take an id from `GET /v1/models`.",
     ),
+    "webhook_not_found": Note(
+        "The task has no webhook, or has none to send again yet.",
+        "Send `callback_url`, or set the account's URL by `PUT /v1/webhooks`.",
+    ),
     "internal_error": Note(
         "Something broke on our side.",
         "Try again; if it stays, tell the operator the `X-Request-Id`.",

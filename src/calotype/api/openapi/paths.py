@@ -1,9 +1,14 @@
 """Every route, as OpenAPI operations: what goes in, and every answer that can come out."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
-from calotype.api.openapi.errors import refusal
+from calotype.api.openapi.operations import BROKEN as _BROKEN
+from calotype.api.openapi.operations import KEY as _KEY
+from calotype.api.openapi.operations import Operation, error_response
+from calotype.api.openapi.operations import in_path as _in_path
+from calotype.api.openapi.operations import in_query as _in_query
+from calotype.api.openapi.operations import operation as _operation
+from calotype.api.openapi.operations import response as _response
 from calotype.api.openapi.requests import FORM, JSON
 from calotype.api.openapi.shapes import Schema, reference
 from calotype.api.render import STATUSES
@@ -11,10 +16,6 @@ from calotype.api.task_list import DEFAULT_LIMIT, MAX_LIMIT, MAX_SINCE
 from calotype.api.waiting import MAX_WAIT
 from calotype.domain.task import State
 
-Operation = dict[str, Any]
-
-_KEY: Final = ("missing_api_key", "invalid_api_key")
-_BROKEN: Final = ("internal_error", "service_unavailable")
 _SUBMIT: Final = (
     "missing_field",
     "invalid_parameter",
@@ -40,29 +41,6 @@ _ASSET: Final = (
     "range_not_satisfiable",
     *_BROKEN,
 )
-_TOO_MANY: Final = 429
-_SAID: Final = {
-    400: "The request is wrong as it stands.",
-    401: "The caller is not known.",
-    402: "The account cannot pay.",
-    403: "The caller may not do this.",
-    404: "There is no such thing.",
-    405: "The path does not have this method; `Allow` names those it has.",
-    409: "The request contradicts an earlier one.",
-    413: "Something in the request is too large.",
-    415: "The body is of a type that is not read.",
-    416: "The range lies outside the image.",
-    429: "Too many requests, or a quota is used up; `Retry-After` says when to come back.",
-    500: "Something broke on our side.",
-    503: "Not now; `Retry-After` says when to come back.",
-}
-_EXTRA_HEADERS: Final = {
-    401: "WWW-Authenticate",
-    405: "Allow",
-    416: "Content-Range",
-    429: "Retry-After",
-    503: "Retry-After",
-}
 _EVENTS: Final = (
     "Each is named `task.` and the state, and its data is JSON: `task_id`, `event` (its number in "
     "the task), `state`, `progress`, `at`, and with the last one `task`, as reading it gives it. "
@@ -110,75 +88,6 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
         "/openapi.json": {"get": _openapi()},
         "/docs": {"get": _docs()},
     }
-
-
-def error_response(status: int, codes: Sequence[str], *, schema: str = "Error") -> Schema:
-    """An answer in the one shape, with the codes that it may carry."""
-    lines = [f"- `{code}`: {refusal(code).cause} {refusal(code).cure}" for code in codes]
-    said = "\n".join([_SAID.get(status, "Refused."), "", *lines]).rstrip()
-    headers = [_EXTRA_HEADERS[status]] if status in _EXTRA_HEADERS else []
-    response = _response(said, json=reference(schema), headers=headers)
-    return {**response, "x-codes": list(codes)}
-
-
-def _response(
-    description: str, *, json: Schema | None = None, headers: Sequence[str] = ()
-) -> Schema:
-    names = [*headers, "X-Request-Id"]
-    response: Schema = {
-        "description": description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
-    }
-    if json is not None:
-        response["content"] = {"application/json": {"schema": json}}
-    return response
-
-
-def _refusals(codes: Sequence[str]) -> dict[str, Schema]:
-    """The error answers of an operation, by status; where a key is asked for, 429 is among them."""
-    by_status: dict[int, list[str]] = {_TOO_MANY: []} if set(_KEY) <= set(codes) else {}
-    for code in codes:
-        by_status.setdefault(STATUSES[code], []).append(code)
-    return {str(status): error_response(status, by_status[status]) for status in sorted(by_status)}
-
-
-def _operation(
-    name: str,
-    tag: str,
-    summary: str,
-    *,
-    description: str,
-    answers: dict[str, Schema],
-    codes: Sequence[str],
-    parameters: Sequence[Schema] = (),
-) -> Operation:
-    operation: Operation = {
-        "operationId": name,
-        "tags": [tag],
-        "summary": summary,
-        "description": description,
-        "parameters": [*parameters, {"$ref": "#/components/parameters/X-Request-Id"}],
-        "responses": {**answers, **_refusals(codes)},
-    }
-    if not set(_KEY) <= set(codes):
-        operation["security"] = []
-    return operation
-
-
-def _in_path(name: str, description: str, example: str) -> Schema:
-    schema = {"type": "string", "examples": [example]}
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "description": description,
-        "schema": schema,
-    }
-
-
-def _in_query(name: str, description: str, **schema: Any) -> Schema:
-    found = {"type": "string", **schema}
-    return {"name": name, "in": "query", "description": description, "schema": found}
 
 
 _IF_NONE_MATCH: Final[Schema] = {"$ref": "#/components/parameters/If-None-Match"}

@@ -8,6 +8,7 @@ from calotype.api.openapi.lists import list_schemas
 from calotype.api.openapi.models import model_schemas
 from calotype.api.openapi.shapes import MICRO, Schema, codes, constant, record, text, whole
 from calotype.api.openapi.tasks import task_schemas
+from calotype.api.openapi.webhooks import webhook_schemas
 from calotype.api.render import SLUGS, STATUSES
 from calotype.domain.errors import Family
 
@@ -24,6 +25,7 @@ def answer_schemas(entry: Mapping[str, object]) -> dict[str, Schema]:
         "NotReady": _not_ready(),
         **task_schemas(),
         **list_schemas(),
+        **webhook_schemas(),
         **model_schemas(entry),
         "Balance": _balance(),
         "Health": _health(),

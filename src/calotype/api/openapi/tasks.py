@@ -43,7 +43,6 @@ def task_schemas() -> dict[str, Schema]:
         "ResultImage": _result_image(),
         "TaskError": _task_error(),
         "Billing": _billing(),
-        "WebhookDelivery": _webhook_delivery(),
     }
 
 
@@ -288,19 +287,4 @@ def _billing() -> Schema:
             "actual_amount_micro_usdc": whole(f"Charged; {MICRO}."),
             "released_amount_micro_usdc": whole(f"Given back; {MICRO}."),
         },
-    )
-
-
-def _webhook_delivery() -> Schema:
-    return record(
-        "How the callback fares; only where one was asked for.",
-        {
-            "state": text("Where it stands."),
-            "attempts": whole("How often it was tried."),
-            "last_status": {
-                "type": ["integer", "null"],
-                "description": "HTTP status of the last try; null before there was an answer.",
-            },
-        },
-        optional=("state", "attempts", "last_status"),
     )

@@ -94,6 +94,7 @@ async def _end(connection: Connection, task_id: int, *, now: int) -> None:
         why.code,
         None,
         None,
+        *transitions.webhook_columns(task),
     )
 
 

@@ -54,6 +54,7 @@ from calotype.store.postgres.database import Database
 from calotype.store.postgres.listening import Listener
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
 from calotype.store.postgres.revocations import Revocations
+from calotype.store.postgres.webhooks import PostgresWebhooks
 from calotype.store.proof import PROOFS
 from calotype.store.refusals import cannot_take_away
 from calotype.store.searching import search_of
@@ -71,6 +72,7 @@ class PostgresStore:
         self._listeners = set[Listener]()
         self._revocations = Revocations(url)
         self._keys = KeyCache(self._revocations.mark)
+        self.webhooks = PostgresWebhooks(self._db)
 
     async def migrate(self) -> int:
         return await connection.migrate(self._url)
@@ -358,6 +360,7 @@ class PostgresStore:
             number,
             cost,
             *transitions.asset_columns(images),
+            *transitions.webhook_columns(task),
         )
 
     async def fail(
@@ -374,7 +377,8 @@ class PostgresStore:
         number, state = attempt or (None, None)
         error = rows.encode(failure)
         why = (detail or failure.message, failure.code, fault, cost)
-        await self._guarded(transitions.FAIL, task, error, now, number, state, *why)
+        to = transitions.webhook_columns(task)
+        await self._guarded(transitions.FAIL, task, error, now, number, state, *why, *to)
 
     # Channels
 

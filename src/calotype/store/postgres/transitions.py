@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from calotype.domain.money import EFFECTS, EntryKind
-from calotype.domain.task import Asset, AttemptState, BillingStatus, Event
+from calotype.domain.task import Asset, AttemptState, BillingStatus, Event, Task
+from calotype.domain.webhooks import EVENTS, receiver_of
 from calotype.store import rows
 from calotype.store.postgres.enqueue import ENQUEUE_AGAIN
+from calotype.store.postgres.webhooks import HAS_WEBHOOK, OUTBOX
 from calotype.store.statements import enters, leaves
 
 _TOLD: Final = (
@@ -34,6 +36,12 @@ def _assets(kind: str, *, after: int) -> str:
     names = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
     places = {name: after + place for place, name in enumerate(names, start=1)}
     return _ASSETS.format(kind=kind, **places)
+
+
+def _webhook(event: Event, *, after: int) -> tuple[str, str]:
+    """What sets a task's ``has_webhook``, and what writes its webhook; see ``webhook_columns``."""
+    places = {"url": f"${after + 1}::text", "receiver": f"${after + 2}::text"}
+    return HAS_WEBHOOK.format(**places), OUTBOX.format(event=EVENTS[event], **places)
 
 
 def _settled(side: str, commit: str, release: str) -> str:
@@ -127,16 +135,17 @@ SELECT id FROM moved
 """
 """The old job goes before the new one comes: only one may have the task's key."""
 
+_HAS_WEBHOOK, _OUTBOX = _webhook(Event.COMPLETE, after=14)
 COMPLETE: Final = f"""
 WITH moved AS (
     UPDATE tasks SET state = {enters(Event.COMPLETE)}, progress = 100,
         billing = '{BillingStatus.COMMITTED}', actual = $3, released = reserved - $3, result = $4,
-        seq = seq + 1, updated_at = $5, completed_at = $5
+        seq = seq + 1, updated_at = $5, completed_at = $5, {_HAS_WEBHOOK}
     WHERE id = $1 AND claim = $2 AND {leaves(Event.COMPLETE)} AND EXISTS (
         SELECT 1 FROM attempts WHERE task_id = $1 AND number = $6 AND finished_at IS NULL
     )
-    RETURNING id, account_id, seq, state, progress, updated_at, actual, released
-), {_TOLD.format(event=Event.COMPLETE)}, closed AS (
+    RETURNING id, account_id, seq, state, progress, updated_at, actual, released, has_webhook
+), {_TOLD.format(event=Event.COMPLETE)}, {_OUTBOX}, closed AS (
     UPDATE attempts SET state = '{AttemptState.DONE}', cost_micro_usdc = $7, finished_at = $5
     FROM moved WHERE task_id = moved.id AND number = $6
 ), booked AS (
@@ -154,15 +163,17 @@ WITH moved AS (
 SELECT id FROM moved
 """
 
+_HAS_WEBHOOK, _OUTBOX = _webhook(Event.FAIL, after=10)
 FAIL: Final = f"""
 WITH moved AS (
     UPDATE tasks SET state = {enters(Event.FAIL)}, billing = '{BillingStatus.RELEASED}',
-        released = reserved, error = $3, seq = seq + 1, updated_at = $4, completed_at = $4
+        released = reserved, error = $3, seq = seq + 1, updated_at = $4, completed_at = $4,
+        {_HAS_WEBHOOK}
     WHERE id = $1 AND claim = $2 AND {leaves(Event.FAIL)} AND ($5::bigint IS NULL OR EXISTS (
         SELECT 1 FROM attempts WHERE task_id = $1 AND number = $5 AND finished_at IS NULL
     ))
-    RETURNING id, account_id, seq, state, progress, updated_at, released
-), {_TOLD.format(event=Event.FAIL)}, closed AS (
+    RETURNING id, account_id, seq, state, progress, updated_at, released, has_webhook
+), {_TOLD.format(event=Event.FAIL)}, {_OUTBOX}, closed AS (
     UPDATE attempts SET state = $6, detail = $7, finished_at = $4, code = $8, fault = $9,
         cost_micro_usdc = $10
     FROM moved WHERE task_id = moved.id AND number = $5
@@ -180,8 +191,14 @@ SELECT id FROM moved
 """
 
 
+def webhook_columns(task: Task) -> tuple[str | None, str | None]:
+    """What ``COMPLETE`` and ``FAIL`` take at the very end: the task's own URL and its receiver."""
+    url = task.request.callback_url
+    return (None, None) if url is None else (url, receiver_of(url))
+
+
 def asset_columns(assets: Sequence[Asset]) -> list[list[Any]]:
-    """The columns that ``KEEP_REFERENCES`` and ``COMPLETE`` take at the end."""
+    """The columns that ``KEEP_REFERENCES`` and ``COMPLETE`` take for images."""
     return [
         [asset.id for asset in assets],
         [asset.key for asset in assets],

@@ -52,6 +52,7 @@ from calotype.store.sqlite import (
     transitions,
 )
 from calotype.store.sqlite.sharedmark import SharedMark
+from calotype.store.sqlite.webhooks import SqliteWebhooks
 from calotype.store.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -70,6 +71,9 @@ class SqliteStore:
         self._lazy_revocations: SharedMark | None = None
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
+        self.webhooks = SqliteWebhooks(
+            write=self._write, read=self._read, read_in_thread=self._read_in_thread
+        )
 
     async def migrate(self) -> int:
         return await asyncio.to_thread(connection.migrate, self._path)

@@ -20,6 +20,7 @@ from calotype.domain.task import (
 )
 from calotype.store import rows
 from calotype.store.port import Fenced, Taken
+from calotype.store.sqlite import webhooks
 from calotype.store.sqlite.assets import insert_assets
 from calotype.store.statements import enters, leaves
 
@@ -39,7 +40,7 @@ _FINISH: Final = {
     event: (
         f"UPDATE tasks SET state = {enters(event)}, progress = MAX(progress, ?1), "
         "billing = ?2, actual = ?3, released = reserved - ?3, result = ?4, error = ?5, "
-        "seq = seq + 1, updated_at = ?6, completed_at = ?6 "
+        "seq = seq + 1, updated_at = ?6, completed_at = ?6, has_webhook = ?9 "
         f"WHERE id = ?7 AND claim = ?8 AND {leaves(event)} "
         "RETURNING seq, state, progress, account_id, actual, released"
     )
@@ -218,10 +219,13 @@ def fail(
 def _finish(
     connection: sqlite3.Connection, task: Task, event: Event, *, values: tuple[Any, ...], now: int
 ) -> None:
-    finished = connection.execute(_FINISH[event], values).fetchall()
+    told_to = webhooks.destination(connection, task)
+    finished = connection.execute(_FINISH[event], (*values, told_to is not None)).fetchall()
     _expect(len(finished))
     seq, state, progress, account_id, actual, released = finished[0]
     _tell(connection, task, event, (seq, now, state, progress))
+    if told_to is not None:
+        webhooks.enqueue(connection, task, told_to, event, now=now)
     if event is Event.COMPLETE:
         settle(connection, account_id, task.id, kind=EntryKind.COMMIT, amount=actual, now=now)
     connection.execute(

@@ -10,8 +10,10 @@ ALTER TABLE tasks
 CREATE TABLE webhook_settings (
     account_id     BIGINT PRIMARY KEY,
     url            TEXT,              -- for tasks without a callback_url of their own
+    receiver       TEXT,              -- the url's host and port
     version        BIGINT NOT NULL,   -- of the secret, which is derived and never stored
     version_at     BIGINT NOT NULL,
+    previous_at    BIGINT,
     previous_until BIGINT             -- so long the version before signs, too
 );
 
@@ -27,17 +29,19 @@ CREATE TABLE webhooks (
     task_id     BIGINT PRIMARY KEY,
     account_id  BIGINT NOT NULL,
     url         TEXT NOT NULL,
+    receiver    TEXT NOT NULL,               -- the url's host and port: they take turns
     event       TEXT NOT NULL,
     state       TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'failed', 'disabled')),
-    attempts    BIGINT NOT NULL DEFAULT 0,
-    tries       BIGINT NOT NULL DEFAULT 0,   -- of this round: a redelivery begins a new one
+    attempts    BIGINT NOT NULL DEFAULT 0,   -- tries that were begun
+    tries       BIGINT NOT NULL DEFAULT 0,   -- of these, in this round: a redelivery begins another
     last_status BIGINT,
     next_at     BIGINT,                      -- when it is due, while pending
+    round_at    BIGINT NOT NULL,             -- when this round began
     created_at  BIGINT NOT NULL
-) WITH (fillfactor = 70);
+);
 
-CREATE INDEX webhooks_due ON webhooks (next_at) WHERE state = 'pending';
-CREATE INDEX webhooks_of_account ON webhooks (account_id, task_id);
+CREATE INDEX webhooks_due ON webhooks (receiver, next_at) WHERE state = 'pending';
+CREATE INDEX webhooks_of_account ON webhooks (account_id, state, task_id);
 
 CREATE TABLE webhook_attempts (
     task_id      BIGINT NOT NULL,

@@ -8,8 +8,10 @@ ALTER TABLE tasks ADD COLUMN has_webhook INTEGER NOT NULL DEFAULT 0;   -- a row 
 CREATE TABLE webhook_settings (
     account_id     INTEGER PRIMARY KEY,
     url            TEXT,               -- for tasks without a callback_url of their own
+    receiver       TEXT,               -- the url's host and port
     version        INTEGER NOT NULL,   -- of the secret, which is derived and never stored
     version_at     INTEGER NOT NULL,
+    previous_at    INTEGER,
     previous_until INTEGER             -- so long the version before signs, too
 ) STRICT;
 
@@ -25,17 +27,19 @@ CREATE TABLE webhooks (
     task_id     INTEGER PRIMARY KEY,
     account_id  INTEGER NOT NULL,
     url         TEXT NOT NULL,
+    receiver    TEXT NOT NULL,               -- the url's host and port: they take turns
     event       TEXT NOT NULL,
     state       TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'failed', 'disabled')),
-    attempts    INTEGER NOT NULL DEFAULT 0,
-    tries       INTEGER NOT NULL DEFAULT 0,   -- of this round: a redelivery begins a new one
+    attempts    INTEGER NOT NULL DEFAULT 0,   -- tries that were begun
+    tries       INTEGER NOT NULL DEFAULT 0,   -- of these, in this round: a redelivery begins another
     last_status INTEGER,
     next_at     INTEGER,                      -- when it is due, while pending
+    round_at    INTEGER NOT NULL,             -- when this round began
     created_at  INTEGER NOT NULL
 ) STRICT;
 
-CREATE INDEX webhooks_due ON webhooks (next_at) WHERE state = 'pending';
-CREATE INDEX webhooks_of_account ON webhooks (account_id, task_id);
+CREATE INDEX webhooks_due ON webhooks (receiver, next_at) WHERE state = 'pending';
+CREATE INDEX webhooks_of_account ON webhooks (account_id, state, task_id);
 
 CREATE TABLE webhook_attempts (
     task_id      INTEGER NOT NULL,

@@ -1,0 +1,217 @@
+"""The webhooks of a SQLite database; see ``store.webhooks.WebhookStore``."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+from calotype.domain.task import Event, Task
+from calotype.domain.webhooks import (
+    EVENTS,
+    DeliveryState,
+    Due,
+    Try,
+    Verdict,
+    Webhook,
+    WebhookSettings,
+    receiver_of,
+)
+from calotype.store import rows, webhooks
+from calotype.store.port import EVER
+
+T = TypeVar("T")
+
+_DEFAULT: Final = (
+    "SELECT url, receiver FROM webhook_settings WHERE account_id = ? AND url IS NOT NULL"
+)
+_ENQUEUE: Final = (
+    "INSERT INTO webhooks (task_id, account_id, url, receiver, event, state, next_at, round_at, "
+    "created_at) SELECT ?1, ?2, ?3, ?4, ?5, CASE WHEN gone THEN 'disabled' ELSE 'pending' END, "
+    "CASE WHEN gone THEN NULL ELSE ?6 END, ?6, ?6 FROM (SELECT EXISTS ("
+    "SELECT 1 FROM webhook_disabled WHERE account_id = ?2 AND url = ?3) AS gone)"
+)
+_WITH_DUE: Final = (
+    f"{webhooks.RECEIVERS} SELECT receiver FROM receivers WHERE receiver IS NOT NULL AND EXISTS ("
+    "SELECT 1 FROM webhooks AS w WHERE w.state = 'pending' AND w.receiver = receivers.receiver "
+    "AND w.next_at <= ?1) ORDER BY random()"
+)
+_CLAIM: Final = (
+    f"UPDATE webhooks SET state = CASE WHEN {webhooks.GONE} THEN 'disabled' ELSE state END, "
+    f"attempts = attempts + NOT {webhooks.GONE}, tries = tries + NOT {webhooks.GONE}, "
+    f"next_at = CASE WHEN {webhooks.GONE} THEN NULL ELSE ?3 END "
+    "WHERE task_id IN (SELECT w.task_id FROM webhooks AS w WHERE w.state = 'pending' "
+    "AND w.receiver = ?1 AND w.next_at <= ?2 ORDER BY w.next_at LIMIT ?4) "
+    f"RETURNING state, {webhooks.DUE}"
+)
+_SIGNED_BY: Final = "SELECT version, previous_until FROM webhook_settings WHERE account_id = ?"
+_KEEP: Final = (
+    f"INSERT OR IGNORE INTO webhook_attempts (task_id, {webhooks.TRY}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_MOVE: Final = (
+    "UPDATE webhooks SET state = ?1, next_at = ?2, last_status = ?3 WHERE task_id = ?4 "
+    "AND attempts = ?5 AND round_at = ?6 AND state = 'pending'"
+)
+_DISABLE: Final = (
+    "INSERT INTO webhook_disabled (account_id, url, at) VALUES (?1, ?2, ?3) "
+    "ON CONFLICT (account_id, url) DO UPDATE SET at = MAX(at, excluded.at)"
+)
+_RELEASE: Final = (
+    "UPDATE webhooks SET next_at = ?1 WHERE state = 'pending' AND attempts > 0 "
+    "AND next_at > ?1 AND NOT EXISTS (SELECT 1 FROM webhook_attempts AS a "
+    "WHERE a.task_id = webhooks.task_id AND a.number = webhooks.attempts)"
+)
+
+Destination = tuple[str, str]
+"""A URL and its receiver."""
+
+
+def destination(connection: sqlite3.Connection, task: Task) -> Destination | None:
+    """Where a task's end is told, now that it has come."""
+    if (url := task.request.callback_url) is not None:
+        return url, receiver_of(url)
+    found: Destination | None = connection.execute(_DEFAULT, (task.account_id,)).fetchone()
+    return found
+
+
+def enqueue(
+    connection: sqlite3.Connection, task: Task, to: Destination, event: Event, *, now: int
+) -> None:
+    """Put the webhook of a task that has just ended into the outbox."""
+    connection.execute(_ENQUEUE, (task.id, task.account_id, *to, EVENTS[event], now))
+
+
+class _Read(Protocol):
+    def __call__(self, statement: str, *values: Any) -> list[rows.Row]: ...
+
+
+class _ReadInThread(Protocol):
+    async def __call__(self, statement: str, *values: Any) -> list[rows.Row]: ...
+
+
+class SqliteWebhooks:
+    """The webhooks in one SQLite file.
+
+    Args:
+        write: does a piece of work in the next transaction.
+        read: what a statement finds, read in the event loop.
+        read_in_thread: the same for what nobody bounds.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        write: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
+        read: _Read,
+        read_in_thread: _ReadInThread,
+    ) -> None:
+        self._write = write
+        self._read = read
+        self._read_in_thread = read_in_thread
+
+    async def settings(self, account_id: int) -> WebhookSettings:
+        """What an account has said."""
+        return webhooks.settings(self._read(webhooks.SETTINGS, account_id)[0])
+
+    async def disabled_urls(self, account_id: int) -> Sequence[str]:
+        """The URLs to which nothing is sent any more."""
+        return [row[0] for row in await self._read_in_thread(webhooks.DISABLED_URLS, account_id)]
+
+    async def set_url(self, account_id: int, url: str | None) -> None:
+        """Where tasks that end from now on are told of."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            to = None if url is None else receiver_of(url)
+            connection.execute(webhooks.SET_URL, (account_id, url, to))
+            connection.execute(webhooks.ENABLE, (account_id, url))
+
+        await self._write(work)
+
+    async def rotate(self, account_id: int, *, overlap_ms: int, now: int) -> None:
+        """Make a new secret."""
+        values = (account_id, now, now + overlap_ms)
+        await self._write(lambda connection: connection.execute(webhooks.ROTATE, values).rowcount)
+
+    async def of_task(self, task_id: int) -> Webhook | None:
+        """The delivery of a task."""
+        found = self._read(webhooks.OF_TASK, task_id)
+        return webhooks.webhook(found[0]) if found else None
+
+    async def history(self, task_id: int) -> Sequence[Try]:
+        """The newest tries of a delivery, oldest first."""
+        return [Try(*row) for row in reversed(self._read(webhooks.HISTORY, task_id))]
+
+    async def of_account(
+        self,
+        account_id: int,
+        *,
+        state: DeliveryState | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> Sequence[Webhook]:
+        """An account's deliveries, newest first."""
+        found = await self._read_in_thread(
+            webhooks.page(state), account_id, EVER if before is None else before, limit
+        )
+        return [webhooks.webhook(row) for row in found]
+
+    async def redeliver(self, task_id: int, url: str, *, now: int) -> Webhook | None:
+        """Begin a new round of tries."""
+        values = (task_id, url, receiver_of(url), now)
+        found = await self._write(
+            lambda connection: connection.execute(webhooks.REDELIVER, values).fetchall()
+        )
+        return webhooks.webhook(found[0]) if found else None
+
+    async def claim(
+        self, *, now: int, lease_ms: int, busy: Collection[str], limit: int
+    ) -> Sequence[Due]:
+        """Deliveries that are due, for this process to send."""
+        waiting = [row[0] for row in self._read(_WITH_DUE, now) if row[0] not in busy]
+        if not waiting or limit < 1:
+            return []
+        claimed: list[Due] = await self._write(
+            partial(_claim, receivers=waiting, now=now, until=now + lease_ms, limit=limit)
+        )
+        return claimed
+
+    async def record(self, due: Due, made: Try, verdict: Verdict, *, now: int) -> None:
+        """Write down what came of a try."""
+        await self._write(partial(_record, due=due, made=made, verdict=verdict, now=now))
+
+    async def release(self, *, now: int) -> int:
+        """Make due what was being sent when the last process died."""
+        released: int = await self._write(
+            lambda connection: connection.execute(_RELEASE, (now,)).rowcount
+        )
+        return released
+
+
+def _claim(
+    connection: sqlite3.Connection, *, receivers: Sequence[str], now: int, until: int, limit: int
+) -> list[Due]:
+    claimed: list[Due] = []
+    for receiver in receivers:
+        room = min(webhooks.SHARE, limit - len(claimed))
+        if room < 1:
+            break
+        values = (receiver, now, until, room)
+        for state, *due in connection.execute(_CLAIM, values).fetchall():
+            if state == DeliveryState.PENDING:
+                signed_by = connection.execute(_SIGNED_BY, (due[1],)).fetchone()
+                claimed.append(Due(*due, *(signed_by or (1, None))))
+    return claimed
+
+
+def _record(
+    connection: sqlite3.Connection, *, due: Due, made: Try, verdict: Verdict, now: int
+) -> None:
+    told = (made.number, made.at, made.milliseconds, made.status, made.error, made.reply)
+    connection.execute(_KEEP, (due.task_id, *told))
+    which = (due.task_id, due.number, due.round_at)
+    connection.execute(_MOVE, (verdict.state, verdict.next_at, made.status, *which))
+    if verdict.state is DeliveryState.DISABLED:
+        connection.execute(_DISABLE, (due.account_id, due.url, now))
+    if verdict.state is DeliveryState.DELIVERED:
+        enable = f"{webhooks.ENABLE} AND at <= ?3"
+        connection.execute(enable, (due.account_id, due.url, made.at))
