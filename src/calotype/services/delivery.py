@@ -8,6 +8,7 @@ from calotype.domain.clock import Clock
 from calotype.domain.errors import TaskNotFound, UnknownModel
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import Asset, Task
+from calotype.domain.webhooks import Webhook
 from calotype.services.assets import Assets
 from calotype.services.routing import Router
 from calotype.services.webhooks import summary
@@ -44,12 +45,16 @@ class Delivery:
 
     async def document(self, task: Task, *, base_url: str) -> dict[str, Any]:
         """The public form of a task; ``base_url`` stands before every image URL."""
-        return self._document(task, await self._uploads([task]), base_url)
+        (document,) = await self.documents([task], base_url=base_url)
+        return document
 
     async def documents(self, tasks: Sequence[Task], *, base_url: str) -> list[dict[str, Any]]:
-        """The public forms of many, with one read for all their uploads."""
-        uploads = await self._uploads(tasks)
-        return [self._document(task, uploads, base_url) for task in tasks]
+        """The public forms of many, with one read each for all their uploads and webhooks."""
+        uploads, webhooks = await self._uploads(tasks), await self._webhooks(tasks)
+        return [
+            self._document(task, uploads, webhooks.get(task.id), base_url=base_url)
+            for task in tasks
+        ]
 
     async def _uploads(self, tasks: Sequence[Task]) -> Mapping[int, Asset]:
         """The references that are shown by a URL of ours, by id."""
@@ -61,7 +66,13 @@ class Delivery:
         ]
         return {asset.id: asset for asset in await self._store.assets(ids)} if ids else {}
 
-    def _document(self, task: Task, uploads: Mapping[int, Asset], base_url: str) -> dict[str, Any]:
+    async def _webhooks(self, tasks: Sequence[Task]) -> Mapping[int, Webhook]:
+        ids = [task.id for task in tasks if task.has_webhook]
+        return {one.task_id: one for one in await self._store.webhooks.of_tasks(ids)} if ids else {}
+
+    def _document(
+        self, task: Task, uploads: Mapping[int, Asset], webhook: Webhook | None, *, base_url: str
+    ) -> dict[str, Any]:
         word = encode("task", task.id)
         document: dict[str, Any] = {
             "task_id": word,
@@ -87,7 +98,6 @@ class Delivery:
             "created_at": task.created_at // 1000,
             "updated_at": task.updated_at // 1000,
         }
-        webhook = await self._store.webhooks.of_task(task.id) if task.has_webhook else None
         if (told := summary(task, webhook)) is not None:
             document["webhook_delivery"] = told
         if task.completed_at is not None:

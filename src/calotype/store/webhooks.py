@@ -132,6 +132,10 @@ class WebhookStore(Protocol):
         """The delivery of a task."""
         ...
 
+    async def of_tasks(self, task_ids: Sequence[int]) -> Sequence[Webhook]:
+        """Those deliveries that there are, in any order."""
+        ...
+
     async def history(self, task_id: int) -> Sequence[Try]:
         """The newest tries of a delivery, oldest first."""
         ...

@@ -45,6 +45,7 @@ has_webhook = CASE WHEN {url} IS NOT NULL OR EXISTS (
 ) THEN 1 ELSE 0 END
 """
 
+_OF_TASKS: Final = f"SELECT {webhooks.WEBHOOK} FROM webhooks WHERE task_id = ANY($1)"
 _SETTINGS: Final = webhooks.SETTINGS.replace("?", "$")
 _DISABLED_URLS: Final = webhooks.DISABLED_URLS.replace("?", "$")
 _SET_URL: Final = f"""
@@ -132,6 +133,10 @@ class PostgresWebhooks:
         """The delivery of a task."""
         found = await self._db.fetch(_OF_TASK, task_id)
         return webhooks.webhook(found[0]) if found else None
+
+    async def of_tasks(self, task_ids: Sequence[int]) -> Sequence[Webhook]:
+        """Those deliveries that there are, in any order."""
+        return [webhooks.webhook(row) for row in await self._db.fetch(_OF_TASKS, task_ids)]
 
     async def history(self, task_id: int) -> Sequence[Try]:
         """The newest tries of a delivery, oldest first."""

@@ -43,6 +43,9 @@ _CLAIM: Final = (
     "AND w.receiver = ?1 AND w.next_at <= ?2 ORDER BY w.next_at LIMIT ?4) "
     f"RETURNING state, {webhooks.DUE}"
 )
+_OF_TASKS: Final = (
+    f"SELECT {webhooks.WEBHOOK} FROM webhooks WHERE task_id IN (SELECT value FROM json_each(?))"
+)
 _SIGNED_BY: Final = "SELECT version, previous_until FROM webhook_settings WHERE account_id = ?"
 _KEEP: Final = (
     f"INSERT OR IGNORE INTO webhook_attempts (task_id, {webhooks.TRY}) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -136,6 +139,11 @@ class SqliteWebhooks:
         """The delivery of a task."""
         found = self._read(webhooks.OF_TASK, task_id)
         return webhooks.webhook(found[0]) if found else None
+
+    async def of_tasks(self, task_ids: Sequence[int]) -> Sequence[Webhook]:
+        """Those deliveries that there are, in any order."""
+        found = self._read(_OF_TASKS, rows.encode(task_ids).decode())
+        return [webhooks.webhook(row) for row in found]
 
     async def history(self, task_id: int) -> Sequence[Try]:
         """The newest tries of a delivery, oldest first."""
