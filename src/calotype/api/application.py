@@ -11,6 +11,7 @@ from starlette.routing import Route, Router
 
 from calotype.api.assets import AssetFiles
 from calotype.api.callbacks import CallbackRoute
+from calotype.api.cancelling import Cancel
 from calotype.api.context import Context
 from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
@@ -79,6 +80,7 @@ def build(
     routes = [
         Route("/v1/images/generations", submit, methods=["POST"]),
         Route("/v1/tasks/{task_id}", task),
+        Route("/v1/tasks/{task_id}/cancel", Cancel(context).handle, methods=["POST"]),
         Route("/v1/tasks/{task_id}/events", streams.of_task),
         Route("/v1/events", streams.of_account),
         Route("/v1/models", published.models),
