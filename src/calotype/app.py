@@ -16,7 +16,9 @@ from calotype.api.edge import Edge
 from calotype.core import Core, channels_of, secret_of
 from calotype.domain.errors import Unavailable
 from calotype.domain.webhooks import Signer
+from calotype.services import cancelling
 from calotype.services.callbacks import TOPIC, Callbacks, packed
+from calotype.services.cancelling import Cancelling
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.health import HealthKeeper
@@ -57,6 +59,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         assets=images.assets,
         asset_store=images.disk,
         callbacks=Callbacks(core.router, upstreams.providers, tell=_teller(core, worker)),
+        cancelling=Cancelling(core.store, tell=_canceller(core, worker), clock=core.clock),
         catalog=core.catalog,
         delivery=Delivery(
             core.store, core.catalog, core.router, assets=images.assets, clock=core.clock
@@ -129,6 +132,18 @@ def _teller(core: Core, worker: Worker | None) -> Callable[[int, str], Awaitable
             await core.store.publish(TOPIC, packed(channel_id, upstream_id))
         elif worker is not None:
             worker.nudge(channel_id, upstream_id)
+
+    return tell
+
+
+def _canceller(core: Core, worker: Worker | None) -> Callable[[int], Awaitable[None]]:
+    """How whoever develops a task is told that its client gave it up."""
+
+    async def tell(task_id: int) -> None:
+        if isinstance(core.store, SharedStore):
+            await core.store.publish(cancelling.TOPIC, str(task_id))
+        elif worker is not None:
+            worker.look(task_id)
 
     return tell
 

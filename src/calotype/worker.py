@@ -29,6 +29,7 @@ from calotype.providers.kind import kind_of
 from calotype.providers.line import Tools
 from calotype.providers.port import Provider
 from calotype.queue import EmbeddedQueue, SharedQueue
+from calotype.services import cancelling
 from calotype.services.assets import Assets
 from calotype.services.callbacks import TOPIC, unpacked
 from calotype.services.deliverer import Deliverer
@@ -198,6 +199,10 @@ class Worker:
         """Poll a job now, where it is followed here."""
         self._runner.nudge(channel_id, upstream_id)
 
+    def look(self, task_id: int) -> None:
+        """See at once whether a task that is developed here is to be stopped."""
+        self._runner.look(task_id)
+
     def reload(self) -> None:
         """Serve the channels that are in force by now; those that are gone are served out."""
         self._channels = _chosen(self._core.router.channels, self._slugs, strict=False)
@@ -245,6 +250,8 @@ class Worker:
     def _heard(self, topic: str, payload: str) -> None:
         if topic == TOPIC:
             self.nudge(*unpacked(payload))
+        elif topic == cancelling.TOPIC:
+            self.look(int(payload))
 
     async def _enqueue_unfinished(self) -> None:
         after, found = 0, 0

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,13 +27,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from calotype.domain.errors import IdempotencyConflict, InsufficientBalance, failure
+from calotype.domain.errors import CANCELLED, IdempotencyConflict, InsufficientBalance, failure
 from calotype.domain.ids import IdSource
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
     FINAL,
     OPEN_ATTEMPT,
     TRANSITIONS,
+    ArrivedImage,
     Asset,
     AttemptState,
     BillingStatus,
@@ -41,6 +43,7 @@ from calotype.domain.task import (
     Request,
     State,
     Task,
+    result_image,
 )
 from calotype.store.port import Fenced, IdTaken, Store
 from calotype.store.postgres import PostgresStore
@@ -58,6 +61,7 @@ CLOSED = [state for state in AttemptState if state not in OPEN_ATTEMPT]
 
 _ids = IdSource(lambda: NOW)
 _worlds = count()
+_moments = count(NOW + 1)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Life:
     actual: int = 0
     released: int = 0
     channel: int = 7
+    marked: bool = False
     attempts: dict[int, AttemptState] = field(default_factory=dict)
 
     def enter(self, event: Event) -> None:
@@ -100,7 +105,7 @@ class Life:
 
     @property
     def billing(self) -> BillingStatus:
-        if self.state is State.SUCCESS:
+        if self.state is State.SUCCESS or (self.state is State.FAIL and self.actual):
             return BillingStatus.COMMITTED
         return BillingStatus.RELEASED if self.state is State.FAIL else BillingStatus.RESERVED
 
@@ -196,6 +201,17 @@ class World:
     async def complete(self, task: Task, number: int, actual: int) -> None:
         images = [image(task)]
         await self.store.complete(task, number, images=images, actual=actual, cost=None, now=NOW)
+
+    async def cancel(self, task_id: int, name: str, *, now: int = NOW) -> Task | None:
+        account_id = self.account_ids[name]
+        return await self.store.cancel(task_id, account_id=account_id, now=now)
+
+    async def arrive(self, task: Task, progress: int) -> None:
+        """Another image than any before."""
+        asset = image(task)
+        shown = result_image(asset)
+        kept = [ArrivedImage(**msgspec.structs.asdict(shown), place=0)]
+        await self.store.keep_arrived(task, kept, images=[asset], progress=progress, now=NOW)
 
     async def check(self) -> None:
         """The books hold, and are the model's, to the state of every task."""
@@ -359,7 +375,8 @@ class Histories(RuleBasedStateMachine):
     @rule(task=claims, event=moves)
     def begin(self, task: Task, event: Event) -> None:
         life = self.current(task)
-        if self.fenced_unless(life, self.world.begin(task, event)) and life:
+        wanted = life and not life.marked
+        if self.fenced_unless(wanted, self.world.begin(task, event)) and life:
             life.enter(event)
             life.attempts[len(life.attempts) + 1] = AttemptState.SENDING
 
@@ -399,22 +416,57 @@ class Histories(RuleBasedStateMachine):
     @rule(task=claims, number=numbers, share=st.floats(0, 1))
     def complete(self, task: Task, number: int, share: float) -> None:
         life = self.current(task)
-        is_open = life and life.attempts.get(number) in OPEN_ATTEMPT
+        is_open = life and life.attempts.get(number) in OPEN_ATTEMPT and not life.marked
         actual = int(task.reserved * share)
         if self.fenced_unless(is_open, self.world.complete(task, number, actual)) and life:
             life.attempts[number] = AttemptState.DONE
             self.books.finish(life, Event.COMPLETE, actual)
 
-    @rule(task=claims, number=st.none() | numbers, state=st.sampled_from(CLOSED))
-    def fail(self, task: Task, number: int | None, state: AttemptState) -> None:
+    @rule(task=claims, progress=progress)
+    def arrive(self, task: Task, progress: int) -> None:
+        life = self.current(task)
+        wanted = life and not life.marked
+        if self.fenced_unless(wanted, self.world.arrive(task, progress)) and life:
+            life.enter(Event.RUN)
+            life.progress = max(life.progress, min(progress, 99))
+
+    @rule(task_id=tasks)
+    def cancel(self, task_id: int) -> None:
+        life = self.books.lives[task_id]
+        other = next(each for each in ACCOUNTS if each != life.account)
+        assert self.wait(self.world.cancel(task_id, other)) is None
+        after = self.wait(self.world.cancel(task_id, life.account))
+        assert after is not None
+        if life.state in FINAL:
+            pass
+        elif not any(state in OPEN_ATTEMPT for state in life.attempts.values()):
+            self.books.finish(life, Event.FAIL, 0)
+            assert after.error == CANCELLED
+        elif not life.marked:
+            life.marked = True
+            life.enter(Event.CANCEL)
+        assert (after.state, after.seq) == (life.state, life.seq)
+        assert (after.cancel_at is not None) == life.marked
+
+    @rule(
+        task=claims,
+        number=st.none() | numbers,
+        state=st.sampled_from(CLOSED),
+        share=st.just(0.0) | st.floats(0, 1),
+    )
+    def fail(self, task: Task, number: int | None, state: AttemptState, share: float) -> None:
         life = self.current(task)
         allowed = life and (number is None or life.attempts.get(number) in OPEN_ATTEMPT)
         attempt = None if number is None else (number, state)
-        write = self.world.store.fail(task, WHY, attempt=attempt, now=NOW)
+        charge = int(task.reserved * share)
+        write = self.world.store.fail(task, WHY, attempt=attempt, now=NOW, charge=charge)
         if self.fenced_unless(allowed, write) and life:
             if number is not None:
                 life.attempts[number] = state
-            self.books.finish(life, Event.FAIL, 0)
+            self.books.finish(life, Event.FAIL, charge)
+            after = self.wait(self.world.store.task(task.id))
+            assert after is not None
+            assert after.error == (CANCELLED if life.marked else WHY)
 
     @rule(target=claims, name=names, price=prices, event=moves)
     def start(self, name: str, price: int, event: Event) -> Any:
@@ -440,9 +492,9 @@ def test_step_by_step_every_outcome_and_every_balance_is_as_foretold(opener: Ope
 
 # All at once
 
-OUTSIDE = ("credit", "adjust", "submit")
+OUTSIDE = ("credit", "adjust", "submit", "cancel")
 """What clients and operators do, all at the same time; a worker does one thing after another."""
-VERBS = (*OUTSIDE, "take", "develop", "begin", "accept", "move", "end", "fail")
+VERBS = (*OUTSIDE, "take", "arrive", "develop", "begin", "accept", "move", "end", "fail")
 WORKERS = 3
 
 
@@ -508,6 +560,8 @@ class Crowd:
                 self.books.owned[name] -= act.amount
             elif act.verb == "submit":
                 await self.submit(name, act)
+            elif act.verb == "cancel":
+                await self.cancel(act)
             elif act.verb in {"take", "develop"}:
                 await self.take(act)
             else:
@@ -525,6 +579,20 @@ class Crowd:
             assert (name, act.key[0]) not in self.books.keys
             self.books.keys[name, act.key[0]] = (act.key[1], done.task_id)
         self.books.lives[done.task_id] = Life(done.task_id, name, act.amount // 3)
+
+    async def cancel(self, act: Act) -> None:
+        ids = list(self.books.lives)
+        if not ids:
+            return
+        life, now = self.books.lives[ids[act.which % len(ids)]], next(_moments)
+        after = await self.world.cancel(life.id, life.account, now=now)
+        assert after is not None
+        if after.completed_at == now:
+            self.finished(after, State.FAIL, 0)
+        elif after.cancel_at == now:
+            assert not life.marked, "a task was marked twice"
+            life.marked = True
+            life.seq += 1
 
     async def take(self, act: Act) -> None:
         ids = list(self.books.lives)
@@ -553,11 +621,15 @@ class Crowd:
             await self.world.store.accept_attempt(task, act.which, upstream_id="up")
         elif act.verb == "move":
             await self.move(task, act.amount)
+        elif act.verb == "arrive":
+            await self.world.arrive(task, act.amount)
+            self.books.lives[task.id].seq += 1
         elif act.verb == "end":
             await self.end(task, act.which, act.amount)
         else:
-            await self.world.store.fail(task, WHY, now=NOW)
-            self.finished(task, State.FAIL, 0)
+            charge = min(act.amount, task.reserved)
+            await self.world.store.fail(task, WHY, now=NOW, charge=charge)
+            self.finished(task, State.FAIL, charge)
         assert task.claim >= claims.get(task.id, 1), "a claim that was stale before the round held"
 
     async def begin(self, task: Task) -> int:

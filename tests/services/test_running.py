@@ -271,7 +271,7 @@ async def test_an_image_that_came_with_the_answer_and_broke_is_lost_and_said_to_
 async def test_a_malformed_image_fails_the_task_and_leaves_no_file(
     bench: Bench, content: bytes, *, late: bool
 ) -> None:
-    bad = done(Source(), Source(content))
+    bad = done(Source(content))
     provider = Scripted([ACCEPTED], [bad]) if late else Scripted([bad], synchronous=True)
     task = await bench.ran(provider)
     await bench.assert_released(task, "upstream_malformed_response")

@@ -12,6 +12,7 @@ from starlette.routing import Route, Router
 from calotype.api.assets import AssetFiles
 from calotype.api.batch import Batch
 from calotype.api.callbacks import CallbackRoute
+from calotype.api.cancelling import Cancel
 from calotype.api.context import Context
 from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
@@ -85,6 +86,7 @@ def build(
         Route("/v1/images/generations/batch", Batch(context).handle, methods=["POST"]),
         Route("/v1/tasks", TaskList(context).handle),
         Route("/v1/tasks/{task_id}", task),
+        Route("/v1/tasks/{task_id}/cancel", Cancel(context).handle, methods=["POST"]),
         Route("/v1/tasks/{task_id}/events", streams.of_task),
         Route("/v1/tasks/{task_id}/webhook", webhooks.delivery),
         Route("/v1/tasks/{task_id}/webhook/redeliver", webhooks.redeliver, methods=["POST"]),

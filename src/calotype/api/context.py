@@ -15,6 +15,7 @@ from calotype.domain.keys import ApiKey
 from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
 from calotype.services.callbacks import Callbacks
+from calotype.services.cancelling import Cancelling
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.references import ReferenceIntake
@@ -34,6 +35,7 @@ class Context(msgspec.Struct, frozen=True):
     assets: Assets
     asset_store: AssetStore
     callbacks: Callbacks
+    cancelling: Cancelling
     catalog: Catalog
     delivery: Delivery
     feed: Feed

@@ -71,6 +71,13 @@ class CountLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     maximum: _Positive = 1
 
 
+class Cancellation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What it costs to cancel a task too late: when the upstream finished it all the same."""
+
+    percent: Annotated[int, Meta(ge=0, le=100)] = 100
+    """Of the price of the images that were made."""
+
+
 class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """One field of a request that this model declares.
 
@@ -156,6 +163,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     parameters: tuple[Parameter, ...] = ()
     references: References = References()
     pricing: Pricing
+    cancellation: Cancellation = Cancellation()
     sizes: dict[str, dict[str, tuple[int, int]]]
     """Aspect ratio → resolution → width and height in pixels."""
 

@@ -20,7 +20,7 @@ and whether trying again can help. Which HTTP status goes with a code is the API
 (``api/render.py``). ``FAILURES`` lists the codes with which an accepted task can fail.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import msgspec
 
@@ -329,3 +329,7 @@ def failure(code: str, message: str) -> Failure:
     family, retryable = FAILURES[code]
     sound = message.replace("\0", "").encode(errors="replace").decode()
     return Failure(code=code, message=sound, type=family, retryable=retryable)
+
+
+CANCELLED: Final = failure("cancelled", "The task was cancelled.")
+"""How every task ends whose client had asked for it, whatever else became of it."""

@@ -33,6 +33,11 @@ def price(
     raise InternalError(f"The catalog has no price for this request of {model.id}.")
 
 
+def cancelled(model: Model, amount: int) -> int:
+    """What is charged for images of this price that were made although the client cancelled."""
+    return amount * model.cancellation.percent // 100
+
+
 def _of_tier(prices: Mapping[str, int], tier: Tier, model: Model) -> int:
     if tier.id not in prices:
         raise InternalError(f"The channel has no price for {tier.id} of {model.id}.")

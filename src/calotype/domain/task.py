@@ -9,6 +9,9 @@
 States only go forward, ``success`` and ``fail`` are final. ``TRANSITIONS`` is the one table:
 the store repeats it in every statement (``… WHERE state IN (…)``), and moves the money that goes
 with an event in the same transaction. All times are milliseconds since 1970.
+
+A client may cancel. With no attempt open that is the end (``fail``); with one open it is a mark
+(``cancel``): nothing new is sent from then on, and whoever ends the task ends it as cancelled.
 """
 
 from enum import StrEnum
@@ -32,7 +35,7 @@ class State(StrEnum):
     SUCCESS = "success"
     """Final: the images are stored and paid."""
     FAIL = "fail"
-    """Final: there is no image, and the reservation was released."""
+    """Final: there is no result, and nothing was charged but what cancelling may cost."""
 
 
 FINAL: Final = frozenset({State.SUCCESS, State.FAIL})
@@ -47,6 +50,8 @@ class Event(StrEnum):
     """The upstream accepted it and has not begun."""
     RUN = "run"
     """The upstream is at it, or gets a little further."""
+    CANCEL = "cancel"
+    """The client wants it stopped while an upstream has it."""
     COMPLETE = "complete"
     """Every image is stored."""
     FAIL = "fail"
@@ -80,6 +85,7 @@ TRANSITIONS: Final[dict[Event, Transition]] = {
     ),
     Event.QUEUE: Transition({_QUEUING: _QUEUING, _GENERATING: _GENERATING}),
     Event.RUN: Transition({_QUEUING: _GENERATING, _GENERATING: _GENERATING}),
+    Event.CANCEL: Transition({_QUEUING: _QUEUING, _GENERATING: _GENERATING}),
     Event.COMPLETE: Transition(
         {_QUEUING: State.SUCCESS, _GENERATING: State.SUCCESS},
         settles=EntryKind.COMMIT,
@@ -149,13 +155,25 @@ class Reference(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ResultImage(msgspec.Struct, frozen=True):
-    """One stored image of a finished task."""
+    """One stored image of a task."""
 
     asset_id: int
     content_type: str
     width: int
     height: int
     bytes: int
+
+
+class ArrivedImage(ResultImage, frozen=True):
+    """One that was stored while others were still to come."""
+
+    place: int
+    """Which of the upstream's images it is; counts from 0."""
+
+    @property
+    def image(self) -> ResultImage:
+        """As the finished task names it."""
+        return ResultImage(self.asset_id, self.content_type, self.width, self.height, self.bytes)
 
 
 class Asset(msgspec.Struct, frozen=True):
@@ -170,6 +188,17 @@ class Asset(msgspec.Struct, frozen=True):
     width: int
     height: int
     created_at: int
+
+
+def result_image(asset: Asset) -> ResultImage:
+    """A stored image as a task names it."""
+    return ResultImage(
+        asset_id=asset.id,
+        content_type=asset.content_type,
+        width=asset.width,
+        height=asset.height,
+        bytes=asset.bytes,
+    )
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -245,9 +274,9 @@ class Task(msgspec.Struct, frozen=True):
     cancel_at: int | None = None
     """When the client asked for it to be stopped, where that could not be done at once."""
     cancel_free: bool = False
-    """It costs the client nothing, whatever the upstream does."""
-    arrived: tuple[ResultImage, ...] = ()
-    """Images that were stored before the end."""
+    """It was not generating yet when the client asked: stopping it costs nothing."""
+    arrived: tuple[ArrivedImage, ...] = ()
+    """Images that were stored before the end, by their place."""
     has_webhook: bool = False
     """A webhook tells of its end."""
 

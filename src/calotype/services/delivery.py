@@ -7,7 +7,7 @@ from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
 from calotype.domain.errors import TaskNotFound, UnknownModel
 from calotype.domain.ids import decode, encode
-from calotype.domain.task import Asset, Task
+from calotype.domain.task import Asset, ResultImage, Task
 from calotype.domain.webhooks import Webhook
 from calotype.services.assets import Assets
 from calotype.services.routing import Router
@@ -100,10 +100,14 @@ class Delivery:
         }
         if (told := summary(task, webhook)) is not None:
             document["webhook_delivery"] = told
+        if task.cancel_at is not None:
+            document["cancel_requested_at"] = task.cancel_at // 1000
         if task.completed_at is not None:
             document["completed_at"] = task.completed_at // 1000
         else:
             document |= self._hints(task)
+            if task.arrived:
+                document["partial_result"] = {"data": self._images(task.arrived, base_url)}
         return document
 
     def _request(self, task: Task, uploads: Mapping[int, Asset], base_url: str) -> dict[str, Any]:
@@ -137,8 +141,14 @@ class Delivery:
     def _result(self, task: Task, base_url: str) -> Mapping[str, Any]:
         if task.completed_at is None or not task.result:
             return {}
+        return {
+            "created": task.completed_at // 1000,
+            "data": self._images(task.result, base_url),
+        }
+
+    def _images(self, images: Sequence[ResultImage], base_url: str) -> list[dict[str, Any]]:
         data = []
-        for image in task.result:
+        for image in images:
             path, expires = self._assets.signed_path(image.asset_id, image.content_type)
             data.append(
                 {
@@ -150,7 +160,7 @@ class Delivery:
                     "bytes": image.bytes,
                 }
             )
-        return {"created": task.completed_at // 1000, "data": data}
+        return data
 
     def _channel(self, channel_id: int) -> dict[str, Any]:
         """Who develops the task, as discovery shows it: so a sandbox picture is known as one."""

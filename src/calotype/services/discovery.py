@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from calotype.domain.catalog import Model, Parameter, References
+from calotype.domain.pricing import cancelled
+from calotype.domain.task import State
 
 
 class PublicChannel(Protocol):
@@ -88,9 +90,30 @@ def _capabilities(model: Model) -> dict[str, object]:
         },
         "parameters": [_parameter(parameter) for parameter in model.parameters],
         "reference_input": _references(model.references),
+        "cancellation": _cancellation(model),
         "limits": {
             "prompt": {"max_length": model.prompt.max_length},
             "n": {"maximum": model.n.maximum},
+        },
+    }
+
+
+def _cancellation(model: Model) -> dict[str, object]:
+    """What cancelling costs: a share, and what an image comes to by it at each price."""
+    return {
+        "supported": True,
+        "free_in": [State.WAITING, State.QUEUING],
+        "generating": {
+            "percent_if_stopped": 0,
+            "percent_if_finished": model.cancellation.percent,
+            "tiers": [
+                {
+                    "id": tier.id,
+                    "unit": tier.unit,
+                    "price_micro_usdc": cancelled(model, tier.price_micro_usdc),
+                }
+                for tier in model.pricing.tiers
+            ],
         },
     }
 

@@ -6,17 +6,18 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from calotype.domain.catalog import OUTPUT_FORMAT
+import msgspec
+
 from calotype.domain.clock import Clock
-from calotype.domain.errors import InvalidRequest, Unavailable, failure
+from calotype.domain.errors import CANCELLED, Unavailable, failure
 from calotype.domain.ids import encode
 from calotype.domain.outcomes import Done, Failed, Fault, Refused, SourceError, TryLater
-from calotype.domain.pricing import price
-from calotype.domain.task import Asset, Attempt, AttemptState, Task
-from calotype.services.assets import MAX_RESULT_BYTES, Assets
-from calotype.services.conversion import CONTENT_TYPES
+from calotype.domain.task import FINAL, Attempt, AttemptState, Task
+from calotype.services.assets import Assets
+from calotype.services.collecting import Collector, Harvest
+from calotype.services.prices import Prices
 from calotype.services.sending import LOST, UNKNOWN_MESSAGE, Bench
-from calotype.store.port import Fenced, Store
+from calotype.store.port import AttemptEnd, Fenced, Store
 
 DATABASE_PAUSE: Final = 0.5
 """Between tries to write down what only this process knows."""
@@ -24,8 +25,6 @@ STORE_PAUSE: Final = 2.0
 """Between tries to store an image that cannot be asked for again."""
 FETCH_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, *(30.0,) * 60)
 """Seconds between tries to fetch one whose address came with the answer."""
-BODIES: Final = 64
-"""Images read from upstreams at a time: more costs memory and brings no speed."""
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +32,12 @@ log = logging.getLogger(__name__)
 class Endings:
     """Writes down how tasks end, and insists on it."""
 
-    def __init__(self, store: Store, assets: Assets, *, clock: Clock) -> None:
+    def __init__(self, store: Store, assets: Assets, *, prices: Prices, clock: Clock) -> None:
         self._store = store
         self._assets = assets
         self._clock = clock
-        self._bodies = asyncio.Semaphore(BODIES)
+        self._prices = prices
+        self._collector = Collector(store, assets, clock=clock, insist=self.insist)
 
     async def deliver(self, bench: Bench, number: int, *, done: Done) -> None:
         """Store the images, settle, finish.
@@ -46,26 +46,22 @@ class Endings:
             SourceError: an image could not be read; asking for it again may help.
 
         """
-        if not done.images:
-            message = "The upstream says that it is done and has no image."
-            await self._malformed(bench.task, number, message, done)
+        task = await self.current(bench.task)
+        if task.cancel_at is not None:
+            await self._settle_cancelled(bench, number, done)
             return
         try:
-            images = await self._keep_images(bench, done)
-        except InvalidRequest as error:
-            message = f"The upstream's answer is no image that can be used: {error.message}"
-            await self._malformed(bench.task, number, message, done)
-            return
-        except SourceError as error:
-            if error.retryable:
-                raise
-            await self._malformed(bench.task, number, f"The image cannot be read: {error}", done)
-            return
-        try:
-            await self.insist(partial(self._complete, bench, number, images, done))
+            harvest = await self._collector.collect(task, bench.model, done)
+            if harvest.images:
+                await self._complete(bench, task, number, done=done, harvest=harvest)
+                return
         except Fenced:
-            await self._assets.discard(images)
-            raise
+            await self._settle_cancelled(bench, number, done)
+            return
+        nothing = ("The upstream says that it is done and has no image.",)
+        message = (harvest.faults or nothing)[0]
+        code = "upstream_malformed_response"
+        await self._fail_done(bench.task, number, code, message, done=done)
 
     async def deliver_at_once(self, bench: Bench, number: int, *, done: Done) -> None:
         """Keep images that came with the answer itself and cannot be asked for again.
@@ -92,43 +88,78 @@ class Endings:
                 continue
             return
 
-    async def _complete(self, bench: Bench, number: int, images: list[Asset], done: Done) -> None:
-        task, served = bench.task, bench.channel.served(bench.task.model)
-        count = min(len(images), task.request.n)
-        asked = price(bench.model, task.request.parameters, count, served)
-        cost = done.cost_micro_usdc
+    async def _complete(
+        self, bench: Bench, task: Task, number: int, *, done: Done, harvest: Harvest
+    ) -> None:
+        count, cost = len(harvest.images), done.cost_micro_usdc
+        served = bench.channel.served(task.model)
         if cost is None and served.cost is not None:
-            cost = served.cost * len(images)
-        await self._store.complete(
+            cost = served.cost * len(done.images)
+        detail = None
+        if harvest.faults:
+            detail = f"{len(harvest.faults)} of {len(done.images)} images were of no use: "
+            detail += harvest.faults[0]
+        write = partial(
+            self._store.complete,
             task,
             number,
-            images=images,
-            actual=min(task.reserved * count // task.request.n, asked),
+            images=harvest.fresh,
+            actual=self._prices.of(task, count),
             cost=cost,
             now=self._clock(),
+            result=[each.image for each in harvest.images],
+            end=AttemptEnd(detail=detail),
         )
-
-    async def _keep_images(self, bench: Bench, done: Done) -> list[Asset]:
-        asked = bench.task.request.parameters.get(OUTPUT_FORMAT, bench.model.output_format)
-        images = list[Asset]()
         try:
-            for source in done.images:
-                async with self._bodies, source.open() as chunks:
-                    kept = await self._assets.keep(
-                        chunks,
-                        account_id=bench.task.account_id,
-                        kind="result",
-                        max_bytes=MAX_RESULT_BYTES,
-                        wanted=CONTENT_TYPES[str(asked)],
-                    )
-                    images.append(kept.asset)
-        except BaseException:
-            await self._assets.discard(images)
+            await self.insist(write)
+        except Fenced:
+            await self._assets.discard(harvest.fresh)
             raise
-        return images
 
-    async def _malformed(self, task: Task, number: int, message: str, done: Done) -> None:
-        await self._fail_done(task, number, "upstream_malformed_response", message, done=done)
+    async def current(self, task: Task) -> Task:
+        """The task as it is stored now.
+
+        Raises:
+            Fenced: it is final, or another worker's.
+
+        """
+        found = await self._store.task(task.id)
+        if found is None or found.claim != task.claim or found.state in FINAL:
+            raise Fenced
+        return found
+
+    async def stopped(self, task: Task) -> bool:
+        """End a task that nothing is under way for, when its client has asked for that."""
+        if (await self.current(task)).cancel_at is None:
+            return False
+        await self.fail(task, CANCELLED.code, CANCELLED.message)
+        return True
+
+    async def _settle_cancelled(self, bench: Bench, number: int, done: Done) -> None:
+        """End a task that its client gave up and its upstream finished all the same.
+
+        Raises:
+            Fenced: it is another worker's, or its client did not give it up.
+
+        """
+        task = await self.current(bench.task)
+        if task.cancel_at is None:
+            raise Fenced
+        made = max(len(task.arrived), len(done.images))
+        cost, served = done.cost_micro_usdc, bench.channel.served(task.model)
+        if cost is None and served.cost is not None:
+            cost = served.cost * len(done.images)
+        write = partial(
+            self._store.fail,
+            task,
+            CANCELLED,
+            attempt=(number, AttemptState.DONE),
+            now=self._clock(),
+            detail=f"It was cancelled, and finished all the same; images: {made}.",
+            cost=cost,
+            charge=self._prices.of_cancelled(task, made),
+        )
+        await self.insist(write)
 
     async def _fail_done(
         self, task: Task, number: int, code: str, message: str, *, done: Done
@@ -154,7 +185,21 @@ class Endings:
         detail: str = "",
         cost: int | None = None,
     ) -> None:
-        """End a task without an image; ``fault``, ``detail``, ``cost`` go with the attempt."""
+        """End a task of which nothing more comes; images that it has by then are its result.
+
+        ``fault``, ``detail`` and ``cost`` go with the attempt.
+        """
+        charge = 0
+        if task.request.n > 1:  # only then images arrive before the end
+            task = await self.current(task)
+            if task.arrived and task.cancel_at is None:
+                number, state = attempt or (None, AttemptState.DONE)
+                end = AttemptEnd(state, detail or message, code, fault)
+                if await self._succeed_with_arrived(task, number, end=end, cost=cost):
+                    return
+                task = await self.current(task)
+            if task.arrived:
+                charge = self._prices.of_cancelled(task, len(task.arrived))
         why = failure(code, message)
         await self.insist(
             partial(
@@ -166,8 +211,34 @@ class Endings:
                 fault=fault,
                 detail=detail or None,
                 cost=cost,
+                charge=charge,
             )
         )
+
+    async def _succeed_with_arrived(
+        self, task: Task, number: int | None, *, end: AttemptEnd, cost: int | None
+    ) -> bool:
+        """End a task well with the images that it has; False when its client gave it up."""
+        if end.state is AttemptState.FAILED:  # it brought images
+            end = msgspec.structs.replace(end, state=AttemptState.DONE)
+        write = partial(
+            self._store.complete,
+            task,
+            number,
+            images=(),
+            actual=self._prices.of(task, len(task.arrived)),
+            cost=cost,
+            now=self._clock(),
+            result=[each.image for each in task.arrived],
+            end=end,
+        )
+        try:
+            await self.insist(write)
+        except Fenced:
+            if (await self.current(task)).cancel_at is None:
+                raise
+            return False
+        return True
 
     async def fail_attempt(
         self, task: Task, number: int, state: AttemptState, *, outcome: Refused | Failed

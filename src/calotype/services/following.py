@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, assert_never
 
 from calotype.domain.clock import Clock
+from calotype.domain.errors import Unavailable
 from calotype.domain.outcomes import (
     Accepted,
     Done,
@@ -21,6 +22,7 @@ from calotype.domain.outcomes import (
 )
 from calotype.domain.task import Attempt, AttemptState, Event
 from calotype.providers.port import Job, Provider
+from calotype.services.cancelling import Stop
 from calotype.services.endings import Endings
 from calotype.services.health import HealthKeeper
 from calotype.services.sending import LONGEST_PAUSE, Bench, jittered
@@ -100,6 +102,7 @@ class Follower:
         self._clock = clock
         self._chance = chance
         self._followed: dict[tuple[int, str], asyncio.Event] = {}
+        self._tasks: dict[int, asyncio.Event] = {}
 
     def nudge(self, channel_id: int, upstream_id: str) -> bool:
         """Poll a job now, because its upstream says that it ended; False when it is not here."""
@@ -107,6 +110,11 @@ class Follower:
         if wake is not None:
             wake.set()
         return wake is not None
+
+    def look(self, task_id: int) -> None:
+        """See at once whether a task that is followed here is to be stopped."""
+        if (wake := self._tasks.get(task_id)) is not None:
+            wake.set()
 
     async def accepted(
         self, bench: Bench, job: Job, *, upstream_id: str, poll_after: float
@@ -124,19 +132,25 @@ class Follower:
     ) -> Attempt | None:
         """Poll an accepted job to its end, first after ``delay`` seconds.
 
+        One whose client gave it up is stopped where the upstream can do that, and polled on: only
+        the upstream knows what became of it.
+
         Returns:
             None when the task has ended; the closed attempt when its upstream lost the job, and
             sending it again is free.
 
         """
         key = (bench.channel.id, upstream_id.partition(" ")[0])
-        wake = self._followed[key] = asyncio.Event()
+        wake = self._followed[key] = self._tasks[bench.task.id] = asyncio.Event()
+        stop = Stop(bench, job)
         shown: tuple[Event, int] | None = None
         try:
             while True:
                 await self._patience.wait(jittered(min(delay, LONGEST_WAIT), self._chance), wake)
                 # The channel's provider of this moment: its key may have been changed meanwhile.
                 provider = self._providers.get(bench.channel.id, bench.provider)
+                if await self._is_cancelled(bench):
+                    await stop.ask(provider, upstream_id)
                 outcome = await provider.poll(job, upstream_id)
                 if isinstance(outcome, Running):
                     shown = await self._show(bench, outcome, shown)
@@ -157,6 +171,14 @@ class Follower:
                     return None
         finally:
             self._followed.pop(key, None)
+            if self._tasks.get(bench.task.id) is wake:
+                del self._tasks[bench.task.id]
+
+    async def _is_cancelled(self, bench: Bench) -> bool:
+        try:
+            return (await self._endings.current(bench.task)).cancel_at is not None
+        except Unavailable:  # the next round looks again
+            return False
 
     async def _show(
         self, bench: Bench, outcome: Running, shown: tuple[Event, int] | None
@@ -198,10 +220,7 @@ class Follower:
             message += f" Its last word was '{outcome.state[:_WORD]}'."
         attempt = (job.attempt, AttemptState.UNKNOWN)
         await self._endings.fail(bench.task, "deadline_exceeded", message, attempt=attempt)
-        try:
-            await bench.provider.cancel(job, upstream_id)
-        except Exception:
-            log.exception("channel %s broke while cancelling", bench.channel.slug)
+        await Stop(bench, job).ask(bench.provider, upstream_id)
 
 
 def _longer(delay: float) -> float:

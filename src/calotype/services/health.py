@@ -69,6 +69,8 @@ class HealthKeeper:
                 fault, detail = outcome.fault, outcome.message
             case Refused():
                 fault, detail = outcome.fault, outcome.detail or outcome.message
+            case Failed(code="cancelled"):  # it was stopped: that says nothing of the upstream
+                return
             case TryLater() | Failed():
                 fault, detail = outcome.fault, outcome.message
             case _:

@@ -9,6 +9,9 @@ What comes next is decided from what is stored alone:
 * with no attempt open, a new one is written down before a byte goes out, on the channel whose
   turn it is: another one only when the last is known not to have accepted.
 
+A task that its client gave up is sent no more, and settled by what its upstream says became of
+the attempt that was under way.
+
 Two limits end a task: after ``deadline_at`` nothing new is sent, after ``abandon_at`` an accepted
 job is no longer waited for.
 """
@@ -39,9 +42,11 @@ from calotype.domain.outcomes import (
 from calotype.domain.task import OPEN_ATTEMPT, Attempt, AttemptState, Event, Task
 from calotype.providers.port import Job, Provider, ReferenceImage
 from calotype.services.assets import Assets
+from calotype.services.cancelling import Interrupter
 from calotype.services.endings import Endings
 from calotype.services.following import Follower, Parked, Patience
 from calotype.services.health import HealthKeeper
+from calotype.services.prices import Prices
 from calotype.services.references import ReferenceFailed, ReferenceIntake
 from calotype.services.routing import Files, Router
 from calotype.services.sending import (
@@ -133,7 +138,8 @@ class Runner:
         self._clock = clock
         self._links = links or Links()
         self._chance = random.Random()  # noqa: S311 -- spreads polls, guards nothing
-        self._endings = Endings(store, assets, clock=clock)
+        self._endings = Endings(store, assets, prices=Prices(catalog, router), clock=clock)
+        self._interrupter = Interrupter(store)
         self._health = HealthKeeper(store, router.breakers, clock=clock)
         self._patience = Patience()
         self._moved: dict[int, int] = {}
@@ -154,6 +160,11 @@ class Runner:
     def nudge(self, channel_id: int, upstream_id: str) -> bool:
         """Poll a job now, because its upstream says that it ended; False when it is not here."""
         return self._follower.nudge(channel_id, upstream_id)
+
+    def look(self, task_id: int) -> None:
+        """See at once whether a task that is developed here is to be stopped."""
+        self._follower.look(task_id)
+        self._interrupter.look(task_id)
 
     async def run(self, task_id: int) -> float | None:
         """Take a task up and bring it to its end, or leave it where another can go on.
@@ -217,6 +228,8 @@ class Runner:
             if closed is None:
                 return
             attempts.append(closed)
+        if attempts and await self._endings.stopped(task):
+            return
         await self._prepare_and_send(task, attempts)
 
     def _history(self, attempts: Sequence[Attempt]) -> History:
@@ -304,6 +317,8 @@ class Runner:
                 return
             retry_after = outcome.retry_after if isinstance(outcome, TryLater) else None
             history.add(closed, retry_after=retry_after)
+            if await self._endings.stopped(task):
+                return
 
     async def _settle(self, bench: Bench, job: Job, outcome: SubmitOutcome) -> Attempt | None:
         """See a send to its end; the closed attempt when another one may follow."""
@@ -452,7 +467,8 @@ class Runner:
         )
         outcome: SubmitOutcome
         try:
-            outcome = await bench.provider.submit(job)
+            with self._interrupter.during(bench, job):
+                outcome = await bench.provider.submit(job)
         except Exception:  # a provider that raises is broken; the money may be spent all the same
             log.exception("channel %s broke while sending", channel.slug)
             outcome = Unknown("The request broke off on our side.")

@@ -17,12 +17,14 @@ from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
+    ArrivedImage,
     Asset,
     Attempt,
     AttemptState,
     Event,
     NewTask,
     Reference,
+    ResultImage,
     State,
     Task,
 )
@@ -75,6 +77,22 @@ class Taken(msgspec.Struct, frozen=True):
 
     task: Task
     attempts: tuple[Attempt, ...]
+
+
+class AttemptEnd(msgspec.Struct, frozen=True):
+    """How an attempt ended, where its task succeeded with fewer images than it asked for."""
+
+    state: AttemptState = AttemptState.DONE
+    detail: str | None = None
+    """For the operator."""
+    code: str | None = None
+    """One of ``errors.FAILURES``."""
+    fault: str | None = None
+    """An ``outcomes.Fault``."""
+
+
+IN_FULL: Final = AttemptEnd()
+"""Every image came."""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -273,6 +291,15 @@ class Store(Protocol):
         """The attempts that may have been billed, with their task's id, the last ended first."""
         ...
 
+    async def cancel(self, task_id: int, *, account_id: int, now: int) -> Task | None:
+        """Stop an account's task as far as that can be done here; None when it has no such task.
+
+        With no attempt open the task fails at once, as ``errors.CANCELLED``, and costs nothing.
+        With one open it is marked, once: no other attempt can begin, and it can only ``fail``,
+        as ``errors.CANCELLED`` whatever the worker says. A final task stays as it is.
+        """
+        ...
+
     async def asset(self, asset_id: int) -> Asset | None:
         """A stored image, whoever owns it."""
         ...
@@ -302,7 +329,10 @@ class Store(Protocol):
         ...
 
     async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
-        """Write down that something is about to be sent; returns the attempt's number."""
+        """Write down that something is about to be sent; returns the attempt's number.
+
+        Fenced, too, when the client has asked for the task to be stopped.
+        """
         ...
 
     async def accept_attempt(self, task: Task, number: int, *, upstream_id: str) -> None:
@@ -338,17 +368,57 @@ class Store(Protocol):
         """Move a task on; progress never falls and stays below 100."""
         ...
 
+    async def keep_arrived(
+        self,
+        task: Task,
+        arrived: Sequence[ArrivedImage],
+        *,
+        images: Sequence[Asset],
+        progress: int,
+        now: int,
+    ) -> None:
+        """Write down images that came before the others, as an event of the task.
+
+        Fenced, too, when the client has asked for the task to be stopped. Writing the same again
+        changes nothing.
+
+        Args:
+            task: the task.
+            arrived: all that have come so far, by their place.
+            images: those among them that are new.
+            progress: how far the task is by them.
+            now: the time.
+
+        """
+        ...
+
     async def complete(
         self,
         task: Task,
-        number: int,
+        number: int | None,
         *,
         images: Sequence[Asset],
         actual: int,
         cost: int | None,
         now: int,
+        result: Sequence[ResultImage] | None = None,
+        end: AttemptEnd = IN_FULL,
     ) -> None:
-        """Success: keep the images, commit ``actual``, release the rest, close the attempt."""
+        """Success: keep the images, commit ``actual``, release the rest, close the attempt.
+
+        Fenced, too, when the client has asked for the task to be stopped.
+
+        Args:
+            task: the task.
+            number: of the attempt that is open; None when there is none.
+            images: those that are not written down yet.
+            actual: what is charged.
+            cost: what the upstream charged, where that is known.
+            now: the time.
+            result: every image in its order, where some had arrived before.
+            end: how the attempt ended.
+
+        """
         ...
 
     async def fail(
@@ -361,11 +431,13 @@ class Store(Protocol):
         fault: str | None = None,
         detail: str | None = None,
         cost: int | None = None,
+        charge: int = 0,
     ) -> None:
         """Failure: release the reservation and close the attempt, where one is open.
 
         The attempt keeps the failure's code, ``detail`` (without one, the failure's message),
         ``fault`` (an ``outcomes.Fault``) and ``cost``, what the upstream charged all the same.
+        ``charge`` of the reservation is committed: what cancelling costs.
         """
         ...
 

@@ -46,8 +46,9 @@ _TASKS: Final = """
        OR l.reserved <> t.reserved
        OR COALESCE(l.actual, 0) <> t.actual
        OR COALESCE(l.released, 0) <> t.released
-       OR t.billing <> CASE t.state
-            WHEN 'success' THEN 'committed' WHEN 'fail' THEN 'released' ELSE 'reserved' END
+       OR t.billing <> CASE
+            WHEN t.state = 'success' OR (t.state = 'fail' AND t.actual > 0) THEN 'committed'
+            WHEN t.state = 'fail' THEN 'released' ELSE 'reserved' END
        OR (t.state IN ('success', 'fail')) <> (t.completed_at IS NOT NULL)
        OR (t.completed_at IS NULL AND l.settlements > 0)
        OR (t.completed_at IS NOT NULL AND t.reserved <> t.actual + t.released)

@@ -13,6 +13,7 @@ from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance
 from calotype.domain.task import (
+    ArrivedImage,
     Asset,
     Attempt,
     AttemptState,
@@ -22,6 +23,7 @@ from calotype.domain.task import (
     ResultImage,
     State,
     Task,
+    result_image,
 )
 from calotype.store.port import Account, ChannelEvent, LoggedEvent
 
@@ -29,6 +31,7 @@ encode = msgspec.json.Encoder().encode
 _request = msgspec.json.Decoder(Request).decode
 _references = msgspec.json.Decoder(tuple[Reference, ...]).decode
 _result = msgspec.json.Decoder(tuple[ResultImage, ...]).decode
+_arrived = msgspec.json.Decoder(tuple[ArrivedImage, ...]).decode
 _failure = msgspec.json.Decoder(Failure).decode
 _metadata = msgspec.json.Decoder(dict[str, str]).decode
 _STATES: Final = {str(state): state for state in State}
@@ -83,7 +86,7 @@ def task(row: Row) -> Task:
         metadata=_metadata(row[21]) if row[21] else {},
         cancel_at=row[22],
         cancel_free=bool(row[23]),
-        arrived=_result(row[24]) if row[24] else (),
+        arrived=_arrived(row[24]) if row[24] else (),
         has_webhook=bool(row[25]),
     )
 
@@ -169,17 +172,6 @@ def encode_metadata(metadata: Mapping[str, str]) -> bytes | None:
     return encode(metadata) if metadata else None
 
 
-def encode_result(images: Sequence[Asset]) -> bytes:
-    """What the column ``result`` holds."""
-    return encode(
-        [
-            ResultImage(
-                asset_id=image.id,
-                content_type=image.content_type,
-                width=image.width,
-                height=image.height,
-                bytes=image.bytes,
-            )
-            for image in images
-        ]
-    )
+def encode_result(images: Sequence[Asset], result: Sequence[ResultImage] | None) -> bytes:
+    """What the column ``result`` holds: ``result``, or just the images that come with it."""
+    return encode([result_image(image) for image in images] if result is None else result)

@@ -5,6 +5,7 @@ Parameters are written as SQLite does, ``?1``; PostgreSQL's are ``$1``.
 
 from typing import Final
 
+from calotype.domain.errors import CANCELLED
 from calotype.domain.money import EFFECTS
 from calotype.domain.task import TRANSITIONS, Event
 from calotype.store import rows
@@ -23,6 +24,10 @@ def leaves(event: Event) -> str:
     """Whether an event may happen, as a condition on the column ``state``."""
     states = ", ".join(f"'{state}'" for state in TRANSITIONS[event].enters)
     return f"state IN ({states})"
+
+
+CANCELLED_ERROR: Final = f"'{rows.encode(CANCELLED).decode()}'"
+"""The error of every task that the client had asked to be stopped, as a text of SQL."""
 
 
 def ledger_sum(side: str) -> str:

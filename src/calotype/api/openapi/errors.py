@@ -183,8 +183,8 @@ FAILURES: Final = {
         "Submit it again; a lower resolution is quicker.",
     ),
     "cancelled": Note(
-        "The task was cancelled, here or at the upstream.",
-        "Submit it again if you still want the image.",
+        "The task was cancelled, by its client or at the upstream.",
+        "Submit it again if you still want the image; `billing` says what cancelling cost.",
     ),
     "no_channel_available": Note(
         "The model or its channels were switched off while the task waited.",
@@ -192,7 +192,7 @@ FAILURES: Final = {
     ),
     "internal_error": REFUSALS["internal_error"],
 }
-"""Codes with which an accepted task fails; none of them is charged."""
+"""Codes with which an accepted task fails; only ``cancelled`` is ever charged."""
 
 
 def refusal(code: str) -> Note:

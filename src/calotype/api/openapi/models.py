@@ -21,6 +21,7 @@ def model_schemas(entry: Mapping[str, object]) -> dict[str, Schema]:
         "Pricing": _pricing(),
         "ModelParameter": _model_parameter(),
         "ReferenceInput": _reference_input(),
+        "Cancellation": _cancellation(),
         "AvailableChannel": _channel(),
     }
 
@@ -83,9 +84,10 @@ def _capabilities() -> Schema:
             "pricing": reference("Pricing"),
             "parameters": {"type": "array", "items": reference("ModelParameter")},
             "reference_input": reference("ReferenceInput"),
+            "cancellation": reference("Cancellation"),
             "limits": record("Limits of common fields.", {"prompt": limit, "n": count}),
         },
-        optional=("limits",),
+        optional=("cancellation", "limits"),
     )
 
 
@@ -145,6 +147,37 @@ def _reference_input() -> Schema:
             "content_types": {"type": "array", "items": text("A type it reads.")},
         },
         optional=("max_bytes", "content_types"),
+    )
+
+
+def _cancellation() -> Schema:
+    percent = "Percent of the price of the images that were made, when the upstream "
+    tier = record(
+        "What one image costs when it was cancelled and made all the same.",
+        {
+            "id": text("The price's, of `pricing.tiers`.", examples=["1k_2k"]),
+            "unit": constant("image", "What is counted."),
+            "price_micro_usdc": whole(f"{MICRO}."),
+        },
+    )
+    return record(
+        "What cancelling costs.",
+        {
+            "supported": {"type": "boolean", "description": "Whether tasks can be cancelled."},
+            "free_in": {
+                "type": "array",
+                "items": text("A state of a task."),
+                "description": "Cancelled in one of these states, a task costs nothing.",
+            },
+            "generating": record(
+                "Cancelled while `generating`.",
+                {
+                    "percent_if_stopped": whole(f"{percent}stopped or failed.", maximum=100),
+                    "percent_if_finished": whole(f"{percent}finished all the same.", maximum=100),
+                    "tiers": {"type": "array", "minItems": 1, "items": tier},
+                },
+            ),
+        },
     )
 
 

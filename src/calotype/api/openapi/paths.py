@@ -75,6 +75,7 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
         "/v1/images/generations/batch": {"post": _batch(examples)},
         "/v1/tasks": {"get": _tasks()},
         "/v1/tasks/{task_id}": {"get": _task()},
+        "/v1/tasks/{task_id}/cancel": {"post": _cancel()},
         "/v1/tasks/{task_id}/events": {"get": _task_events()},
         "/v1/events": {"get": _events()},
         "/v1/models": {"get": _models()},
@@ -240,6 +241,25 @@ def _task() -> Operation:
                 "schema": {"type": "integer", "minimum": 0, "maximum": 10**9},
             },
         ],
+    )
+
+
+def _cancel() -> Operation:
+    return _operation(
+        "cancelTask",
+        "Tasks",
+        "Cancel a task",
+        description="What was not sent to an upstream yet ends at once, as `fail` with the code "
+        "`cancelled`, and costs nothing. Anything else gets `cancel_requested_at`: nothing more is "
+        "sent, the upstream is asked to stop where it can be, and the task ends with the code "
+        "`cancelled` once it is known what became of it. Cancelled while `waiting` or `queuing` it "
+        "costs nothing whatever the upstream does; while `generating` it costs nothing when the "
+        "upstream stopped, and the model's `capabilities.cancellation` when it finished all the "
+        "same.\n\nSafe to repeat. A final task stays as it is: a success stays one. There is no "
+        "body; one that is sent means nothing.",
+        answers={"200": _response("The task as it is now.", json=reference("Task"))},
+        codes=(*_KEY, "task_not_found", *_BROKEN),
+        parameters=[_in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e")],
     )
 
 

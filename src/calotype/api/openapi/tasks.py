@@ -23,11 +23,11 @@ _STATES: Final[dict[str, str]] = {
     State.QUEUING.value: "handed to a worker's or the upstream's queue",
     State.GENERATING.value: "the upstream is at it",
     State.SUCCESS.value: "final, `result` holds the images",
-    State.FAIL.value: "final, `error` says why; nothing was charged",
+    State.FAIL.value: "final, `error` says why; only cancelling too late is ever charged",
 }
 _BILLING: Final[dict[str, str]] = {
     BillingStatus.RESERVED.value: "the price is set aside",
-    BillingStatus.COMMITTED.value: "the images were charged",
+    BillingStatus.COMMITTED.value: "the images were charged, or what cancelling costs",
     BillingStatus.RELEASED.value: "nothing was charged",
 }
 _TASK_ID: Final = "task_1k0v3m8a0qz4e"
@@ -118,12 +118,23 @@ def _task() -> Schema:
                 "additionalProperties": {"type": "string"},
                 "description": "Your own words about the task; empty where there are none.",
             },
+            "cancel_requested_at": whole(
+                f"When it was cancelled; {UNIX}. Only where that could not be done at once."
+            ),
+            "partial_result": record(
+                "Images that are stored already, of a task that asked for several and is not "
+                "final; absent while there are none.",
+                {"data": {"type": "array", "minItems": 1, "items": reference("ResultImage")}},
+            ),
             "webhook_delivery": reference("WebhookDelivery"),
             "updated_at": whole(f"{UNIX}."),
             "completed_at": whole(f"{UNIX}; only once the task is final."),
             **_hints(),
         },
-        optional=("webhook_delivery", "completed_at", *_hints()),
+        optional=(
+            *("cancel_requested_at", "partial_result", "webhook_delivery", "completed_at"),
+            *_hints(),
+        ),
     )
     empty = {"maxProperties": 0}
     schema["allOf"] = [
@@ -237,7 +248,13 @@ def _task_result() -> Schema:
         "Empty until the task succeeds.",
         {
             "created": whole(f"{UNIX}."),
-            "data": {"type": "array", "minItems": 1, "items": reference("ResultImage")},
+            "data": {
+                "type": "array",
+                "minItems": 1,
+                "items": reference("ResultImage"),
+                "description": "The images that came, in the upstream's order; fewer than `n` "
+                "where some were of no use, which are not charged.",
+            },
         },
         optional=("created", "data"),
     )

@@ -48,6 +48,8 @@ class Picture(msgspec.Struct, frozen=True):
     """What the request called its size, such as '16:9 · 2K'; may be empty."""
     references: tuple[str, ...] = ()
     """Paths of JPEG, PNG or WebP files, in the order of the request."""
+    place: int = 0
+    """Which of several pictures of the request it is; each is another one."""
 
 
 def draw(picture: Picture, target: str) -> None:
@@ -93,6 +95,8 @@ def _seed(picture: Picture) -> int:
     ):
         raw = part.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "big") + raw)
+    if picture.place:
+        digest.update(b"place %d" % picture.place)
     for number, path in enumerate(picture.references, 1):
         try:
             with open(path, "rb") as file:  # noqa: PTH123 -- the interface speaks in plain paths

@@ -29,6 +29,7 @@ def _serve(order: Order) -> Reply:
         format=order.format,
         label=order.label,
         references=order.references,
+        place=order.place,
     )
     try:
         draw(picture, order.target)

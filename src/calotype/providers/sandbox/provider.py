@@ -1,7 +1,8 @@
 """The sandbox as a provider.
 
-It keeps nothing: the id it gives out says when the work began and how long it takes, so that any
-process can go on polling after a crash, as with a real upstream.
+It keeps next to nothing: the id it gives out says when the work began and how long it takes, so
+that any process can go on polling after a crash, as with a real upstream. That a job was cancelled
+is known where it was, which is where it is polled.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ from calotype.providers.sandbox.studio import Order, Studio
 
 _ID: Final = re.compile(r"sandbox-(\d{1,15})-(\d{1,15})\Z")
 _CHUNK: Final = 256 * 1024
+_REMEMBERED: Final = 10_000
+"""Cancelled jobs of which nobody has asked since."""
 
 
 class SandboxProvider:
@@ -50,6 +53,7 @@ class SandboxProvider:
         self._seconds = seconds
         self._clock = clock
         self.synchronous = seconds == 0
+        self._cancelled: dict[str, None] = {}
 
     async def submit(self, job: Job) -> SubmitOutcome:
         """Accept the job, or fail in the way that the prompt asks for."""
@@ -70,6 +74,8 @@ class SandboxProvider:
         began, total = int(match[1]), int(match[2])
         spent = self._clock() - began
         steering = read_steering(job.request.prompt)
+        if self._cancelled.pop(job.task, upstream_id) is None:
+            return Failed("cancelled", "The job was cancelled at the upstream.")
         if "never" in steering.words:
             return Running(progress=min(50, spent // 100), poll_after=_cadence(total))
         if spent >= total:
@@ -83,9 +89,15 @@ class SandboxProvider:
         """It keeps nothing, so it cannot tell; being free, it is simply asked again."""
         return Unknown("The sandbox remembers no request.")
 
-    async def cancel(self, _job: Job, _upstream_id: str) -> bool:
-        """It has nothing to stop."""
-        return False
+    async def cancel(self, job: Job, upstream_id: str) -> bool:
+        """Stop the simulated work, unless the prompt says that it cannot be stopped."""
+        steering = read_steering(job.request.prompt)
+        if "unstoppable" in steering.words or _ID.match(upstream_id) is None:
+            return False
+        self._cancelled[job.task] = None
+        while len(self._cancelled) > _REMEMBERED:
+            del self._cancelled[next(iter(self._cancelled))]
+        return True
 
     def callback(self, _headers: Mapping[str, str], _body: bytes) -> str | None:
         """It never calls."""
@@ -98,9 +110,10 @@ class SandboxProvider:
     def _end(self, job: Job, steering: Steering) -> Done | Failed:
         if "500-after" in steering.words:
             return Failed("upstream_failed", "The upstream accepted the job and failed at it.")
-        if "malformed" in steering.words:
-            return Done((_Malformed(),))
-        return Done((_Drawing(job, self._studio),))
+        bad = job.request.n if steering.words.get("malformed", 0) is None else 0
+        bad = bad or steering.times("malformed")
+        drawings = (_Drawing(job, self._studio, place) for place in range(bad, job.request.n))
+        return Done((*(_Malformed() for _ in range(min(bad, job.request.n))), *drawings))
 
 
 def _refusal(job: Job, steering: Steering) -> Refused | TryLater | Unknown | None:
@@ -142,9 +155,10 @@ class _Malformed:
 class _Drawing:
     """A picture that is drawn when it is read."""
 
-    def __init__(self, job: Job, studio: Studio) -> None:
+    def __init__(self, job: Job, studio: Studio, place: int) -> None:
         self._job = job
         self._studio = studio
+        self._place = place
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -174,6 +188,8 @@ class _Drawing:
                         file.write(chunk)
             paths.append(str(path))
         label = [str(parameters[name]) for name in (ASPECT_RATIO, RESOLUTION) if name in parameters]
+        if job.request.n > 1:
+            label.append(f"{self._place + 1} of {job.request.n}")
         return Order(
             prompt=job.request.prompt,
             model=job.request.model,
@@ -183,4 +199,5 @@ class _Drawing:
             label=" · ".join(label),
             references=tuple(paths),
             target=str(folder / "picture"),
+            place=self._place,
         )

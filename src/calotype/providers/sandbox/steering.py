@@ -15,8 +15,9 @@ WORDS: Final = {
     "500-before": "refuse the first NUMBER sends (1 when left out) with a server error",
     "500-after": "accept, work, then end with a server error",
     "refuse": "refuse by policy",
-    "malformed": "answer with something that is no image",
+    "malformed": "answer with something that is no image; with NUMBER, the first NUMBER times",
     "never": "accept and never finish",
+    "unstoppable": "go on when the job is cancelled",
     "unknown": "drop the connection so that nobody knows whether the job was accepted",
 }
 _FORM: Final = re.compile(r"\bsandbox:([a-z0-9-]+)(?:=([\w.+-]*))?")

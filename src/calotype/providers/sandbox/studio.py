@@ -34,6 +34,8 @@ class Order(msgspec.Struct, frozen=True):
     label: str
     references: tuple[str, ...]
     target: str
+    place: int = 0
+    """Which of several it is."""
 
 
 class Reply(msgspec.Struct, frozen=True):

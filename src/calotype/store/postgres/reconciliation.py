@@ -5,7 +5,7 @@
 * a task past its time that no worker holds is ended, at once where no upstream has it.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from calotype.domain.errors import failure
 from calotype.domain.task import OPEN_ATTEMPT, AttemptState
@@ -71,7 +71,7 @@ async def reconcile(connection: Connection, *, now: int) -> Reconciled | None:
 
 
 async def _end(connection: Connection, task_id: int, *, now: int) -> None:
-    """Take the task, so that nobody else can write it, and fail it."""
+    """Take the task, so that nobody else can write it, and end it with what has come of it."""
     found = await connection.fetch(transitions.TAKE, task_id, now)
     if not found:
         return
@@ -82,20 +82,18 @@ async def _end(connection: Connection, task_id: int, *, now: int) -> None:
     last = rows.attempt(attempts[-1]) if attempts else None
     open_attempt = last.number if last is not None and last.state in OPEN_ATTEMPT else None
     why = failure("deadline_exceeded", "No worker came to it in time.")
-    await connection.fetch(
-        transitions.FAIL,
-        task_id,
-        task.claim,
-        rows.encode(why),
-        now,
-        open_attempt,
-        AttemptState.UNKNOWN if open_attempt is not None else None,
-        why.message,
-        why.code,
-        None,
-        None,
-        *transitions.webhook_columns(task),
-    )
+    state = AttemptState.UNKNOWN if open_attempt is not None else None
+    to = transitions.webhook_columns(task)
+    if task.arrived and task.cancel_at is None:
+        actual = task.reserved * min(len(task.arrived), task.request.n) // task.request.n
+        shown = rows.encode_result((), [each.image for each in task.arrived])
+        end: tuple[Any, ...] = (open_attempt, None, state, why.message, why.code, None)
+        columns = (*transitions.asset_columns(()), *to)
+        written = (task_id, task.claim, actual, shown, now, *end, *columns)
+        await connection.fetch(transitions.COMPLETE, *written)
+        return
+    end = (open_attempt, state, why.message, why.code, None, None, 0, *to)
+    await connection.fetch(transitions.FAIL, task_id, task.claim, rows.encode(why), now, *end)
 
 
 def _count(done: str) -> int:

@@ -11,12 +11,14 @@ from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import EFFECTS, Balance, EntryKind
 from calotype.domain.task import (
+    ArrivedImage,
     Asset,
     Attempt,
     AttemptState,
     Event,
     NewTask,
     Reference,
+    ResultImage,
     State,
     Task,
 )
@@ -25,8 +27,10 @@ from calotype.store.keycache import KeyCache
 from calotype.store.port import (
     EVER,
     FORGOTTEN_AT_ONCE,
+    IN_FULL,
     NOTHING,
     Account,
+    AttemptEnd,
     ChannelEvent,
     Entry,
     Fenced,
@@ -38,6 +42,7 @@ from calotype.store.port import (
 )
 from calotype.store.postgres import (
     batch,
+    cancelling,
     channels,
     connection,
     jobs,
@@ -340,28 +345,42 @@ class PostgresStore:
     async def advance(self, task: Task, event: Event, *, progress: int, now: int) -> None:
         await self._guarded(transitions.MOVE[event], task, progress, now)
 
+    async def cancel(self, task_id: int, *, account_id: int, now: int) -> Task | None:
+        async with self._db.connection() as db, db.transaction():
+            return await cancelling.cancel(db, task_id, account_id=account_id, now=now)
+
+    async def keep_arrived(
+        self,
+        task: Task,
+        arrived: Sequence[ArrivedImage],
+        *,
+        images: Sequence[Asset],
+        progress: int,
+        now: int,
+    ) -> None:
+        written = rows.encode(arrived)
+        values = (progress, written, now, *transitions.asset_columns(images))
+        try:
+            await self._guarded(transitions.KEEP_ARRIVED, task, *values)
+        except Fenced:
+            await self._guarded(transitions.ARRIVED, task, written)
+
     async def complete(
         self,
         task: Task,
-        number: int,
+        number: int | None,
         *,
         images: Sequence[Asset],
         actual: int,
         cost: int | None,
         now: int,
+        result: Sequence[ResultImage] | None = None,
+        end: AttemptEnd = IN_FULL,
     ) -> None:
-        result = rows.encode_result(images)
-        await self._guarded(
-            transitions.COMPLETE,
-            task,
-            actual,
-            result,
-            now,
-            number,
-            cost,
-            *transitions.asset_columns(images),
-            *transitions.webhook_columns(task),
-        )
+        shown = rows.encode_result(images, result)
+        closing = (number, cost, end.state, end.detail, end.code, end.fault)
+        columns = (*transitions.asset_columns(images), *transitions.webhook_columns(task))
+        await self._guarded(transitions.COMPLETE, task, actual, shown, now, *closing, *columns)
 
     async def fail(
         self,
@@ -373,12 +392,13 @@ class PostgresStore:
         fault: str | None = None,
         detail: str | None = None,
         cost: int | None = None,
+        charge: int = 0,
     ) -> None:
         number, state = attempt or (None, None)
         error = rows.encode(failure)
         why = (detail or failure.message, failure.code, fault, cost)
         to = transitions.webhook_columns(task)
-        await self._guarded(transitions.FAIL, task, error, now, number, state, *why, *to)
+        await self._guarded(transitions.FAIL, task, error, now, number, state, *why, charge, *to)
 
     # Channels
 

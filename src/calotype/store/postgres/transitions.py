@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from calotype.domain.money import EFFECTS, EntryKind
-from calotype.domain.task import Asset, AttemptState, BillingStatus, Event, Task
+from calotype.domain.task import Asset, AttemptState, BillingStatus, Event, State, Task
 from calotype.domain.webhooks import EVENTS, receiver_of
 from calotype.store import rows
 from calotype.store.postgres.enqueue import ENQUEUE_AGAIN
 from calotype.store.postgres.webhooks import HAS_WEBHOOK, OUTBOX
-from calotype.store.statements import enters, leaves
+from calotype.store.statements import CANCELLED_ERROR, enters, leaves
 
 _TOLD: Final = (
     "told AS (INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
@@ -50,6 +50,9 @@ def _settled(side: str, commit: str, release: str) -> str:
     return f"({committed}) * {commit} + ({released}) * {release}"
 
 
+_WANTED: Final = "cancel_at IS NULL"
+"""The client has not asked for the task to be stopped."""
+
 TAKE: Final = f"""
 WITH moved AS (
     UPDATE tasks SET state = {enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, updated_at = $2
@@ -68,11 +71,11 @@ SELECT id FROM moved
 """
 
 
-def _move(event: Event) -> str:
+def _move(event: Event, *, only: str = "true") -> str:
     return (
         f"UPDATE tasks SET state = {enters(event)}, "
         "progress = GREATEST(progress, LEAST($3::bigint, 99)), seq = seq + 1, updated_at = $4 "
-        f"WHERE id = $1 AND claim = $2 AND {leaves(event)} "
+        f"WHERE id = $1 AND claim = $2 AND {leaves(event)} AND {only} "
         "RETURNING id, account_id, seq, state, progress, updated_at"
     )
 
@@ -84,7 +87,7 @@ MOVE: Final = {
 
 BEGIN_ATTEMPT: Final = {
     event: f"""
-WITH moved AS ({_move(event)}), {_TOLD.format(event=event)}
+WITH moved AS ({_move(event, only=_WANTED)}), {_TOLD.format(event=event)}
 INSERT INTO attempts (task_id, number, channel_id, state, started_at)
 SELECT id, 1 + COALESCE((SELECT MAX(number) FROM attempts WHERE task_id = $1), 0), $5,
     '{AttemptState.SENDING}', updated_at
@@ -135,18 +138,45 @@ SELECT id FROM moved
 """
 """The old job goes before the new one comes: only one may have the task's key."""
 
-_HAS_WEBHOOK, _OUTBOX = _webhook(Event.COMPLETE, after=14)
+MARK: Final = f"""
+WITH moved AS (
+    UPDATE tasks SET cancel_at = $2, state = {enters(Event.CANCEL)}, seq = seq + 1,
+        cancel_free = CASE WHEN state = '{State.GENERATING}' THEN 0 ELSE 1 END, updated_at = $2
+    WHERE id = $1 AND {leaves(Event.CANCEL)}
+    RETURNING id, account_id, seq, state, progress, updated_at
+), {_TOLD.format(event=Event.CANCEL)}
+SELECT id FROM moved
+"""
+
+KEEP_ARRIVED: Final = f"""
+WITH moved AS (
+    UPDATE tasks SET state = {enters(Event.RUN)}, arrived = $4, seq = seq + 1, updated_at = $5,
+        progress = GREATEST(progress, LEAST($3::bigint, 99))
+    WHERE id = $1 AND claim = $2 AND {leaves(Event.RUN)} AND {_WANTED}
+        AND arrived IS DISTINCT FROM $4
+    RETURNING id, account_id, seq, state, progress, updated_at
+), {_TOLD.format(event=Event.RUN)}, kept AS ({_assets("result", after=5)})
+SELECT id FROM moved
+"""
+ARRIVED: Final = (
+    "SELECT 1 FROM tasks WHERE id = $1 AND claim = $2 AND completed_at IS NULL "
+    f"AND {_WANTED} AND arrived = $3"
+)
+
+_HAS_WEBHOOK, _OUTBOX = _webhook(Event.COMPLETE, after=18)
 COMPLETE: Final = f"""
 WITH moved AS (
     UPDATE tasks SET state = {enters(Event.COMPLETE)}, progress = 100,
         billing = '{BillingStatus.COMMITTED}', actual = $3, released = reserved - $3, result = $4,
-        seq = seq + 1, updated_at = $5, completed_at = $5, {_HAS_WEBHOOK}
-    WHERE id = $1 AND claim = $2 AND {leaves(Event.COMPLETE)} AND EXISTS (
-        SELECT 1 FROM attempts WHERE task_id = $1 AND number = $6 AND finished_at IS NULL
-    )
+        arrived = NULL, seq = seq + 1, updated_at = $5, completed_at = $5, {_HAS_WEBHOOK}
+    WHERE id = $1 AND claim = $2 AND {leaves(Event.COMPLETE)} AND {_WANTED}
+        AND ($6::bigint IS NULL OR EXISTS (
+            SELECT 1 FROM attempts WHERE task_id = $1 AND number = $6 AND finished_at IS NULL
+        ))
     RETURNING id, account_id, seq, state, progress, updated_at, actual, released, has_webhook
 ), {_TOLD.format(event=Event.COMPLETE)}, {_OUTBOX}, closed AS (
-    UPDATE attempts SET state = '{AttemptState.DONE}', cost_micro_usdc = $7, finished_at = $5
+    UPDATE attempts SET cost_micro_usdc = $7, finished_at = $5, state = $8, detail = $9,
+        code = $10, fault = $11
     FROM moved WHERE task_id = moved.id AND number = $6
 ), booked AS (
     INSERT INTO ledger (account_id, task_id, kind, amount, created_at)
@@ -159,31 +189,36 @@ WITH moved AS (
         reserved = reserved + {_settled("reserved", "actual", "released")},
         unfinished = unfinished - 1
     FROM moved WHERE accounts.id = moved.account_id
-), kept AS ({_assets("result", after=7)})
+), kept AS ({_assets("result", after=11)})
 SELECT id FROM moved
 """
 
-_HAS_WEBHOOK, _OUTBOX = _webhook(Event.FAIL, after=10)
+_HAS_WEBHOOK, _OUTBOX = _webhook(Event.FAIL, after=11)
 FAIL: Final = f"""
 WITH moved AS (
-    UPDATE tasks SET state = {enters(Event.FAIL)}, billing = '{BillingStatus.RELEASED}',
-        released = reserved, error = $3, seq = seq + 1, updated_at = $4, completed_at = $4,
-        {_HAS_WEBHOOK}
+    UPDATE tasks SET state = {enters(Event.FAIL)}, billing = CASE WHEN $11::bigint > 0
+        THEN '{BillingStatus.COMMITTED}' ELSE '{BillingStatus.RELEASED}' END,
+        actual = $11, released = reserved - $11, error = CASE WHEN {_WANTED} THEN $3
+        ELSE convert_to({CANCELLED_ERROR}, 'UTF8') END,
+        seq = seq + 1, updated_at = $4, completed_at = $4, {_HAS_WEBHOOK}
     WHERE id = $1 AND claim = $2 AND {leaves(Event.FAIL)} AND ($5::bigint IS NULL OR EXISTS (
         SELECT 1 FROM attempts WHERE task_id = $1 AND number = $5 AND finished_at IS NULL
     ))
-    RETURNING id, account_id, seq, state, progress, updated_at, released, has_webhook
+    RETURNING id, account_id, seq, state, progress, updated_at, actual, released, has_webhook
 ), {_TOLD.format(event=Event.FAIL)}, {_OUTBOX}, closed AS (
     UPDATE attempts SET state = $6, detail = $7, finished_at = $4, code = $8, fault = $9,
         cost_micro_usdc = $10
     FROM moved WHERE task_id = moved.id AND number = $5
 ), booked AS (
     INSERT INTO ledger (account_id, task_id, kind, amount, created_at)
+    SELECT account_id, id, '{EntryKind.COMMIT}', actual, $4 FROM moved WHERE actual > 0
+    UNION ALL
     SELECT account_id, id, '{EntryKind.RELEASE}', released, $4 FROM moved
+    WHERE released > 0 OR actual = 0
 ), settled AS (
     UPDATE accounts SET
-        balance = balance + {_settled("balance", "0", "released")},
-        reserved = reserved + {_settled("reserved", "0", "released")},
+        balance = balance + {_settled("balance", "actual", "released")},
+        reserved = reserved + {_settled("reserved", "actual", "released")},
         unfinished = unfinished - 1
     FROM moved WHERE accounts.id = moved.account_id
 )
@@ -198,7 +233,7 @@ def webhook_columns(task: Task) -> tuple[str | None, str | None]:
 
 
 def asset_columns(assets: Sequence[Asset]) -> list[list[Any]]:
-    """The columns that ``KEEP_REFERENCES`` and ``COMPLETE`` take for images."""
+    """The columns of images, for statements that keep them."""
     return [
         [asset.id for asset in assets],
         [asset.key for asset in assets],

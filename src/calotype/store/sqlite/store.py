@@ -17,12 +17,14 @@ from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
+    ArrivedImage,
     Asset,
     Attempt,
     AttemptState,
     Event,
     NewTask,
     Reference,
+    ResultImage,
     State,
     Task,
 )
@@ -31,8 +33,10 @@ from calotype.store.keycache import KeyCache
 from calotype.store.port import (
     EVER,
     FORGOTTEN_AT_ONCE,
+    IN_FULL,
     NOTHING,
     Account,
+    AttemptEnd,
     ChannelEvent,
     Entry,
     LoggedEvent,
@@ -304,15 +308,42 @@ class SqliteStore:
             partial(transitions.move, task=task, event=event, progress=progress, now=now)
         )
 
+    async def cancel(self, task_id: int, *, account_id: int, now: int) -> Task | None:
+        return await self._write(
+            partial(transitions.cancel, task_id=task_id, account_id=account_id, now=now)
+        )
+
+    async def keep_arrived(
+        self,
+        task: Task,
+        arrived: Sequence[ArrivedImage],
+        *,
+        images: Sequence[Asset],
+        progress: int,
+        now: int,
+    ) -> None:
+        await self._write(
+            partial(
+                transitions.keep_arrived,
+                task=task,
+                arrived=arrived,
+                images=images,
+                progress=progress,
+                now=now,
+            )
+        )
+
     async def complete(
         self,
         task: Task,
-        number: int,
+        number: int | None,
         *,
         images: Sequence[Asset],
         actual: int,
         cost: int | None,
         now: int,
+        result: Sequence[ResultImage] | None = None,
+        end: AttemptEnd = IN_FULL,
     ) -> None:
         await self._write(
             partial(
@@ -323,6 +354,8 @@ class SqliteStore:
                 actual=actual,
                 cost=cost,
                 now=now,
+                result=result,
+                end=end,
             )
         )
 
@@ -336,6 +369,7 @@ class SqliteStore:
         fault: str | None = None,
         detail: str | None = None,
         cost: int | None = None,
+        charge: int = 0,
     ) -> None:
         await self._write(
             partial(
@@ -347,6 +381,7 @@ class SqliteStore:
                 fault=fault,
                 detail=detail,
                 cost=cost,
+                charge=charge,
             )
         )
 

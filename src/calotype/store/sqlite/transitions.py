@@ -8,21 +8,25 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from calotype.domain.errors import Failure
+from calotype.domain.errors import CANCELLED, Failure
 from calotype.domain.money import EFFECTS, EntryKind
 from calotype.domain.task import (
+    FINAL,
+    ArrivedImage,
     Asset,
     AttemptState,
     BillingStatus,
     Event,
     Reference,
+    ResultImage,
+    State,
     Task,
 )
 from calotype.store import rows
-from calotype.store.port import Fenced, Taken
+from calotype.store.port import AttemptEnd, Fenced, Taken
 from calotype.store.sqlite import webhooks
 from calotype.store.sqlite.assets import insert_assets
-from calotype.store.statements import enters, leaves
+from calotype.store.statements import CANCELLED_ERROR, enters, leaves
 
 _TAKE: Final = (
     f"UPDATE tasks SET state = {enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, "
@@ -36,15 +40,34 @@ _MOVE: Final = {
     )
     for event in (Event.QUEUE, Event.RUN)
 }
+_ARRIVED: Final = (
+    f"UPDATE tasks SET state = {enters(Event.RUN)}, progress = MAX(progress, MIN(?1, 99)), "
+    "arrived = ?2, seq = seq + 1, updated_at = ?3 "
+    f"WHERE id = ?4 AND claim = ?5 AND {leaves(Event.RUN)} AND cancel_at IS NULL "
+    "RETURNING seq, state, progress"
+)
+_MARK: Final = (
+    f"UPDATE tasks SET cancel_free = state <> '{State.GENERATING}', cancel_at = ?1, "
+    f"state = {enters(Event.CANCEL)}, seq = seq + 1, updated_at = ?1 "
+    f"WHERE id = ?2 AND {leaves(Event.CANCEL)} RETURNING seq, state, progress"
+)
+_FAILED: Final = (
+    "result = ?4, error = CASE WHEN cancel_at IS NULL THEN ?5 "
+    f"ELSE CAST({CANCELLED_ERROR} AS BLOB) END"
+)
+_ENDED: Final = {
+    Event.COMPLETE: "result = ?4, error = ?5, arrived = NULL",
+    Event.FAIL: _FAILED,
+}
 _FINISH: Final = {
     event: (
         f"UPDATE tasks SET state = {enters(event)}, progress = MAX(progress, ?1), "
-        "billing = ?2, actual = ?3, released = reserved - ?3, result = ?4, error = ?5, "
+        f"billing = ?2, actual = ?3, released = reserved - ?3, {ended}, "
         "seq = seq + 1, updated_at = ?6, completed_at = ?6, has_webhook = ?9 "
         f"WHERE id = ?7 AND claim = ?8 AND {leaves(event)} "
         "RETURNING seq, state, progress, account_id, actual, released"
     )
-    for event in (Event.COMPLETE, Event.FAIL)
+    for event, ended in _ENDED.items()
 }
 _EVENT: Final = (
     "INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
@@ -95,6 +118,7 @@ def begin_attempt(
     connection: sqlite3.Connection, task: Task, *, channel_id: int, event: Event, now: int
 ) -> int:
     """Write down that something is about to be sent."""
+    _expect_wanted(connection, task)
     move(connection, task, event=event, progress=0, now=now)
     (number,) = connection.execute(
         "INSERT INTO attempts (task_id, number, channel_id, state, started_at) "
@@ -166,22 +190,57 @@ def move(
     _tell(connection, task, event, (seq, now, state, reached))
 
 
+def keep_arrived(
+    connection: sqlite3.Connection,
+    task: Task,
+    arrived: Sequence[ArrivedImage],
+    *,
+    images: Sequence[Asset],
+    progress: int,
+    now: int,
+) -> None:
+    """Write down images that came before the others; the same again changes nothing."""
+    written = rows.encode(arrived)
+    ((before,),) = connection.execute("SELECT arrived FROM tasks WHERE id = ?", (task.id,))
+    if before == written:
+        _expect_wanted(connection, task)
+        return
+    values = (progress, written, now, task.id, task.claim)
+    moved = connection.execute(_ARRIVED, values).fetchall()
+    _expect(len(moved))
+    seq, state, reached = moved[0]
+    _tell(connection, task, Event.RUN, (seq, now, state, reached))
+    insert_assets(connection, images, task_id=task.id, kind="result")
+
+
 def complete(
     connection: sqlite3.Connection,
     task: Task,
-    number: int,
+    number: int | None,
     *,
     images: Sequence[Asset],
     actual: int,
     cost: int | None,
     now: int,
+    result: Sequence[ResultImage] | None,
+    end: AttemptEnd,
 ) -> None:
     """Success: images, attempt and money in one."""
-    result = rows.encode_result(images)
-    close_attempt(
-        connection, task, number, state=AttemptState.DONE, detail=None, cost=cost, now=now
-    )
-    finished = (100, BillingStatus.COMMITTED, actual, result, None, now, task.id, task.claim)
+    _expect_wanted(connection, task)
+    if number is not None:
+        close_attempt(
+            connection,
+            task,
+            number,
+            state=end.state,
+            detail=end.detail,
+            now=now,
+            code=end.code,
+            fault=end.fault,
+            cost=cost,
+        )
+    shown = rows.encode_result(images, result)
+    finished = (100, BillingStatus.COMMITTED, actual, shown, None, now, task.id, task.claim)
     _finish(connection, task, Event.COMPLETE, values=finished, now=now)
     insert_assets(connection, images, task_id=task.id, kind="result")
 
@@ -193,9 +252,10 @@ def fail(
     *,
     attempt: tuple[int, AttemptState] | None,
     now: int,
-    fault: str | None,
-    detail: str | None,
-    cost: int | None,
+    fault: str | None = None,
+    detail: str | None = None,
+    cost: int | None = None,
+    charge: int = 0,
 ) -> None:
     """Failure: attempt and money in one."""
     if attempt is not None:
@@ -212,8 +272,32 @@ def fail(
             cost=cost,
         )
     error = rows.encode(failure)
-    finished = (0, BillingStatus.RELEASED, 0, None, error, now, task.id, task.claim)
+    billing = BillingStatus.COMMITTED if charge else BillingStatus.RELEASED
+    finished = (0, billing, charge, None, error, now, task.id, task.claim)
     _finish(connection, task, Event.FAIL, values=finished, now=now)
+
+
+def cancel(
+    connection: sqlite3.Connection, *, task_id: int, account_id: int, now: int
+) -> Task | None:
+    """End a task that nobody develops, or mark one that somebody does."""
+    reading = f"SELECT {rows.TASK} FROM tasks WHERE id = ? AND account_id = ?"
+    found = connection.execute(reading, (task_id, account_id)).fetchall()
+    if not found:
+        return None
+    task = rows.task(found[0])
+    if task.state in FINAL:
+        return task
+    is_open = connection.execute(
+        "SELECT 1 FROM attempts WHERE task_id = ? AND finished_at IS NULL", (task_id,)
+    ).fetchall()
+    if not is_open:
+        fail(connection, task, CANCELLED, attempt=None, now=now)
+    elif task.cancel_at is None:
+        marked = connection.execute(_MARK, (now, task_id)).fetchall()
+        seq, state, progress = marked[0]
+        _tell(connection, task, Event.CANCEL, (seq, now, state, progress))
+    return rows.task(connection.execute(reading, (task_id, account_id)).fetchall()[0])
 
 
 def _finish(
@@ -226,12 +310,12 @@ def _finish(
     _tell(connection, task, event, (seq, now, state, progress))
     if told_to is not None:
         webhooks.enqueue(connection, task, told_to, event, now=now)
-    if event is Event.COMPLETE:
+    if event is Event.COMPLETE or actual:
         settle(connection, account_id, task.id, kind=EntryKind.COMMIT, amount=actual, now=now)
     connection.execute(
         "UPDATE accounts SET unfinished = unfinished - 1 WHERE id = ?", (account_id,)
     )
-    if released or event is Event.FAIL:
+    if released or (event is Event.FAIL and not actual):
         settle(connection, account_id, task.id, kind=EntryKind.RELEASE, amount=released, now=now)
 
 
@@ -255,6 +339,15 @@ def _tell(
 ) -> None:
     seq, at, state, progress = told
     connection.execute(_EVENT, (task.account_id, task.id, seq, at, event, state, progress))
+
+
+def _expect_wanted(connection: sqlite3.Connection, task: Task) -> None:
+    """A task under its claim that the client has not asked to be stopped."""
+    wanted = (
+        "SELECT 1 FROM tasks WHERE id = ? AND claim = ? AND completed_at IS NULL "
+        "AND cancel_at IS NULL"
+    )
+    _expect(len(connection.execute(wanted, (task.id, task.claim)).fetchall()))
 
 
 def _expect(count: int) -> None:
