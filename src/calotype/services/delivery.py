@@ -43,7 +43,8 @@ class Delivery:
 
     async def document(self, task: Task, *, base_url: str) -> dict[str, Any]:
         """The public form of a task; ``base_url`` stands before every image URL."""
-        return self._document(task, await self._uploads([task]), base_url)
+        uploads = await self._uploads([task]) if task.references else {}
+        return self._document(task, uploads, base_url)
 
     async def documents(self, tasks: Sequence[Task], *, base_url: str) -> list[dict[str, Any]]:
         """The public forms of many, with one read for all their uploads."""
