@@ -41,7 +41,7 @@ async def breakable(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         "/v1/images/generations/x",
         "/v1//models",
         "/V1/models",
-        "/v1/tasks",
+        "/v1/task",
         "/v1/tasks/a/b",
         "/v1/credits",
         "/v1/assets",

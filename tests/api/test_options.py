@@ -105,7 +105,7 @@ async def test_a_message_about_another_field_names_the_options_too(idle: Server)
 
 async def test_the_operator_can_let_callbacks_go_to_a_private_host(tmp_path: Path) -> None:
     async with running_server(
-        tmp_path, with_worker=False, reference_allow_hosts=("127.0.0.1",)
+        tmp_path, with_worker=False, webhook_allow_hosts=("127.0.0.1",)
     ) as server:
         task = await server.accepted(callback_url="http://127.0.0.1:9/hook")
         assert task["request"]["callback_url"] == "http://127.0.0.1:9/hook"

@@ -125,6 +125,7 @@ def test_a_key_is_asked_for_where_the_contract_asks_for_one() -> None:
         "/v1/images/generations/batch",
         "/v1/tasks",
         "/v1/tasks/{task_id}",
+        "/v1/tasks/{task_id}/cancel",
         "/v1/tasks/{task_id}/events",
         "/v1/tasks/{task_id}/webhook",
         "/v1/tasks/{task_id}/webhook/redeliver",

@@ -45,8 +45,9 @@ class Delivery:
 
     async def document(self, task: Task, *, base_url: str) -> dict[str, Any]:
         """The public form of a task; ``base_url`` stands before every image URL."""
-        (document,) = await self.documents([task], base_url=base_url)
-        return document
+        uploads = await self._uploads([task]) if task.references else {}
+        webhooks = await self._webhooks([task]) if task.has_webhook else {}
+        return self._document(task, uploads, webhooks.get(task.id), base_url=base_url)
 
     async def documents(self, tasks: Sequence[Task], *, base_url: str) -> list[dict[str, Any]]:
         """The public forms of many, with one read each for all their uploads and webhooks."""
