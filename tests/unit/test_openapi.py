@@ -120,6 +120,7 @@ def test_a_key_is_asked_for_where_the_contract_asks_for_one() -> None:
     assert {path for path, _, _ in operations()} - public == {
         "/v1/images/generations",
         "/v1/tasks/{task_id}",
+        "/v1/tasks/{task_id}/cancel",
         "/v1/tasks/{task_id}/events",
         "/v1/events",
         "/v1/credits/balance",
