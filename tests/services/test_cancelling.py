@@ -171,7 +171,7 @@ async def test_cancelled_while_its_image_comes_in_the_image_goes_and_is_paid(
             await go_on.wait()
             await bench.store.complete(*given, **named)
 
-    runner = bench.runner(provider, store=Waiting())  # type: ignore[arg-type]  # all of its verbs
+    runner = bench.runner(provider, store=Waiting())
     running = asyncio.create_task(runner.run(task_id))
     await arriving.wait()
     assert (await marked(bench, task_id)).state is State.GENERATING
