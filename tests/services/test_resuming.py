@@ -38,6 +38,7 @@ from services.bench import (
     done,
     stopped,
 )
+from services.wires import Killed, Tripwire
 
 ACCEPTED = Accepted("up-1", poll_after=0)
 ACCEPTED_AGAIN = Accepted("up-2", poll_after=0)
@@ -113,59 +114,6 @@ async def test_a_send_that_was_cut_off_is_not_repeated_past_the_deadline(bench: 
 
 
 # Killed between any two steps
-
-
-class Killed(BaseException):
-    """The process is no more."""
-
-
-class Tripwire:
-    """Kills at the n-th step; from then on whatever is tried in this process comes to nothing."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-        self.dead = False
-
-    def check(self) -> None:
-        if self.left == 0:
-            self.dead = True
-        self.left -= 1
-        if self.dead:
-            raise Killed
-
-    def around(self, thing: Any) -> Any:
-        """The same thing, with a step before and after each of its coroutines."""
-        return _Wired(thing, self)
-
-
-class _Wired:
-    def __init__(self, thing: Any, wire: Tripwire) -> None:
-        self._thing = thing
-        self._wire = wire
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._thing, name)
-        if name in {"free", "synchronous", "path"}:
-            return found
-        if name in {"open", "stage"}:
-            return self._context(found)
-
-        async def stepped(*given: Any, **named: Any) -> Any:
-            self._wire.check()
-            result = await found(*given, **named)
-            self._wire.check()
-            return result
-
-        return stepped
-
-    def _context(self, found: Callable[..., Any]) -> Any:
-        @asynccontextmanager
-        async def stepped(*given: Any) -> AsyncIterator[Any]:
-            self._wire.check()
-            async with found(*given) as inner:
-                yield self._wire.around(inner) if hasattr(inner, "publish") else inner
-
-        return stepped
 
 
 class Upstream(Plain):

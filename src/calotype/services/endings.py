@@ -219,8 +219,9 @@ class Endings:
         self, task: Task, number: int | None, *, end: AttemptEnd, cost: int | None
     ) -> bool:
         """End a task well with the images that it has; False when its client gave it up."""
-        if end.state is AttemptState.FAILED:  # it brought images
-            end = msgspec.structs.replace(end, state=AttemptState.DONE)
+        told = f"{len(task.arrived)} of {task.request.n} images had come. {end.detail}"
+        state = AttemptState.DONE if end.state is AttemptState.FAILED else end.state
+        end = msgspec.structs.replace(end, state=state, detail=told)
         write = partial(
             self._store.complete,
             task,
