@@ -16,6 +16,8 @@ from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
 from calotype.api.edge import Edge
 from calotype.api.images import Generations
+from calotype.api.intake import Intake
+from calotype.api.openai import routes as openai_routes
 from calotype.api.openapi import OpenApi, build_document
 from calotype.api.status import Check, Status
 from calotype.api.streams import Streams
@@ -65,7 +67,8 @@ def build(
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> Application:
     """The ASGI application."""
-    generations, tasks = Generations(context), Tasks(context)
+    intake = Intake(context)
+    generations, tasks = Generations(context, intake), Tasks(context)
     status, files = Status(context, checks), AssetFiles(context)
     published, streams = _Published(context), Streams(context)
 
@@ -87,6 +90,7 @@ def build(
         Route("/v1/credits/balance", status.balance),
         Route("/v1/assets/{name}", files.handle),
         Route("/v1/callbacks/{channel}", CallbackRoute(context.callbacks).handle, methods=["POST"]),
+        *openai_routes(context, intake),
         Route("/healthz", status.health),
         Route("/readyz", status.ready),
         Route("/openapi.json", published.document),
