@@ -19,16 +19,19 @@ from postgres import fresh_database
 
 T = TypeVar("T")
 
-PINNED: Final[dict[str, Any]] = {"extra_body": {"channel_id": PAID}}
+PINNED: Final = {"channel_id": PAID}
 """On a channel where a second send would cost again."""
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+BOTH: Final = pytest.mark.parametrize("cluster", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
 async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A folder for either storage."""
+    """A folder for SQLite, or for the storage that the test names."""
     async with AsyncExitStack() as stack:
         url = ""
-        if request.param == "postgres":
+        if getattr(request, "param", "sqlite") == "postgres":
             url = await stack.enter_async_context(
                 fresh_database(request.getfixturevalue("postgres"))
             )
@@ -80,10 +83,13 @@ async def purchases(cluster: Cluster) -> list[str]:
     return [state for each in (await cluster.attempts()).values() for state, _ in each]
 
 
+@BOTH
 async def test_an_image_is_generated_inline_and_as_a_link(
     cluster: Cluster, client: AsyncOpenAI
 ) -> None:
-    inline = await client.images.generate(model=MODEL, prompt="a boat", size="160x160", **PINNED)
+    inline = await client.images.generate(
+        model=MODEL, prompt="a boat", size="160x160", extra_body=PINNED
+    )
     assert (inline.size, inline.output_format) == ("160x160", "jpeg")
     with image_of(only(inline).b64_json) as image:
         assert (image.format, image.size) == ("JPEG", (160, 160))
@@ -94,6 +100,7 @@ async def test_an_image_is_generated_inline_and_as_a_link(
     await cluster.assert_books()
 
 
+@BOTH
 async def test_images_are_edited_in_their_order(cluster: Cluster, client: AsyncOpenAI) -> None:
     sent = [picture(colour="red"), picture("JPEG", colour="blue"), picture("WEBP", colour="green")]
     edited = await client.images.edit(
@@ -138,7 +145,7 @@ async def test_models_are_listed_and_found(client: AsyncOpenAI) -> None:
 async def test_the_synchronous_client_does_the_same(cluster: Cluster, api: Member) -> None:
     def use(client: OpenAI) -> None:
         assert MODEL in {model.id for model in client.models.list()}
-        generated = client.images.generate(model=MODEL, prompt="a boat", **PINNED)
+        generated = client.images.generate(model=MODEL, prompt="a boat", extra_body=PINNED)
         assert image_of(only(generated).b64_json).size == (160, 160)
         edited = client.images.edit(
             model="gpt-image-2", prompt="x", image=[("a.png", picture()), ("b.png", picture())]
@@ -155,7 +162,7 @@ async def test_the_synchronous_client_does_the_same(cluster: Cluster, api: Membe
 async def test_refusals_are_the_clients_own_exceptions(
     cluster: Cluster, client: AsyncOpenAI
 ) -> None:
-    refused: dict[str, Any]
+    generate: Any = client.images.generate
     for refused, kind, code, param in (
         ({"size": "1x1"}, openai.BadRequestError, "invalid_parameter", "size"),
         ({"model": "dall-e-3"}, openai.BadRequestError, "unknown_model", "model"),
@@ -168,7 +175,7 @@ async def test_refusals_are_the_clients_own_exceptions(
         ),
     ):
         with pytest.raises(kind) as caught:
-            await client.images.generate(**{"model": MODEL, "prompt": "a boat", **refused})
+            await generate(**{"model": MODEL, "prompt": "a boat", **refused})
         assert (caught.value.code, caught.value.param) == (code, param)
         assert caught.value.request_id
     with pytest.raises(openai.BadRequestError, match="mask"):
@@ -192,22 +199,23 @@ async def test_what_failed_after_it_was_accepted_is_not_sent_again(
 ) -> None:
     assert client.max_retries == 2
     with pytest.raises(openai.APIStatusError) as caught:
-        await client.images.generate(model=MODEL, prompt=f"sandbox:{word}", **PINNED)
+        await client.images.generate(model=MODEL, prompt=f"sandbox:{word}", extra_body=PINNED)
     assert (caught.value.status_code, caught.value.code) == (424, code)
     assert await purchases(cluster) == [state]
 
 
+@BOTH
 async def test_a_client_that_loses_patience_tries_again_and_buys_once(
     cluster: Cluster, client: AsyncOpenAI
 ) -> None:
     with pytest.raises(openai.APITimeoutError):
-        await client.with_options(timeout=0.5).images.generate(
-            model=MODEL, prompt="sandbox:delay=60", **PINNED
+        await client.with_options(timeout=1.5).images.generate(
+            model=MODEL, prompt="sandbox:delay=60", extra_body=PINNED
         )
     assert await cluster.one("SELECT COUNT(*) FROM tasks") == 1
     with pytest.raises(openai.APITimeoutError):
-        await client.with_options(timeout=0.5).images.edit(
-            model="gpt-image-2", prompt="sandbox:delay=60", image=picture(), **PINNED
+        await client.with_options(timeout=1.5).images.edit(
+            model="gpt-image-2", prompt="sandbox:delay=60", image=picture(), extra_body=PINNED
         )
     assert await cluster.one("SELECT COUNT(*) FROM tasks") == 2
     await eventually(lambda: sent(cluster, 2), "both are sent")
@@ -218,6 +226,7 @@ async def sent(cluster: Cluster, number: int) -> bool:
     return len(await purchases(cluster)) == number
 
 
+@BOTH
 async def test_a_server_killed_in_the_middle_is_asked_again_for_the_same_image(
     cluster: Cluster,
 ) -> None:
@@ -226,7 +235,7 @@ async def test_a_server_killed_in_the_middle_is_asked_again_for_the_same_image(
         base_url=f"{api.url}/openai/v1", api_key=cluster.key, max_retries=20
     ) as client:
         asking = asyncio.create_task(
-            client.images.generate(model=MODEL, prompt="sandbox:delay=2", **PINNED)
+            client.images.generate(model=MODEL, prompt="sandbox:delay=2", extra_body=PINNED)
         )
         await eventually(lambda: sent(cluster, 1), "it is sent")
         await api.kill()
@@ -236,16 +245,17 @@ async def test_a_server_killed_in_the_middle_is_asked_again_for_the_same_image(
     await cluster.assert_books()
 
 
+@BOTH
 async def test_a_server_told_to_stop_says_that_the_task_goes_on(cluster: Cluster) -> None:
     api = await started(cluster)
     async with AsyncOpenAI(
         base_url=f"{api.url}/openai/v1", api_key=cluster.key, max_retries=0
     ) as client:
         asking = asyncio.create_task(
-            client.images.generate(model=MODEL, prompt="sandbox:never", **PINNED)
+            client.images.generate(model=MODEL, prompt="sandbox:never", extra_body=PINNED)
         )
         streaming = await client.images.generate(
-            model=MODEL, prompt="sandbox:never", stream=True, **PINNED
+            model=MODEL, prompt="sandbox:never", stream=True, extra_body=PINNED
         )
         await eventually(lambda: sent(cluster, 2), "both are sent")
         assert await api.terminate() == 0
@@ -257,22 +267,31 @@ async def test_a_server_told_to_stop_says_that_the_task_goes_on(cluster: Cluster
     assert "Traceback" not in api.log
 
 
+@BOTH
 async def test_the_same_key_gives_the_same_image_and_a_lost_client_finds_its_task(
     cluster: Cluster, api: Member, client: AsyncOpenAI
 ) -> None:
-    order: dict[str, Any] = {"extra_headers": {"Idempotency-Key": "cover-1"}, **PINNED}
+    order = {"Idempotency-Key": "cover-1"}
     asking = asyncio.create_task(
-        client.images.generate(model=MODEL, prompt="sandbox:delay=1", **order)
+        client.images.generate(
+            model=MODEL, prompt="sandbox:delay=1", extra_headers=order, extra_body=PINNED
+        )
     )
     await eventually(lambda: sent(cluster, 1), "it is sent")
     asking.cancel()
     await cluster.all_final(1)
     ((task_id,),) = await cluster.rows("SELECT id FROM tasks WHERE state = 'success'")
-    first = await client.images.generate(model=MODEL, prompt="sandbox:delay=1", **order)
-    again = await client.images.generate(model=MODEL, prompt="sandbox:delay=1", **order)
+    first = await client.images.generate(
+        model=MODEL, prompt="sandbox:delay=1", extra_headers=order, extra_body=PINNED
+    )
+    again = await client.images.generate(
+        model=MODEL, prompt="sandbox:delay=1", extra_headers=order, extra_body=PINNED
+    )
     assert only(first).b64_json == only(again).b64_json
     with pytest.raises(openai.ConflictError) as caught:
-        await client.images.generate(model=MODEL, prompt="another", **order)
+        await client.images.generate(
+            model=MODEL, prompt="another", extra_headers=order, extra_body=PINNED
+        )
     assert caught.value.code == "idempotency_conflict"
     assert await cluster.rows("SELECT id FROM tasks") == [(task_id,)]
     await cluster.assert_books()

@@ -12,6 +12,8 @@ from calotype.domain.validation import normalise
 
 CATALOG = load_catalog()
 
+Fields = dict[str, Any]
+
 
 def asked(model: str = "gpt-image-2", *, text: bool = False, **fields: Any) -> Asked:
     given = {"model": model, "prompt": "a lighthouse", **fields}
@@ -60,12 +62,12 @@ def test_a_size_that_the_model_does_not_have_is_refused_with_those_it_has(size: 
 
 @pytest.mark.parametrize("other", [{"aspect_ratio": "1:1"}, {"resolution": "1K"}])
 @pytest.mark.parametrize("size", ["1024x1024", "auto"])
-def test_a_size_beside_what_it_stands_for_is_refused(size: str, other: dict[str, str]) -> None:
+def test_a_size_beside_what_it_stands_for_is_refused(size: str, other: Fields) -> None:
     assert refused(size=size, **other) == ("invalid_parameter", "size")
 
 
 def test_the_catalogs_own_parameters_are_taken_as_they_are() -> None:
-    own = {"aspect_ratio": "16:9", "resolution": "2K", "channel_id": 1}
+    own: Fields = {"aspect_ratio": "16:9", "resolution": "2K", "channel_id": 1}
     assert settings(**own) == own
     assert refused(aspect_ratio="5:1") == ("invalid_parameter", "aspect_ratio")
     assert refused(no_such_field=1) == ("unsupported_parameter", "no_such_field")
@@ -87,8 +89,10 @@ def test_the_catalogs_own_parameters_are_taken_as_they_are() -> None:
 def test_what_a_model_has_no_setting_for_is_taken_only_when_it_asks_for_nothing(
     field: str, neutral: object, other: object
 ) -> None:
-    assert settings(**{field: neutral}) == settings(**{field: None}) == {}
-    assert refused(**{field: other}) == ("unsupported_parameter", field)
+    asking_nothing: list[Fields] = [{field: neutral}, {field: None}]
+    assert [settings(**fields) for fields in asking_nothing] == [{}, {}]
+    asking: Fields = {field: other}
+    assert refused(**asking) == ("unsupported_parameter", field)
 
 
 def test_a_setting_that_the_model_has_reaches_it() -> None:
@@ -135,6 +139,7 @@ def test_images_come_inline_unless_links_are_asked_for() -> None:
     assert asked().response_format == asked(response_format=None).response_format == "b64_json"
     assert asked(response_format="b64_json").response_format == "b64_json"
     assert asked(response_format="url").response_format == "url"
+    wrong: Any
     for wrong in ("png", 1, []):
         assert refused(response_format=wrong) == ("invalid_parameter", "response_format")
     assert refused(response_format="url", stream=True) == ("invalid_parameter", "response_format")
@@ -145,6 +150,7 @@ def test_a_stream_is_asked_for_by_a_boolean_which_a_form_spells_out() -> None:
     assert asked(stream="true", text=True).stream
     assert not asked(stream="false", text=True).stream
     assert not asked(stream=None).stream
+    wrong: Any
     for wrong in ("true", 1, []):
         assert refused(stream=wrong) == ("invalid_parameter", "stream")
     assert refused(stream="yes", text=True) == ("invalid_parameter", "stream")
@@ -153,15 +159,16 @@ def test_a_stream_is_asked_for_by_a_boolean_which_a_form_spells_out() -> None:
 def test_partial_images_are_an_upper_bound_from_0_to_3() -> None:
     assert settings(partial_images=3) == settings(partial_images=0) == {}
     assert asked(partial_images="2", text=True).fields == asked().fields
+    wrong: Any
     for wrong in (4, -1, True, "2", 1.5, []):
         assert refused(partial_images=wrong) == ("invalid_parameter", "partial_images")
     assert refused(partial_images="22", text=True) == ("invalid_parameter", "partial_images")
 
 
 def test_the_name_of_a_user_is_taken_as_text_only() -> None:
-    for name in ("user", "safety_identifier"):
-        assert settings(**{name: "ada"}) == settings(**{name: None}) == {}
-        assert refused(**{name: 7}) == ("invalid_parameter", name)
+    assert settings(user="ada", safety_identifier="a") == settings(user=None) == {}
+    assert refused(user=7) == ("invalid_parameter", "user")
+    assert refused(safety_identifier=[]) == ("invalid_parameter", "safety_identifier")
 
 
 def test_a_model_that_there_is_not_is_left_to_submission() -> None:
