@@ -9,6 +9,7 @@ from starlette.responses import Response
 import calotype
 from calotype.api.openapi import paths
 from calotype.api.openapi.headers import answer_headers, request_headers
+from calotype.api.openapi.openai import TAG, openai_paths, openai_schemas
 from calotype.api.openapi.requests import Channels, example, request_schemas
 from calotype.api.openapi.schemas import answer_schemas
 from calotype.api.render import cacheable, json_answer, unless_known
@@ -36,6 +37,8 @@ _TAGS: Final = {
     "Tasks": "Following a request to its end.",
     "Models": "What can be asked for, and what it costs.",
     "Account": "Credits.",
+    TAG: "The same for OpenAI's own clients: set their base URL to `/openai/v1`. Errors have "
+    "OpenAI's shape there.",
     "Server": "Health and documentation.",
 }
 _SHOWN: Final = "nano-banana-pro"
@@ -104,9 +107,13 @@ def build_document(catalog: Catalog, channels: Channels, *, public_url: str) -> 
         "servers": [{"url": public_url.rstrip("/") or "/"}],
         "security": [{"key": []}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": paths.paths(_examples(models)),
+        "paths": {**paths.paths(_examples(models)), **openai_paths()},
         "components": {
-            "schemas": {**request_schemas(models, channels), **answer_schemas(entry)},
+            "schemas": {
+                **request_schemas(models, channels),
+                **answer_schemas(entry),
+                **openai_schemas(models),
+            },
             "responses": {
                 "UnknownRoute": paths.error_response(404, ["unknown_route"]),
                 "MethodNotAllowed": paths.error_response(405, ["method_not_allowed"]),
