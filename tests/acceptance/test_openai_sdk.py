@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from io import BytesIO
@@ -15,7 +16,7 @@ from PIL import Image
 
 from acceptance.cluster import MODEL, PAID, Cluster, Member, eventually, running_cluster
 from harness import picture
-from postgres import fresh_database
+from postgres import fresh_database, running_postgres
 
 T = TypeVar("T")
 
@@ -243,6 +244,32 @@ async def test_a_server_killed_in_the_middle_is_asked_again_for_the_same_image(
         assert only(await asking).b64_json, again.log
     assert await purchases(cluster) == ["done"]
     await cluster.assert_books()
+
+
+async def test_a_database_that_goes_away_meanwhile_is_waited_for(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="calotype-pg-") as folder,
+        running_postgres(Path(folder)) as postgres,
+    ):
+        async with fresh_database(postgres) as url, running_cluster(tmp_path, url) as cluster:
+            api = await started(cluster)
+            async with AsyncOpenAI(
+                base_url=f"{api.url}/openai/v1", api_key=cluster.key, max_retries=0
+            ) as client:
+                asking = asyncio.create_task(
+                    client.images.generate(model=MODEL, prompt="sandbox:delay=3", extra_body=PINNED)
+                )
+                await eventually(lambda: sent(cluster, 1), "it is sent")
+                postgres.stop()
+                await eventually(lambda: unready(cluster, api), "the database is missed")
+                postgres.start()
+                assert only(await asking).b64_json, cluster.told()
+            assert await purchases(cluster) == ["done"]
+
+
+async def unready(cluster: Cluster, api: Member) -> bool:
+    async with cluster.http.get(f"{api.url}/readyz") as response:
+        return response.status == 503
 
 
 @BOTH

@@ -12,12 +12,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from jsonschema import Draft202012Validator
 from PIL import Image
 
 from calotype.api.openai import held, retries
 from calotype.domain.channel import Channel
-from harness import FORM, Reply, Server, form, picture, running_server, until
+from harness import FORM, Reply, Server, form, picture, running_server, until, website
 
 GENERATIONS = "/openai/v1/images/generations"
 EDITS = "/openai/v1/images/edits"
@@ -28,7 +29,9 @@ FIRST, AGAIN = {"x-stainless-retry-count": "0"}, {"x-stainless-retry-count": "1"
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """A server on whose channel a second send would cost again."""
-    async with running_server(tmp_path / "data", channels=(PAID,)) as running:
+    async with running_server(
+        tmp_path / "data", channels=(PAID,), reference_allow_hosts=("127.0.0.1",)
+    ) as running:
         yield running
 
 
@@ -152,7 +155,11 @@ async def test_a_task_that_failed_is_told_with_a_status_that_no_client_tries_aga
 
 
 async def test_a_reference_that_cannot_be_had_is_the_clients_to_mend(server: Server) -> None:
-    reply = await ask(server, image_input=["https://reference.invalid/a.png"])
+    async def gone(_request: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    async with website(gone) as site:
+        reply = await ask(server, image_input=[f"{site}/a.png"])
     assert error_of(reply, 400)["code"] == "reference_fetch_failed"
 
 

@@ -16,9 +16,9 @@ from calotype.api.openai.fields import Asked
 from calotype.api.openai.retries import tells_tries
 from calotype.api.render import Answer
 from calotype.api.waiting import MAX_WAIT, ended
-from calotype.domain.errors import AssetNotFound, Unavailable
+from calotype.domain.errors import AssetNotFound, TaskNotFound, Unavailable
 from calotype.domain.ids import encode
-from calotype.domain.task import FINAL, State, Task
+from calotype.domain.task import FINAL, Task
 
 PATIENCE_SECONDS: Final = 25.0
 """How long the status stays open: the strictest of common proxies wait 30 s for a first byte."""
@@ -88,10 +88,10 @@ class Held:
             task = await self._outcome(task_id)
             if task is None:
                 await self._refuse(errors.unfinished(self._word))
-            elif task.state is State.SUCCESS:
-                await self._deliver(task)
             elif task.error is not None:
                 await self._refuse(errors.failed(task.error))
+            else:
+                await self._deliver(task)
         except Exception as error:
             log.exception("the outcome of %s could not be shown", self._word)
             if self._begun:
@@ -115,15 +115,17 @@ class Held:
             patience = BEAT_SECONDS
 
     async def _final(self, task_id: int, seconds: float) -> Task | None:
+        """The final task, or None after so long; a database that is away is waited for."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self._context.feed.closing:
                     try:
                         task = await self._context.store.task(task_id)
-                        if task is not None:
-                            task = await ended(self._context, task, seconds=MAX_WAIT)
-                            if task.state in FINAL:
-                                return task
+                        if task is None:
+                            raise TaskNotFound(f"{self._word} is no longer kept.")
+                        task = await ended(self._context, task, seconds=MAX_WAIT)
+                        if task.state in FINAL:
+                            return task
                     except Unavailable:
                         await asyncio.sleep(_FAULT_SECONDS)
         return None
