@@ -333,6 +333,19 @@ def test_the_receiver_of_the_webhook_guide_is_told_of_a_task(
     assert image.startswith(f"{site.url}/v1/assets/")
 
 
+def test_openais_library_does_what_its_guide_shows(site: Site) -> None:
+    programs = blocks("docs/guides/openai-sdk.md", "python")
+    scripts = [f".venv/bin/python - <<'END'\n{program}END" for program in programs]
+    edited, streamed, repeated = run(site, scripts, OPENAI_API_KEY=site.key)
+    with Image.open(site.folder / "lighthouse.png") as image:
+        assert (image.format, image.size) == ("PNG", (1536, 864))
+    assert edited.startswith(f"{site.url}/v1/assets/")
+    assert streamed == "image_generation.completed 1024x1024\n"
+    first, again = [line.split()[0] for line in repeated.splitlines()]
+    assert first == again
+    assert site.finished(first)["request"]["prompt"] == "A cover for chapter one"
+
+
 def test_what_the_server_keeps_is_what_the_operating_guide_lists(site: Site) -> None:
     guide = (ROOT / OPERATE).read_text(encoding="utf-8")
     assert site.finished(site.submit({"model": "gpt-image-2", "prompt": "x"})["task_id"])

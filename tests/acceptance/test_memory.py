@@ -19,7 +19,7 @@ CROWD: Final = 200
 ROOM: Final = 300_000_000
 """Bytes of growth that are allowed."""
 CHANNEL: Final = 20
-_CHANNEL: Final = f"""
+FLOODED: Final = f"""
 [[channels]]
 id = {CHANNEL}
 slug = "flood"
@@ -31,8 +31,8 @@ models = {{{{ "gpt-image-2" = "flood" }}}}
 
 
 @contextmanager
-def flooding(side: int) -> Iterator[str]:
-    command = [sys.executable, str(FLOOD), str(side), str(CROWD)]
+def flooding(side: int, crowd: int = CROWD) -> Iterator[str]:
+    command = [sys.executable, str(FLOOD), str(side), str(crowd)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as upstream:
         assert upstream.stdout is not None
         try:
@@ -53,7 +53,7 @@ async def grown(side: int, folder: Path) -> int:
     with flooding(side) as port:
         async with running_cluster(folder) as cluster:
             with (folder / "calotype.toml").open("a") as file:
-                file.write(_CHANNEL.format(port=port))
+                file.write(FLOODED.format(port=port))
             api = await cluster.api()
             before = memory(api.process.pid, "VmRSS")
             tasks = await cluster.submit_many([api], CROWD, model="gpt-image-2", channel_id=CHANNEL)

@@ -18,6 +18,8 @@ from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
 from calotype.api.edge import Edge
 from calotype.api.images import Generations
+from calotype.api.intake import Intake
+from calotype.api.openai import routes as openai_routes
 from calotype.api.openapi import OpenApi, build_document
 from calotype.api.status import Check, Status
 from calotype.api.streams import Streams
@@ -69,7 +71,8 @@ def build(
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> Application:
     """The ASGI application."""
-    generations, tasks = Generations(context), Tasks(context)
+    intake = Intake(context)
+    generations, tasks = Generations(context, intake), Tasks(context)
     status, files = Status(context, checks), AssetFiles(context)
     published, streams = _Published(context), Streams(context)
     webhooks = WebhookRoutes(context)
@@ -83,7 +86,7 @@ def build(
 
     routes = [
         Route("/v1/images/generations", submit, methods=["POST"]),
-        Route("/v1/images/generations/batch", Batch(context).handle, methods=["POST"]),
+        Route("/v1/images/generations/batch", Batch(context, intake).handle, methods=["POST"]),
         Route("/v1/tasks", TaskList(context).handle),
         Route("/v1/tasks/{task_id}", task),
         Route("/v1/tasks/{task_id}/cancel", Cancel(context).handle, methods=["POST"]),
@@ -100,6 +103,7 @@ def build(
         Route("/v1/credits/balance", status.balance),
         Route("/v1/assets/{name}", files.handle),
         Route("/v1/callbacks/{channel}", CallbackRoute(context.callbacks).handle, methods=["POST"]),
+        *openai_routes(context, intake),
         Route("/healthz", status.health),
         Route("/readyz", status.ready),
         Route("/openapi.json", published.document),

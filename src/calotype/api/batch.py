@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from calotype.api.body import media_type, read_json
 from calotype.api.context import Context, authenticate, header
-from calotype.api.images import envelope, most_references, take_references
+from calotype.api.images import envelope
+from calotype.api.intake import Intake
 from calotype.api.render import error_document, json_answer
 from calotype.domain.catalog import quoted
 from calotype.domain.errors import (
@@ -29,9 +30,9 @@ IDEMPOTENCY_KEY: Final = "idempotency_key"
 class Batch:
     """Accepts many image requests at once, each on its own."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, intake: Intake) -> None:
         self._context = context
-        self._max_references = most_references(context.catalog)
+        self._intake = intake
 
     async def handle(self, request: Request) -> Response:
         """Answer 202 once every task that was accepted is durable."""
@@ -73,7 +74,7 @@ class Batch:
                     param=IDEMPOTENCY_KEY,
                 )
             check_idempotency_key(idempotency_key, name=IDEMPOTENCY_KEY)
-            references = take_references(self._context, fields, limit=self._max_references)
+            references = self._intake.references(fields)
         except CalotypeError as error:
             return error
         return Asked(fields, references, text=False, idempotency_key=idempotency_key)

@@ -11,6 +11,7 @@ from calotype.api import tasks
 from calotype.api.body import ClientGone, Incoming
 from calotype.api.context import RequestIds
 from calotype.api.images import Generations
+from calotype.api.openai import errors as openai
 from calotype.api.render import Answer, error_answer
 from calotype.api.tasks import Tasks
 from calotype.domain.errors import (
@@ -30,7 +31,8 @@ class Edge:
     """The ASGI application.
 
     Submission and task retrieval are answered here, without a router in between; everything else
-    goes to ``rest``. Whatever is raised below becomes an answer in the contract's shape.
+    goes to ``rest``. Whatever is raised below becomes an answer in the contract's shape, on the
+    surface for OpenAI's clients in theirs.
 
     Args:
         generations: submission.
@@ -56,20 +58,21 @@ class Edge:
             return
         response = _Response(send, self._request_ids.of(scope))
         body = Incoming(scope, receive)
+        shaped = openai.error_answer if scope["path"].startswith(openai.PREFIX) else error_answer
         try:
             answer = await self._answer(scope, body.receive, response)
         except ClientGone:
             return
         except CalotypeError as error:
-            answer = error_answer(error)
+            answer = shaped(error)
         except HTTPException as error:
-            answer = error_answer(_routing_error(error, scope))
+            answer = shaped(_routing_error(error, scope))
         except Exception:
             log.exception("%s: %s %s broke", response.request_id, scope["method"], scope["path"])
             if response.started:
                 raise
             message = f"Something broke on our side; the logs tell more of {response.request_id}."
-            answer = error_answer(InternalError(message))
+            answer = shaped(InternalError(message))
         if answer is not None:
             await response.finish(answer, body)
 

@@ -1,36 +1,27 @@
 """POST /v1/images/generations."""
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from starlette.types import Receive, Scope
 
-from calotype.api.body import check_length, media_type, read_json, stream
-from calotype.api.context import Context, authenticate, header
-from calotype.api.multipart import Form, read_form, too_many_references
+from calotype.api.body import media_type
+from calotype.api.context import Context, authenticate
+from calotype.api.intake import Intake, idempotency_key
 from calotype.api.render import Answer, json_answer
 from calotype.api.waiting import ended, preferred_wait
-from calotype.domain.catalog import Catalog
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
-from calotype.domain.task import Reference, State
+from calotype.domain.task import State
 from calotype.services.delivery import hints
-from calotype.services.submission import AcceptanceInDoubt, Accepted
-
-_FORM_TEXT: Final = 4 * 1024 * 1024
-"""Bytes of a form beyond its files."""
+from calotype.services.submission import Accepted
 
 
 class Generations:
     """Accepts image requests, as JSON or as a form."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, intake: Intake) -> None:
         self._context = context
-        references = [model.references for model in context.catalog.models.values()]
-        self._max_references = most_references(context.catalog)
-        self._max_file = max(reference.max_bytes for reference in references)
-        self._max_form = self._max_references * self._max_file + _FORM_TEXT
+        self._intake = intake
 
     async def handle(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
         """Answer 202 once the task is durable."""
@@ -61,49 +52,28 @@ class Generations:
     async def _from_json(
         self, scope: Scope, receive: Receive, key: ApiKey, *, request_id: str
     ) -> Accepted:
-        fields = await read_json(scope, receive)
-        references = take_references(self._context, fields, limit=self._max_references)
+        fields, references = await self._intake.json(scope, receive)
         return await self._context.submission.submit(
             key,
             fields,
             references=references,
             text=False,
             request_id=request_id,
-            idempotency_key=_idempotency_key(scope),
+            idempotency_key=idempotency_key(scope),
         )
 
     async def _from_form(
         self, scope: Scope, receive: Receive, key: ApiKey, *, request_id: str, content_type: bytes
     ) -> Accepted:
-        check_length(scope, limit=self._max_form)
-        form = Form({}, [])
-        try:
-            await read_form(
-                stream(receive, limit=self._max_form),
-                form,
-                content_type=content_type,
-                keep=partial(
-                    self._context.assets.keep,
-                    account_id=key.account_id,
-                    kind="reference",
-                    max_bytes=self._max_file,
-                ),
-                judge=self._context.references.judge,
-                max_references=self._max_references,
-            )
+        async with self._intake.form(scope, receive, key, content_type=content_type) as form:
             return await self._context.submission.submit(
                 key,
                 form.fields,
                 references=form.references,
                 text=True,
                 request_id=request_id,
-                idempotency_key=_idempotency_key(scope),
+                idempotency_key=idempotency_key(scope),
             )
-        except AcceptanceInDoubt:  # what a task may refer to stays
-            raise
-        except Exception:  # not when cancelled: the task may have been accepted by then
-            await self._context.assets.discard([upload.asset for upload in form.uploads])
-            raise
 
 
 def envelope(accepted: Accepted, state: State) -> dict[str, Any]:
@@ -120,23 +90,3 @@ def envelope(accepted: Accepted, state: State) -> dict[str, Any]:
         "request_id": accepted.task.request_id,
         **hints(accepted.eta_seconds, spent_ms=0),
     }
-
-
-def most_references(catalog: Catalog) -> int:
-    """More references than that no model takes."""
-    return max(model.references.max_items for model in catalog.models.values())
-
-
-def take_references(
-    context: Context, fields: dict[str, object], *, limit: int
-) -> Sequence[Reference]:
-    """Take the references out of a request as JSON, judged; unread where there are too many."""
-    urls = fields.pop("image_input", None)
-    if isinstance(urls, list) and len(urls) > limit:
-        raise too_many_references(limit)
-    return context.references.judge(urls)
-
-
-def _idempotency_key(scope: Scope) -> str | None:
-    key = header(scope, b"idempotency-key")
-    return None if key is None else key.decode("latin-1")

@@ -1,8 +1,9 @@
-"""Two repairs to uvicorn's HTTP/1.1 protocol, which rest on its internals: its minor is pinned.
+"""Three additions to uvicorn's HTTP/1.1 protocol, which rest on its internals: its minor is pinned.
 
 * A request that offers an upgrade (stock Java clients and ``curl --http2`` offer h2c) keeps its
   body; httptools stops reading at the offer, and uvicorn goes on without what follows.
 * A request that is no HTTP is refused in the contract's shape, with a request id.
+* ``scope["state"]["hang_up"]`` ends the connection in the middle of an answer, on purpose.
 """
 
 import secrets
@@ -19,6 +20,11 @@ _OFFER: Final = {b"connection", b"upgrade", b"http2-settings"}
 
 class Protocol(HttpToolsProtocol):
     """To be given to uvicorn as ``http``."""
+
+    def on_message_begin(self) -> None:
+        """Make the scope of a request."""
+        super().on_message_begin()
+        self.scope["state"]["hang_up"] = self.transport.close
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; an offer to upgrade is taken out, as RFC 9110 (7.8) allows."""

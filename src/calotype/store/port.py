@@ -248,6 +248,15 @@ class Store(Protocol):
         """The task of an idempotency key that was used with the same request, without a write."""
         ...
 
+    async def last_key(
+        self, account_id: int, *, lowest: str, highest: str
+    ) -> tuple[str, int] | None:
+        """The last of an account's idempotency keys between two of ours, and its task.
+
+        Both, and all that lie between, are ASCII letters and digits of one length.
+        """
+        ...
+
     async def task(self, task_id: int) -> Task | None:
         """A task, whoever owns it."""
         ...

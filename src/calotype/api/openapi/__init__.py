@@ -9,6 +9,7 @@ from starlette.responses import Response
 import calotype
 from calotype.api.openapi import paths, webhooks
 from calotype.api.openapi.headers import answer_headers, request_headers
+from calotype.api.openapi.openai import TAG, openai_paths, openai_schemas
 from calotype.api.openapi.operations import error_response
 from calotype.api.openapi.requests import Channels, example, request_schemas
 from calotype.api.openapi.schemas import answer_schemas
@@ -38,6 +39,8 @@ _TAGS: Final = {
     "Webhooks": "Being told when a task ends.",
     "Models": "What can be asked for, and what it costs.",
     "Account": "Credits.",
+    TAG: "The same for OpenAI's own clients: set their base URL to `/openai/v1`. Errors have "
+    "OpenAI's shape there.",
     "Server": "Health and documentation.",
 }
 _SHOWN: Final = "nano-banana-pro"
@@ -106,10 +109,14 @@ def build_document(catalog: Catalog, channels: Channels, *, public_url: str) -> 
         "servers": [{"url": public_url.rstrip("/") or "/"}],
         "security": [{"key": []}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": paths.paths(_examples(models)) | webhooks.paths(),
+        "paths": paths.paths(_examples(models)) | webhooks.paths() | openai_paths(),
         "webhooks": webhooks.events(),
         "components": {
-            "schemas": {**request_schemas(models, channels), **answer_schemas(entry)},
+            "schemas": {
+                **request_schemas(models, channels),
+                **answer_schemas(entry),
+                **openai_schemas(models),
+            },
             "responses": {
                 "UnknownRoute": error_response(404, ["unknown_route"]),
                 "MethodNotAllowed": error_response(405, ["method_not_allowed"]),

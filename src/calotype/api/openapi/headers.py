@@ -18,6 +18,7 @@ def answer_headers() -> dict[str, Schema]:
         "Preference-Applied": ("The `wait` that was kept to.", {"type": "string"}),
         "Retry-After": ("Seconds after which to try again.", {"type": "integer", "minimum": 0}),
         "WWW-Authenticate": ("How to authenticate.", {"type": "string"}),
+        "X-Calotype-Task-Id": ("Id of the task.", {"type": "string"}),
         "X-Request-Id": ("The client's own id where it is sane, else ours.", {"type": "string"}),
     }
     return {name: {"description": text, "schema": schema} for name, (text, schema) in said.items()}

@@ -20,6 +20,10 @@ REPLAYED: Final = (
     "WHERE k.account_id = ? AND k.key = ?"
 )
 """Fingerprint of an idempotency key's request, and its task."""
+LAST_KEY: Final = (
+    "SELECT key, task_id FROM idempotency_keys "
+    "WHERE account_id = ? AND key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
+)
 
 _RESERVE = (
     "UPDATE accounts SET reserved = reserved + ?1, unfinished = unfinished + ?2 "

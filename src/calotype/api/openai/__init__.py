@@ -1,0 +1,28 @@
+"""The surface at ``/openai/v1`` that OpenAI's own clients speak to; each request is a task.
+
+``docs/decisions/0013-openai-surface.md`` tells why it answers as it does.
+"""
+
+from collections.abc import Sequence
+
+from starlette.routing import Route
+
+from calotype.api.context import Context
+from calotype.api.intake import Intake
+from calotype.api.openai.images import Images
+from calotype.api.openai.models import Models
+
+
+def routes(context: Context, intake: Intake) -> Sequence[Route]:
+    """The routes of the surface."""
+    models = Models(context)
+    return [
+        Route(
+            "/openai/v1/images/generations",
+            Images(context, intake, "image_generation"),
+            methods=["POST"],
+        ),
+        Route("/openai/v1/images/edits", Images(context, intake, "image_edit"), methods=["POST"]),
+        Route("/openai/v1/models", models.every),
+        Route("/openai/v1/models/{model_id:path}", models.one),
+    ]

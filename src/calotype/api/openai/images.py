@@ -1,0 +1,123 @@
+"""POST /openai/v1/images/generations and /openai/v1/images/edits."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from calotype.api.body import media_type
+from calotype.api.context import Context, authenticate
+from calotype.api.intake import Intake, idempotency_key
+from calotype.api.openai.answers import Kind
+from calotype.api.openai.errors import in_doubt
+from calotype.api.openai.fields import Asked, translate
+from calotype.api.openai.held import Held
+from calotype.api.openai.retries import implied_key
+from calotype.domain.catalog import Model
+from calotype.domain.errors import (
+    InvalidParameter,
+    MissingField,
+    UnsupportedMediaType,
+    UnsupportedParameter,
+)
+from calotype.domain.keys import ApiKey
+from calotype.domain.task import Reference
+from calotype.domain.validation import normalise
+from calotype.services.assets import Kept
+from calotype.services.submission import AcceptanceInDoubt, Accepted
+
+_MEDIA_TYPES: Final[Mapping[Kind, str]] = {
+    "image_generation": "application/json",
+    "image_edit": "multipart/form-data",
+}
+_OVERLAYS: Final = ("mask", "markup")
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Images:
+    """One of the two routes, as an ASGI application."""
+
+    def __init__(self, context: Context, intake: Intake, kind: Kind) -> None:
+        self._context = context
+        self._intake = intake
+        self._kind: Kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Accept a task, and hold the request open until the task ends."""
+        key = await authenticate(scope, self._context.accounts)
+        kind, content_type = media_type(scope)
+        if kind != _MEDIA_TYPES[self._kind]:
+            raise UnsupportedMediaType(f"Send {_MEDIA_TYPES[self._kind]} here, not {kind}.")
+        try:
+            if self._kind == "image_edit":
+                asked, accepted = await self._from_form(scope, receive, key, content_type)
+            else:
+                asked, accepted = await self._from_json(scope, receive, key)
+        except AcceptanceInDoubt as error:
+            await in_doubt(error).response()(scope, receive, send)
+            return
+        held = Held(self._context, scope, receive, send, kind=self._kind, asked=asked)
+        await held.until_ended(accepted.task.task_id)
+
+    async def _from_json(
+        self, scope: Scope, receive: Receive, key: ApiKey
+    ) -> tuple[Asked, Accepted]:
+        fields, references = await self._intake.json(scope, receive)
+        asked = translate(self._model(fields), fields, text=False)
+        return asked, await self._submit(scope, key, asked, references, text=False)
+
+    async def _from_form(
+        self, scope: Scope, receive: Receive, key: ApiKey, content_type: bytes
+    ) -> tuple[Asked, Accepted]:
+        try:
+            async with self._intake.form(scope, receive, key, content_type=content_type) as form:
+                if not form.references:
+                    raise MissingField(
+                        "image is required: send at least one, as 'image' or 'image[]'.",
+                        param="image",
+                    )
+                asked = translate(self._model(form.fields), form.fields, text=True)
+                return asked, await self._submit(scope, key, asked, form.references, text=True)
+        except InvalidParameter as error:
+            if error.param not in _OVERLAYS:
+                raise
+            raise UnsupportedParameter(
+                f"No model here takes a {error.param}; leave it out, and say in the prompt what "
+                "is to change.",
+                param=error.param,
+            ) from None
+
+    async def _submit(
+        self,
+        scope: Scope,
+        key: ApiKey,
+        asked: Asked,
+        references: Sequence[Reference | Kept],
+        *,
+        text: bool,
+    ) -> Accepted:
+        order = idempotency_key(scope)
+        if order is None:
+            named = [one.digest.hex() if isinstance(one, Kept) else one.url for one in references]
+            wanted = _encode((normalise(self._context.catalog, asked.fields, text=text), named))
+            order = await implied_key(
+                self._context.store,
+                scope,
+                account_id=key.account_id,
+                digest=hashlib.sha256(wanted).digest(),
+            )
+        return await self._context.submission.submit(
+            key,
+            asked.fields,
+            references=references,
+            text=text,
+            request_id=scope["state"]["request_id"],
+            idempotency_key=order,
+        )
+
+    def _model(self, fields: Mapping[str, object]) -> Model | None:
+        name = fields.get("model")
+        return self._context.catalog.models.get(name) if isinstance(name, str) else None
