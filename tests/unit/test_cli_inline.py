@@ -139,5 +139,5 @@ def test_transparency_survives_where_the_protocol_has_it(tmp_path: Path) -> None
 def test_a_file_that_is_no_picture_is_an_error_that_says_so(tmp_path: Path) -> None:
     path = tmp_path / "drawing.svg"
     path.write_text("<svg/>")
-    with pytest.raises(OSError, match="drawing.svg"):
+    with pytest.raises(OSError, match=r"drawing\.svg"):
         drawn(path, Graphics.KITTY, columns=80)

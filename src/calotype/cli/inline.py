@@ -44,9 +44,7 @@ class Graphics(enum.StrEnum):
     SIXEL = "sixel"
 
 
-def graphics(
-    environment: Mapping[str, str], *, has_sixel: Callable[[], bool]
-) -> Graphics | None:
+def graphics(environment: Mapping[str, str], *, has_sixel: Callable[[], bool]) -> Graphics | None:
     """What the terminal of this environment understands; None when it shows no images.
 
     Args:

@@ -209,6 +209,14 @@ class AsyncCalotype:
         """How the delivery of a task's webhook went, with its history."""
         return await self._flows.get(api_path("tasks", task_id, "webhook"))
 
+    async def webhook_deliveries(
+        self, *, state: str | None = None, limit: int = 20
+    ) -> list[dict[str, Any]]:
+        """The account's newest webhooks, newest first, at most 100, with how they went."""
+        query = {"limit": str(limit)} | ({"state": state} if state else {})
+        page = await self._flows.get(api_path("webhooks", "deliveries"), *query.items())
+        return struct(page.get("data"), list[dict[str, Any]])
+
     async def redeliver(self, task_id: str) -> dict[str, Any]:
         """Have a task's webhook sent again."""
         return await self._flows.change("POST", api_path("tasks", task_id, "webhook", "redeliver"))

@@ -206,6 +206,14 @@ class Calotype:
         """How the delivery of a task's webhook went, with its history."""
         return run(self._flows.get(api_path("tasks", task_id, "webhook")))
 
+    def webhook_deliveries(
+        self, *, state: str | None = None, limit: int = 20
+    ) -> list[dict[str, Any]]:
+        """The account's newest webhooks, newest first, at most 100, with how they went."""
+        query = {"limit": str(limit)} | ({"state": state} if state else {})
+        page = run(self._flows.get(api_path("webhooks", "deliveries"), *query.items()))
+        return struct(page.get("data"), list[dict[str, Any]])
+
     def redeliver(self, task_id: str) -> dict[str, Any]:
         """Have a task's webhook sent again."""
         return run(self._flows.change("POST", api_path("tasks", task_id, "webhook", "redeliver")))
