@@ -39,10 +39,10 @@ def sixels(text: str) -> Image.Image:
             x, top = 0, top + 6 * (token[7] == "-")
         else:
             bits = ord(token[6] or token[8]) - 63
-            for _ in range(int(token[5] or 1)):
-                for row in (row for row in range(6) if bits >> row & 1):
-                    image.putpixel((x, top + row), colour)
-                x += 1
+            end = x + int(token[5] or 1)
+            for row in (row for row in range(6) if bits >> row & 1):
+                image.paste(colour, (x, top + row, end, top + row + 1))
+            x = end
     return image
 
 
