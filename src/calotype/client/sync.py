@@ -239,8 +239,7 @@ class Task(TaskView):
         """
         if self.is_final:
             return settled(self)
-        document = run(self._flows.wait(self.raw, timeout))
-        return settled(Task(document, self._client, self._flows))
+        return settled(self._again(run(self._flows.wait(self.raw, timeout))))
 
     def refresh(self) -> "Task":
         """The task as it is now."""
@@ -254,7 +253,7 @@ class Task(TaskView):
         """What has happened to it and what happens, to its final event."""
         url = api_path("tasks", self.id, "events")
         for event in iterate(self._flows.events(url, None, ends=True)):
-            yield task_event(event, lambda document: Task(document, self._client, self._flows))
+            yield task_event(event, self._again)
 
     def save(self, path: str | Path) -> list[Path]:
         """Write the images to a file, waiting for them if need be.
@@ -269,3 +268,6 @@ class Task(TaskView):
         """
         task = self.wait()
         return run(self._flows.save_all(task.raw, Path(path)))
+
+    def _again(self, document: dict[str, Any]) -> "Task":
+        return Task(document, self._client, self._flows)
