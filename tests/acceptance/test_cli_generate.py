@@ -1,5 +1,6 @@
 """``calotype generate`` with several prompts, in terminals, and against servers that misbehave."""
 
+import asyncio
 import base64
 import json
 import os
@@ -7,19 +8,16 @@ import pty
 import re
 import select
 import signal
-import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from acceptance.commands import COMMAND, GENERATE, generate, pay, run, run_json, serving, told
+from client.speaking import DROP, Rogue, answer, rogue
 
 pytestmark = pytest.mark.usefixtures("data")
 
@@ -37,6 +35,10 @@ def prompts(*lines: str) -> str:
 
 def names(folder: str) -> list[str]:
     return sorted(path.name for path in Path(folder).iterdir())
+
+
+def content(name: str) -> bytes:
+    return Path(name).read_bytes()
 
 
 def spent(account: str) -> int:
@@ -179,6 +181,7 @@ def test_a_command_line_that_cannot_be_followed_buys_nothing(account: str) -> No
     key = ("--idempotency-key", "k")
     assert "--run" in told("generate", "--prompts", file, *MODEL, *key, code=2)
     assert "No such file" in told("generate", "--prompts", "none.txt", *MODEL, code=1)
+    file = prompts("a")
     assert "is no folder" in told("generate", "--prompts", file, *MODEL, "-o", file, code=2)
     assert run_json("tasks", "list", "--account", account) == []
     assert names(".") == ["prompts.txt"]
@@ -192,7 +195,8 @@ class Terminal:
 
     def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
         self.seen = b""
-        told = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40", **environment}
+        inherited = os.environ  # noqa: TID251 -- as a shell hands it on
+        told = {**inherited, "TERM": "xterm", "COLUMNS": "100", "LINES": "40", **environment}
         process, self._end = pty.fork()
         if process == 0:  # pragma: no cover -- the command
             os.execve(COMMAND[0], [*COMMAND, *arguments], told)  # noqa: S606 -- our own
@@ -297,7 +301,7 @@ def test_an_image_is_opened_by_the_program_of_the_desktop(
     os.mkfifo(pipe)
     (programs / "xdg-open").write_text(f'#!/bin/sh\nprintf %s "$1" > {pipe}\n')
     (programs / "xdg-open").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
     generate("-o", "-a $(b).png", "--open")
     assert pipe.read_text() == str(tmp_path / "-a $(b).png")
 
@@ -312,38 +316,6 @@ def test_without_such_a_program_the_image_is_there_all_the_same(
 
 
 # Servers that misbehave
-
-
-@contextmanager
-def rogue(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that answers each connection with the next of these, and hangs up.
-
-    Yields its URL, and the heads of the requests as they come.
-    """
-    heads: list[bytes] = []
-
-    def serve(listener: socket.socket, rest: Sequence[bytes]) -> None:
-        for answer in rest:
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rwb") as file:
-                head = b"".join(iter(file.readline, b"\r\n"))
-                heads.append(head.lower())
-                length = re.search(rb"content-length: (\d+)", heads[-1])
-                file.read(int(length[1]) if length else 0)
-                file.write(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener, answers))
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", heads
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
-
-
-def answer(status: int, body: Any) -> bytes:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = f"HTTP/1.1 {status} Some\r\nContent-Length: {len(content)}\r\nConnection: close"
-    return head.encode() + b"\r\n\r\n" + content
 
 
 def final(url: str) -> bytes:
@@ -361,53 +333,69 @@ def final(url: str) -> bytes:
 ACCEPTED = answer(202, {"task_id": "task_0", "state": "waiting"})
 
 
-def asked_of(url: str, *options: str, code: int = 1) -> list[str]:
-    """What ``calotype generate`` says on stderr to what this server does."""
-    return generate("--base-url", url, "--api-key", "ck_x", *options, code=code).stderr.splitlines()
+async def asked_of(served: Rogue, *options: str, code: int = 1) -> list[str]:
+    """What ``calotype generate`` says on stderr to what a server does."""
+    command = ("--base-url", served.url, "--api-key", "ck_x", *options)
+    return (await asyncio.to_thread(generate, *command, code=code)).stderr.splitlines()
 
 
-def test_a_request_whose_answer_is_lost_is_sent_again_under_its_key_and_then_given_up() -> None:
-    with rogue(*[b""] * 4) as (url, heads):
-        *notes, last = asked_of(url, "--idempotency-key", "once")
-    assert len(heads) == 4
-    assert all(b"idempotency-key: once\r\n" in head for head in heads)
+async def test_a_request_whose_answer_is_lost_is_sent_again_under_its_key_and_then_given_up() -> (
+    None
+):
+    async with rogue(*[DROP] * 4) as served:
+        *notes, last = await asked_of(served, "--idempotency-key", "once")
+    assert [head["idempotency-key"] for head in served.heads] == ["once"] * 4
+    assert len(set(served.bodies)) == 1
     assert [note[-8:] for note in notes] == ["(1 of 3)", "(2 of 3)", "(3 of 3)"]
     assert "--idempotency-key once" in last
 
 
-def test_a_refusal_is_told_with_its_code_and_sent_once() -> None:
-    with rogue(answer(402, {"message": "No money.", "code": "insufficient_balance"})) as (url, _):
-        assert asked_of(url) == ["No money. (insufficient_balance)"]
+async def test_a_refusal_is_told_with_its_code_and_sent_once() -> None:
+    async with rogue(
+        answer(402, {"message": "No money.", "code": "insufficient_balance"})
+    ) as served:
+        assert await asked_of(served) == ["No money. (insufficient_balance)"]
 
 
-def test_an_answer_from_something_else_names_the_address_to_check() -> None:
-    with rogue(answer(404, b"<html>")) as (url, _):
-        (line,) = asked_of(url)
+async def test_an_answer_from_something_else_names_the_address_to_check() -> None:
+    async with rogue(answer(404, b"<html>")) as served:
+        (line,) = await asked_of(served)
     assert "--base-url" in line
 
 
-def test_an_image_that_was_cut_short_is_fetched_again_and_appears_whole() -> None:
+async def test_an_image_that_was_cut_short_is_fetched_again_and_appears_whole() -> None:
     whole = answer(200, b"the whole image")
-    with rogue(ACCEPTED, final("/v1/assets/a.png?s=s"), whole[:-5], whole) as (url, heads):
-        asked_of(url, "-o", "out.png", code=0)
-    assert Path("out.png").read_bytes() == b"the whole image"
+    async with rogue(ACCEPTED, final("/v1/assets/a.png?s=s"), whole[:-5], whole) as served:
+        await asked_of(served, "-o", "out.png", code=0)
+    assert content("out.png") == b"the whole image"
     assert names(".") == ["out.png"]
-    assert [b"authorization" in head for head in heads] == [True, True, False, False]
+    assert ["authorization" in head for head in served.heads] == [True, True, False, False]
 
 
-def test_an_image_that_cannot_be_fetched_leaves_nothing_behind_but_its_url() -> None:
+async def test_an_image_that_cannot_be_fetched_leaves_nothing_behind_but_its_url() -> None:
     gone = answer(403, {"message": "Expired.", "code": "url_expired"})
-    with rogue(ACCEPTED, final("/v1/assets/a.png?s=s"), gone) as (url, _):
-        *_, last = asked_of(url, "-o", "out.png")
+    async with rogue(ACCEPTED, final("/v1/assets/a.png?s=s"), gone) as served:
+        *_, last = await asked_of(served, "-o", "out.png")
     assert "Expired. (url_expired). The server keeps the image: /v1/assets/a.png?s=s" in last
     assert names(".") == []
 
 
-def test_the_fields_of_the_command_line_are_sent_as_they_were_typed() -> None:
-    with rogue(answer(402, {"message": "No.", "code": "x"})) as (url, heads):
-        del heads
-        asked_of(
-            url,
+async def test_the_fields_of_the_command_line_are_sent_as_they_were_typed() -> None:
+    async with rogue(answer(402, {"message": "No.", "code": "x"})) as served:
+        await asked_of(
+            served,
             *("--n", "2", "--callback-url", "https://example.com/hook", "--deadline-seconds", "60"),
             *("--metadata", "order=1", "--metadata", "note=a=b", "-p", "seed=7"),
+            *("--resolution", "2K", "--image", "https://example.com/a.png"),
         )
+    assert json.loads(served.bodies[0]) == {
+        "model": "nano-banana-pro",
+        "prompt": "a lighthouse",
+        "n": 2,
+        "resolution": "2K",
+        "callback_url": "https://example.com/hook",
+        "deadline_seconds": 60,
+        "metadata": {"order": "1", "note": "a=b"},
+        "seed": 7,
+        "image_input": ["https://example.com/a.png"],
+    }

@@ -73,11 +73,13 @@ def told() -> Iterator[None]:
 
 def fault(error: "CalotypeError") -> CommandFault:
     """What to tell of a failure of the client."""
-    from calotype.client import AuthenticationError, ConnectionFailed, TaskFailed
+    from calotype.client import APIError, AuthenticationError, ConnectionFailed, TaskFailed
 
     match error:
         case AuthenticationError():
             return CommandFault(f"{error.message} ({error.code}; calotype keys create makes a key)")
+        case APIError(code="unexpected_response"):
+            return CommandFault(f"{error.message}, which is --base-url or CALOTYPE_BASE_URL here.")
         case ConnectionFailed(maybe_received=False):
             return CommandFault(
                 f"{error}; start one with calotype serve, or name another with --base-url or "

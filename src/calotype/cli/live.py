@@ -133,9 +133,7 @@ async def _each(tasks: "Sequence[AsyncTask]", tell: Show) -> bool:
             state = event.state
         return state == "success"
 
-    async with asyncio.TaskGroup() as group:
-        following = [group.create_task(follow(task)) for task in tasks]
-    return all(one.result() for one in following)
+    return all(await asyncio.gather(*map(follow, tasks)))
 
 
 def _print_json(event: "Event") -> None:
@@ -229,10 +227,13 @@ class _Board:
                 await asyncio.wait({filling})
 
     async def _keep_filling(self, client: "AsyncCalotype") -> None:
+        from calotype.client import CalotypeError
+
         while True:
             self._unknown.clear()
-            async for task in client.tasks(limit=_LISTED):
-                self.fill(task)
+            with contextlib.suppress(CalotypeError):  # events tell when the server is lost
+                async for task in client.tasks(limit=_LISTED):
+                    self.fill(task)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REFILL_SECONDS):
                     await self._unknown.wait()

@@ -78,9 +78,8 @@ class Many:
                 tally.ended += 1
                 board.end(_row(line))
         rest = iter([line for line in self.lines if line.number not in self.there])
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self.concurrency):
-                group.create_task(self._work(client, board, rest, tally))
+        workers = (self._work(client, board, rest, tally) for _ in range(self.concurrency))
+        await asyncio.gather(*workers)
         return tally
 
     async def _work(
