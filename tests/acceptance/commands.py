@@ -1,10 +1,15 @@
 """Commands run as a person or a script runs them: real processes, a real server."""
 
 import json
+import os
+import pty
 import re
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +20,8 @@ import pytest
 from calotype.settings import CLIENT_VARIABLES, Settings
 
 COMMAND = (sys.executable, "-m", "calotype")
+PATIENCE = 60.0
+"""Seconds after which a process is taken never to end; no outcome hangs on its value."""
 GENERATE = ("generate", "a lighthouse", "--model", "nano-banana-pro")
 
 
@@ -83,3 +90,40 @@ def pay(account: str, patch: pytest.MonkeyPatch) -> str:
     key = run("keys", "create", "--name", account, "--credits", "10").stdout.strip()
     patch.setenv("CALOTYPE_API_KEY", key)
     return account
+
+
+class Terminal:
+    """What a command runs in: it sees what the command writes, and may answer."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
+        self.seen = b""
+        inherited = os.environ  # noqa: TID251 -- as a shell hands it on
+        told = {**inherited, "TERM": "xterm", "COLUMNS": "100", "LINES": "40", **environment}
+        process, self._end = pty.fork()
+        if process == 0:  # pragma: no cover -- the command
+            os.execve(COMMAND[0], [*COMMAND, *arguments], told)  # noqa: S606 -- our own
+        self._process = process
+
+    def until(self, ended: Callable[[bytes], bool]) -> None:
+        """Read until that has been seen, or the command has closed the terminal."""
+        give_up = time.monotonic() + PATIENCE
+        while not ended(self.seen):
+            assert select.select([self._end], [], [], give_up - time.monotonic())[0], self.seen
+            try:
+                self.seen += os.read(self._end, 65_536)
+            except OSError:  # the other side is closed
+                break
+
+    def answer(self, keys: bytes) -> None:
+        os.write(self._end, keys)
+
+    def interrupt(self) -> None:
+        os.kill(self._process, signal.SIGINT)
+
+    def ended(self) -> str:
+        """All that was written, once the command is over."""
+        self.until(lambda _: False)
+        os.close(self._end)
+        _, status = os.waitpid(self._process, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, self.seen
+        return self.seen.decode()

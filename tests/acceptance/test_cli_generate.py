@@ -4,26 +4,30 @@ import asyncio
 import base64
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from acceptance.commands import COMMAND, GENERATE, generate, pay, run, run_json, serving, told
+from acceptance.commands import (
+    COMMAND,
+    GENERATE,
+    Terminal,
+    generate,
+    pay,
+    run,
+    run_json,
+    serving,
+    told,
+)
 from client.speaking import DROP, Rogue, answer, rogue
 
 pytestmark = pytest.mark.usefixtures("data")
 
 MODEL = ("--model", "gpt-image-2")
-PATIENCE = 60.0
-"""Seconds after which a process is taken never to end; no outcome hangs on its value."""
 
 
 def prompts(*lines: str) -> str:
@@ -188,40 +192,6 @@ def test_a_command_line_that_cannot_be_followed_buys_nothing(account: str) -> No
 
 
 # In a terminal
-
-
-class Terminal:
-    """What a command runs in: it sees what the command writes, and may answer."""
-
-    def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
-        self.seen = b""
-        inherited = os.environ  # noqa: TID251 -- as a shell hands it on
-        told = {**inherited, "TERM": "xterm", "COLUMNS": "100", "LINES": "40", **environment}
-        process, self._end = pty.fork()
-        if process == 0:  # pragma: no cover -- the command
-            os.execve(COMMAND[0], [*COMMAND, *arguments], told)  # noqa: S606 -- our own
-        self._process = process
-
-    def until(self, ended: Callable[[bytes], bool]) -> None:
-        """Read until that has been seen, or the command has closed the terminal."""
-        give_up = time.monotonic() + PATIENCE
-        while not ended(self.seen):
-            assert select.select([self._end], [], [], give_up - time.monotonic())[0], self.seen
-            try:
-                self.seen += os.read(self._end, 65_536)
-            except OSError:  # the other side is closed
-                break
-
-    def answer(self, keys: bytes) -> None:
-        os.write(self._end, keys)
-
-    def ended(self) -> str:
-        """All that was written, once the command is over."""
-        self.until(lambda _: False)
-        os.close(self._end)
-        _, status = os.waitpid(self._process, 0)
-        assert os.waitstatus_to_exitcode(status) == 0, self.seen
-        return self.seen.decode()
 
 
 ASKED = b"\x1b[c"
