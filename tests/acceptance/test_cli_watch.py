@@ -90,6 +90,7 @@ def test_without_a_key_it_is_told_how_to_make_one() -> None:
 
 def listening(client: Calotype, process: "subprocess.Popen[str]") -> None:
     """Submit until the command has told of one task, which it can only once it listens."""
+    assert process.stdout is not None
     while not select.select([process.stdout], [], [], 1)[0]:
         submit(client)
     told_next(process)

@@ -135,8 +135,8 @@ def _scaled(path: Path, *, width: int) -> "Image":
         with Image.open(path) as picture:
             picture.draft("RGB", (width, MAX_HEIGHT))  # a JPEG is decoded near that size at once
             small = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-    except Image.DecompressionBombError as error:
-        raise OSError(str(error)) from error
+    except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise OSError(str(error)) from error  # Pillow has many words for a broken file
     small.thumbnail((width, MAX_HEIGHT))
     return small
 
