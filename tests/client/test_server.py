@@ -4,13 +4,10 @@ import os
 from io import BytesIO
 from pathlib import Path
 
-import httpx2
 import pytest
 from PIL import Image as Picture
 
-from calotype.app import build_app
 from calotype.client import (
-    AsyncCalotype,
     AuthenticationError,
     BillingError,
     ConflictError,
@@ -188,18 +185,3 @@ async def test_waiting_ends_in_time_with_the_task_as_it_stands(
             with pytest.raises(WaitTimeout, match="is not final yet: waiting, 0 %") as late:
                 await do(task.wait, seconds)
             assert late.value.task.last_event == 1
-
-
-async def test_a_given_http_client_reaches_an_application_in_this_process_and_stays_open(
-    idle_server: Server,
-) -> None:
-    transport = httpx2.ASGITransport(build_app(idle_server.core, with_worker=False))
-    async with httpx2.AsyncClient(transport=transport) as http:
-        async with AsyncCalotype(idle_server.key, "http://within", http_client=http) as client:
-            task = await client.generate("x", model=MODEL, references=[picture()])
-            (reference,) = (await task.refresh()).request["image_input"]
-            assert reference.startswith("http://within/v1/assets/")
-            assert await client.download(reference) == picture()
-            with pytest.raises(WaitTimeout):
-                await task.wait(timeout=0)
-        assert not http.is_closed
