@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from acceptance.commands import Shared, pay, serving, settle
 from calotype.store.sqlite import SqliteStore
 
 PATIENCE = 100.0
@@ -270,3 +271,34 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
             yield opened
         finally:
             opened.end_all()
+
+
+# Commands, one after another
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test stands in a folder of its own, and its commands work on ``data`` in it."""
+    monkeypatch.chdir(tmp_path)
+    return settle(tmp_path / "data", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    folder = tmp_path_factory.mktemp("shared")
+    with pytest.MonkeyPatch.context() as patch:
+        data = settle(folder / "data", patch)
+        with serving(folder / "server.log") as url:
+            yield Shared(url, data)
+
+
+@pytest.fixture
+def account(
+    shared: Shared, data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """An account of its own with credit at the shared server, which ``generate`` finds."""
+    assert not data.exists()  # from here on it is the server's
+    monkeypatch.setenv("CALOTYPE_DATA_DIR", str(shared.data))
+    monkeypatch.setenv("CALOTYPE_BASE_URL", shared.url)
+    name: str = request.node.name
+    return pay(name.removeprefix("test_")[:100], monkeypatch)

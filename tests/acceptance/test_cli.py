@@ -7,115 +7,30 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
-import msgspec
 import pytest
 from PIL import Image
 
-from calotype.settings import CLIENT_VARIABLES, Settings
+from acceptance.commands import (
+    COMMAND,
+    GENERATE,
+    Shared,
+    generate,
+    pay,
+    run,
+    run_json,
+    serving,
+    settle,
+    told,
+)
 from postgres import PostgresServer
 
-COMMAND = (sys.executable, "-m", "calotype")
-GENERATE = ("generate", "a lighthouse", "--model", "nano-banana-pro")
-
-
-@pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test stands in a folder of its own, and its commands work on ``data`` in it."""
-    monkeypatch.chdir(tmp_path)
-    return settle(tmp_path / "data", monkeypatch)
-
-
-def settle(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """From now on commands work on this folder, and nothing else is set."""
-    for field in msgspec.structs.fields(Settings):
-        patch.delenv(f"CALOTYPE_{field.name.upper()}", raising=False)
-    for variable in (*CLIENT_VARIABLES, "FORCE_COLOR"):
-        patch.delenv(variable, raising=False)
-    patch.setenv("CALOTYPE_DATA_DIR", str(folder))
-    patch.setenv("CALOTYPE_SANDBOX_SECONDS", "0")
-    return folder
-
-
-def run(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command, and that it ended as it should."""
-    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
-    assert ended.returncode == code, ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended
-
-
-def run_json(*arguments: str | Path, code: int = 0) -> Any:
-    """What a command prints with ``--json``."""
-    return json.loads(run(*arguments, "--json", code=code).stdout)
-
-
-def told(*arguments: str | Path, code: int) -> str:
-    """The one line in which a command says why it cannot do what it was asked."""
-    lines = run(*arguments, code=code).stderr.splitlines()
-    assert len(lines) == 1, lines
-    return lines[0]
-
-
-def generate(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    return run(*GENERATE, *arguments, code=code)
-
-
-@contextmanager
-def serving(log: Path, *arguments: str) -> Iterator[str]:
-    """A server on a free port; its address."""
-    command = [*COMMAND, "serve", "--port", "0", *arguments]
-    with (
-        log.open("a") as lines,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=lines, text=True) as server,
-    ):
-        try:
-            assert server.stdout is not None
-            ready = re.search(r"listens on (http://\S+)", server.stdout.readline())
-            assert ready, log.read_text()
-            yield ready[1]
-        finally:
-            server.terminate()
-    assert server.returncode == 0, log.read_text()
-
-
-def pay(account: str, patch: pytest.MonkeyPatch) -> str:
-    """Make an account with a key and credit, which ``calotype generate`` finds."""
-    key = run("keys", "create", "--name", account, "--credits", "10").stdout.strip()
-    patch.setenv("CALOTYPE_API_KEY", key)
-    return account
-
-
-class Shared(NamedTuple):
-    """One server for all tests that leave it as it is."""
-
-    url: str
-    data: Path
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    folder = tmp_path_factory.mktemp("shared")
-    with pytest.MonkeyPatch.context() as patch:
-        data = settle(folder / "data", patch)
-        with serving(folder / "server.log") as url:
-            yield Shared(url, data)
-
-
-@pytest.fixture
-def account(shared: Shared, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An account of its own with credit at the shared server, which ``generate`` finds."""
-    monkeypatch.setenv("CALOTYPE_DATA_DIR", str(shared.data))
-    monkeypatch.setenv("CALOTYPE_BASE_URL", shared.url)
-    name: str = request.node.name
-    return pay(name.removeprefix("test_")[:100], monkeypatch)
+pytestmark = pytest.mark.usefixtures("data")
 
 
 @pytest.fixture(scope="module")

@@ -256,6 +256,16 @@ def test_the_ways_to_follow_a_task_run_one_after_another(site: Site) -> None:
     assert "event: task.success" in streamed
 
 
+def test_the_command_lines_of_the_guide_run_one_after_another(site: Site) -> None:
+    printed = run(site, blocks("docs/guides/command-line.md", "sh"))
+    _, one, many, again, script, watched = printed
+    assert one.splitlines()[0] == "lighthouse.png  1536x864"
+    assert many.splitlines()[-1] == "3 images of 3 prompts; 0.27 USDC"
+    assert again.splitlines()[-1].startswith("1 images of 3 prompts, 2 were there already; ")
+    assert script == "['piers/0001.png']\n"
+    assert "  success  100 %  http://" in watched.splitlines()[-1]
+
+
 def test_the_examples_of_the_python_client_run_one_after_another(site: Site) -> None:
     call = """
 import base64, datetime, json, standardwebhooks

@@ -6,12 +6,12 @@ import pytest
 
 from calotype.cli.faults import CommandFault
 from calotype.cli.order import (
-    Order,
     Value,
+    check_folder,
     check_output,
     numbered,
-    read_base_url,
     read_fields,
+    read_metadata,
     read_references,
     read_value,
 )
@@ -52,6 +52,8 @@ def test_fields_without_a_value_are_left_out() -> None:
         (["resolution=1K"], "given twice"),
         (["image_input=x"], "--image"),
         (["prompt=x"], "first argument"),
+        (["metadata=x"], "--metadata"),
+        (["self=x"], "no model has it"),
     ],
 )
 def test_a_field_that_is_malformed_or_given_twice_is_refused(extra: list[str], says: str) -> None:
@@ -72,39 +74,19 @@ def test_a_reference_that_is_no_file_is_refused(tmp_path: Path) -> None:
         read_references([str(tmp_path / "none.png")])
 
 
-def test_urls_alone_make_a_json_document() -> None:
-    order = _order(["https://example.com/1.png"])
-    assert not order.has_files
-    assert order.document() == {
-        "model": "m",
-        "seed": 7,
-        "loop": True,
-        "image_input": ["https://example.com/1.png"],
+def test_metadata_is_pairs_of_text() -> None:
+    assert read_metadata(["order=1234", "note=a=b", "empty="]) == {
+        "order": "1234",
+        "note": "a=b",
+        "empty": "",
     }
 
 
-def test_one_file_makes_it_a_form_of_texts(tmp_path: Path) -> None:
-    order = _order(["https://example.com/1.png", tmp_path / "a.png"])
-    assert order.has_files
-    assert order.texts() == {"model": "m", "seed": "7", "loop": "true"}
-
-
-def _order(references: list[str | Path]) -> Order:
-    fields: dict[str, Value] = {"model": "m", "seed": 7, "loop": True}
-    return Order(fields=fields, references=references, idempotency_key="k")
-
-
-@pytest.mark.parametrize(
-    "text", ["http://host:1", "http://host:1/", "http://host:1/v1", "http://host:1/v1/"]
-)
-def test_the_server_is_found_with_or_without_the_version_behind_it(text: str) -> None:
-    assert read_base_url(text) == "http://host:1"
-
-
-@pytest.mark.parametrize("text", ["", "host:1", "ftp://host", "http://"])
-def test_an_address_that_is_no_url_is_refused(text: str) -> None:
-    with pytest.raises(CommandFault, match="http"):
-        read_base_url(text)
+@pytest.mark.parametrize("given", [["order"], ["=x"], ["a=1", "a=2"]])
+def test_metadata_that_is_malformed_or_given_twice_is_refused(given: list[str]) -> None:
+    with pytest.raises(CommandFault, match="--metadata") as caught:
+        read_metadata(given)
+    assert caught.value.exit_code == 2
 
 
 def test_an_output_is_a_file_in_a_folder_that_exists(tmp_path: Path) -> None:
@@ -113,6 +95,16 @@ def test_an_output_is_a_file_in_a_folder_that_exists(tmp_path: Path) -> None:
         check_output(tmp_path)
     with pytest.raises(CommandFault, match="does not exist"):
         check_output(tmp_path / "none" / "out.png")
+
+
+def test_the_folder_of_a_run_need_not_be_there_yet_but_has_to_be_one(tmp_path: Path) -> None:
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new" / "deep")
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "deep"):
+        with pytest.raises(CommandFault, match="no folder"):
+            check_folder(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_further_images_get_a_number_before_the_ending() -> None:

@@ -5,7 +5,17 @@ import sys
 
 import pytest
 
-HEAVY = ("aiohttp", "obstore", "pgqueuer", "pydantic", "rich", "starlette", "uvicorn", "PIL")
+HEAVY = (
+    "aiohttp",
+    "httpx2",
+    "obstore",
+    "pgqueuer",
+    "pydantic",
+    "rich",
+    "starlette",
+    "uvicorn",
+    "PIL",
+)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["serve", "--help"]])

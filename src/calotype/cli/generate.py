@@ -1,49 +1,88 @@
-"""``calotype generate``: one image from a running server, to a file."""
+"""``calotype generate``: images from a running server, to files."""
 
 import asyncio
 import dataclasses
-import time
+import secrets
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calotype.cli import show
-from calotype.cli.faults import MISCONFIGURED, CommandFault
+from calotype.cli import account, completion, show
+from calotype.cli.develop import Made, OutOfTime, follow, save, tell
+from calotype.cli.faults import CommandFault
+from calotype.cli.many import Many, Tally
 from calotype.cli.options import takes
 from calotype.cli.order import (
+    Fields,
     Order,
+    check_folder,
     check_output,
-    numbered,
-    read_base_url,
     read_fields,
+    read_metadata,
     read_references,
+    wrong,
 )
+from calotype.cli.progress import board
+from calotype.cli.prompts import Common, check_run, made, read_lines, read_text
+from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing it takes longer than starting
-    from calotype.cli.client import Client
-
-FIRST_PAUSE: Final = 0.3
-LONGEST_PAUSE: Final = 2.0
-_LEAST_PAUSE: Final = 0.1
-_GROWTH: Final = 1.5
-_FINAL: Final = ("success", "fail")
-
-
-class _OutOfTime(Exception):
-    """The task is not final, and nobody waits for it any longer."""
+    from calotype.cli.view import Viewer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Asked:
     """The command line of ``calotype generate``."""
 
-    prompt: Annotated[str, typer.Argument(help="What the image shows.", show_default=False)]
-    model: Annotated[str, typer.Option("--model", "-m", help="An id from calotype models.")]
-    aspect_ratio: Annotated[str | None, typer.Option(help="Such as 16:9, as the model has.")] = None
-    resolution: Annotated[str | None, typer.Option(help="Such as 2K, as the model has.")] = None
-    output_format: Annotated[str | None, typer.Option(help="Such as png, as the model has.")] = None
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help="What the image shows; or give --prompts.", show_default=False),
+    ] = None
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="One prompt on each line, or JSON objects with what is special; - is stdin.",
+            show_default=False,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="ID",
+            help="An id from calotype models.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
+    ] = None
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="How many images, where the model has that.")
+    ] = None
+    aspect_ratio: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as 16:9, as the model has.",
+            autocompletion=completion.aspect_ratios,
+        ),
+    ] = None
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as 2K, as the model has.",
+            autocompletion=completion.resolutions,
+        ),
+    ] = None
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as png, as the model has.",
+            autocompletion=completion.output_formats,
+        ),
+    ] = None
     parameter: Annotated[
         list[str],
         typer.Option(
@@ -52,6 +91,7 @@ class _Asked:
             metavar="NAME=VALUE",
             help="Any other field of the request; repeat it for more.",
             show_default=False,
+            autocompletion=completion.parameters,
         ),
     ] = dataclasses.field(default_factory=list)
     image: Annotated[
@@ -63,30 +103,46 @@ class _Asked:
         ),
     ] = dataclasses.field(default_factory=list)
     channel_id: Annotated[int | None, typer.Option(help="Pin one of the model's channels.")] = None
+    callback_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Is sent a webhook when the task is final.")
+    ] = None
+    metadata: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Shown with the task, and what it can be found by; repeat it for more.",
+            show_default=False,
+        ),
+    ] = dataclasses.field(default_factory=list)
+    deadline_seconds: Annotated[
+        int | None, typer.Option(min=1, help="After so long nothing new is sent for the task.")
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write the image; further ones get -2, -3 and so on.",
-            show_default="named by the task, in this folder",
+            help="Where to write the image; further ones get -2, -3 and so on. "
+            "With --prompts a folder.",
+            show_default="named by the task or the run, in this folder",
         ),
     ] = None
-    base_url: Annotated[
-        str, typer.Option(envvar="CALOTYPE_BASE_URL", metavar="URL", help="The server.")
-    ] = "http://127.0.0.1:8080"
-    api_key: Annotated[
-        str,
+    show: Annotated[
+        bool | None,
         typer.Option(
-            envvar="CALOTYPE_API_KEY",
-            metavar="KEY",
-            help="From calotype keys create; better in the environment than on the command line.",
-            show_default=False,
+            "--show/--no-show",
+            help="Show the images in this terminal.",
+            show_default="where it can",
         ),
-    ] = ""
+    ] = None
+    open: Annotated[
+        bool, typer.Option("--open", help="Open the image with the desktop's own program.")
+    ] = False
+    base_url: account.BaseUrl = account.BASE_URL
+    api_key: account.ApiKey = ""
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds to wait for the image; the task outlives it.")
+        float, typer.Option(min=1, help="Seconds to wait for an image; its task outlives it.")
     ] = 900
     idempotency_key: Annotated[
         str | None,
@@ -96,150 +152,116 @@ class _Asked:
             show_default="a new one",
         ),
     ] = None
-    json: Annotated[bool, typer.Option("--json", help="Print the task and the files as JSON.")] = (
-        False
-    )
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=64, help="With --prompts, so many at a time.")
+    ] = 4
+    run: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="With --prompts, the key of an interrupted run, to go on with it.",
+            show_default="a new one",
+        ),
+    ] = None
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the task and the files as JSON; with --prompts a line each."
+        ),
+    ] = False
 
 
 @takes(_Asked)
 def generate(asked: _Asked) -> None:
-    """Have an image made by a running server, wait for it, and write it to a file.
+    """Have images made by a running server, wait for them, and write them to files.
 
     A request whose connection breaks is sent again under the same idempotency key: it is never
-    paid for twice. Ctrl-C stops the waiting, not the task.
+    paid for twice. Ctrl-C stops the waiting, not the tasks.
     """
-    if not asked.api_key.strip():
-        raise CommandFault(
-            "There is no API key; make one with calotype keys create --name me --credits 10, "
-            "and give it as CALOTYPE_API_KEY or --api-key.",
-            exit_code=MISCONFIGURED,
-        )
-    base_url = read_base_url(asked.base_url)
-    named = {
-        "model": asked.model,
-        "prompt": asked.prompt,
-        "response_format": "url",
-        "aspect_ratio": asked.aspect_ratio,
-        "resolution": asked.resolution,
-        "output_format": asked.output_format,
-        "channel_id": asked.channel_id,
-    }
+    from calotype.cli.view import Viewer
+
+    view = Viewer(wanted=False if asked.json else asked.show)
+    if asked.prompt is not None and asked.prompts is None:
+        _one(asked, asked.prompt, view)
+    elif asked.prompt is None and asked.prompts is not None:
+        _several(asked, asked.prompts, view)
+    else:
+        raise wrong("Give a prompt, such as 'A lighthouse', or a file of them with --prompts.")
+
+
+def _fields(asked: _Asked) -> Fields:
+    fields = read_fields(
+        {
+            "n": asked.n,
+            "aspect_ratio": asked.aspect_ratio,
+            "resolution": asked.resolution,
+            "output_format": asked.output_format,
+            "channel_id": asked.channel_id,
+            "callback_url": asked.callback_url,
+            "deadline_seconds": asked.deadline_seconds,
+        },
+        asked.parameter,
+    )
+    if asked.metadata:
+        fields["metadata"] = read_metadata(asked.metadata)
+    return fields
+
+
+# One prompt
+
+
+def _one(asked: _Asked, prompt: str, view: "Viewer") -> None:
+    if asked.run is not None:
+        raise wrong("--run: goes with --prompts; for one prompt there is --idempotency-key.")
+    if asked.model is None:
+        raise wrong("--model: name one; calotype models lists them.")
     order = Order(
-        fields=read_fields(named, asked.parameter),
+        prompt=prompt,
+        model=asked.model,
+        fields=_fields(asked),
         references=read_references(asked.image),
         idempotency_key=asked.idempotency_key or str(uuid.uuid4()),
     )
     check_output(asked.output)
-    asyncio.run(_run(asked, order, base_url=base_url))
+    done = asyncio.run(_made(asked, order))
+    if asked.json:
+        show.json({**done.task.raw, "files": [str(path) for path in done.files]})
+    else:
+        tell(done)
+        billing = done.task.billing
+        if billing is not None:
+            print(f"{format_usd(billing.actual_amount_micro_usdc)} USDC")
+        for path in done.files:
+            view.show(path)
+    if asked.open:
+        from calotype.cli.view import open_outside
+
+        for path in done.files:
+            open_outside(path)
 
 
-async def _run(asked: _Asked, order: Order, *, base_url: str) -> None:
-    from calotype.cli.client import Unreached, connect
+async def _made(asked: _Asked, order: Order) -> Made:
+    from calotype.client import CalotypeError, ConnectionFailed
 
-    until = time.monotonic() + asked.timeout
-    async with connect(base_url, api_key=asked.api_key.strip(), note=show.note) as client:
+    with board() as rows:
+        client = account.async_client(asked.base_url, asked.api_key, note=rows.note)
         try:
-            task = await _follow(client, await client.submit(order), until=until)
-            if task["state"] == "fail":
-                raise _failure(task)
-            files = await _save(client, task, asked.output)
+            async with client:
+                task = await follow(client, order, board=rows, row=None, seconds=asked.timeout)
+                return Made(task, await save(client, task, asked.output))
         except asyncio.CancelledError:
-            show.note(_how_to_go_on("Interrupted.", order))
+            rows.note(_how_to_go_on("Interrupted.", order))
             raise
-        except _OutOfTime:
+        except OutOfTime:
             message = f"No image after {asked.timeout:g} s."
             raise CommandFault(_how_to_go_on(message, order)) from None
-        except Unreached as fault:
-            raise CommandFault(_how_to_go_on(fault.message, order)) from fault
-    if asked.json:
-        show.json({**task, "files": [str(path) for path in files]})
-    else:
-        _print(task, files)
-
-
-async def _follow(client: "Client", accepted: dict[str, Any], *, until: float) -> dict[str, Any]:
-    """The task once it is final; it is asked for until then, through a server's restart too."""
-    from calotype.cli.client import LOST_SECONDS, NOT_THROUGH, Passing, Unreached
-    from calotype.cli.watch import watching
-
-    word, task, pause = accepted["task_id"], accepted, FIRST_PAUSE
-    lost_since: float | None = None
-    with watching(word) as update:
-        while True:
-            if task:
-                state = str(task.get("state", "")).lower()
-                update(state, int(task.get("progress") or 0))
-                if state in _FINAL:
-                    return {**task, "state": state}
-                pause = _bounded(pause, task.get("recommended_poll_interval_ms"))
-            left = until - time.monotonic()
-            if left <= 0:
-                raise _OutOfTime
-            await asyncio.sleep(min(pause, left))
-            pause = min(LONGEST_PAUSE, pause * _GROWTH)
-            try:
-                task, lost_since = await client.task(word), None
-            except (*NOT_THROUGH, Passing) as error:
-                task, now = {}, time.monotonic()
-                lost_since = lost_since or now
-                if now - lost_since > LOST_SECONDS:
-                    raise Unreached(
-                        f"The server has not answered for {LOST_SECONDS:.0f} s."
-                    ) from error
-                pause = error.wait if isinstance(error, Passing) else pause
-
-
-def _bounded(pause: float, recommended: Any) -> float:
-    """The pause before the next look: never longer than the server recommends."""
-    if isinstance(recommended, int | float) and recommended > 0:
-        pause = min(pause, recommended / 1000)
-    return max(_LEAST_PAUSE, pause)
-
-
-async def _save(client: "Client", task: dict[str, Any], output: Path | None) -> list[Path]:
-    data = (task.get("result") or {}).get("data") or []
-    if not data:
-        raise CommandFault(f"{task['task_id']} succeeded without an image.")
-    files = list[Path]()
-    for place, image in enumerate(data, start=1):
-        base = output or Path(f"{task['task_id']}{_suffix(image)}")
-        path = numbered(base, place)
-        try:
-            await client.download(image["url"], path)
-        except (CommandFault, OSError) as error:
-            raise CommandFault(
-                f"{path}: {str(error).rstrip('.')}. The server keeps the image: {image['url']}"
-            ) from error
-        files.append(path)
-    return files
-
-
-def _suffix(image: dict[str, Any]) -> str:
-    import mimetypes
-
-    guessed = mimetypes.guess_extension(str(image.get("content_type", "")), strict=False)
-    return guessed or Path(str(image["url"]).partition("?")[0]).suffix or ".image"
-
-
-def _print(task: dict[str, Any], files: list[Path]) -> None:
-    from calotype.domain.money import format_usd
-
-    for path, image in zip(files, task["result"]["data"], strict=True):
-        width, height = image.get("width"), image.get("height")
-        print(f"{path}  {width}x{height}" if width and height else path)
-        expected = _suffix(image)
-        if path.suffix.lower().replace("jpeg", "jpg") != expected:
-            show.note(f"{path} holds a {expected.removeprefix('.').upper()} image.")
-    amount = (task.get("billing") or {}).get("actual_amount_micro_usdc")
-    if amount is not None:
-        print(f"{format_usd(amount)} USDC")
-
-
-def _failure(task: dict[str, Any]) -> CommandFault:
-    error = task.get("error") or {}
-    again = " Trying again can help." if error.get("retryable") else ""
-    message = error.get("message") or "The task failed."
-    return CommandFault(f"{message} ({error.get('code', 'no code')}){again}")
+        except ConnectionFailed as error:
+            fault = account.fault(error)
+            if error.idempotency_key is not None and not error.maybe_received:
+                raise fault from error  # nobody has got the request
+            raise CommandFault(_how_to_go_on(fault.message, order)) from error
+        except CalotypeError as error:
+            raise account.fault(error) from error
 
 
 def _how_to_go_on(what: str, order: Order) -> str:
@@ -247,3 +269,61 @@ def _how_to_go_on(what: str, order: Order) -> str:
         f"{what} What the server has accepted goes on there: the same command with "
         f"--idempotency-key {order.idempotency_key} waits for it again and pays nothing more."
     )
+
+
+# Several prompts
+
+
+def _several(asked: _Asked, source: str, view: "Viewer") -> None:
+    if asked.idempotency_key is not None:
+        raise wrong("--idempotency-key: is for one prompt; with --prompts there is --run.")
+    common = Common(
+        model=asked.model, fields=_fields(asked), references=read_references(asked.image)
+    )
+    run = secrets.token_hex(6) if asked.run is None else check_run(asked.run)
+    folder = asked.output or Path(f"calotype-{run}")
+    lines = read_lines(read_text(source), common=common, run=run, folder=folder)
+    check_folder(folder)
+    there = made(lines)
+    if there and asked.run is None:
+        raise wrong(
+            f"{next(iter(there.values()))} is there already: name another folder with -o, or go "
+            "on with the run that made it with --run KEY, which leaves out what is there."
+        )
+    many = Many(
+        lines=lines,
+        there=there,
+        concurrency=asked.concurrency,
+        seconds=asked.timeout,
+        as_json=asked.json,
+        view=view.show,
+    )
+    show.note(f"Run {run}: {len(lines)} prompts, {asked.concurrency} at a time, to {folder}")
+    tally = asyncio.run(_all_made(asked, many, run=run))
+    if asked.json:
+        show.note(tally.told())
+    else:
+        print(tally.told())
+    if asked.open:
+        from calotype.cli.view import open_outside
+
+        open_outside(folder)
+    if not tally.complete:
+        raise CommandFault(
+            f"Not every prompt has its images; the same command with --run {run} tries those "
+            "again and pays for nothing twice."
+        )
+
+
+async def _all_made(asked: _Asked, many: Many, *, run: str) -> "Tally":
+    with board(rows=len(many.lines)) as rows:
+        client = account.async_client(asked.base_url, asked.api_key, note=rows.note)
+        try:
+            async with client:
+                return await many.through(client, rows)
+        except asyncio.CancelledError:
+            rows.note(
+                "Interrupted. What the server has accepted goes on there: the same command with "
+                f"--run {run} goes on with the rest and pays for nothing twice."
+            )
+            raise

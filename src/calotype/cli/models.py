@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calotype.cli import session, show
+from calotype.cli import completion, session, show
 from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing them takes longer than the command
@@ -14,7 +14,10 @@ if TYPE_CHECKING:  # importing them takes longer than the command
 
 def models(
     context: typer.Context,
-    model: Annotated[str | None, typer.Argument(metavar="ID", help="One model in detail.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="One model in detail.", autocompletion=completion.models),
+    ] = None,
     *,
     json: Annotated[
         bool, typer.Option("--json", help="Print what GET /v1/models says, as JSON.")

@@ -6,19 +6,25 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from calotype.cli.faults import MISCONFIGURED, CommandFault
 
 Value = str | int | float | bool
+Fields = dict[str, Value | dict[str, str]]
+"""Fields of a request by their names; only ``metadata`` is an object."""
 
 _HTTP: Final = ("http://", "https://")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_HERE: Final = {
+    "idempotency_key": "--idempotency-key",
     "image": "--image",
     "image_input": "--image",
+    "metadata": "--metadata",
     "model": "--model",
     "prompt": "the first argument",
+    "references": "--image",
+    "self": "no option, as no model has it",
 }
 
 
@@ -27,54 +33,58 @@ class Order:
     """One request for images.
 
     Args:
-        fields: the request without its references.
+        prompt: what they show.
+        model: its id.
+        fields: the rest of the request without its references.
         references: URLs and files, in order.
         idempotency_key: under which it is bought once, however often it is sent.
 
     """
 
-    fields: Mapping[str, Value]
+    prompt: str
+    model: str
+    fields: Fields
     references: Sequence[str | Path]
     idempotency_key: str
 
-    @property
-    def has_files(self) -> bool:
-        """Whether it takes a form to send it."""
-        return any(isinstance(reference, Path) for reference in self.references)
 
-    def document(self) -> dict[str, Any]:
-        """The request as JSON."""
-        if not self.references:
-            return dict(self.fields)
-        return {**self.fields, "image_input": [str(one) for one in self.references]}
-
-    def texts(self) -> dict[str, str]:
-        """The fields as a form's text."""
-        return {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in self.fields.items()
-        }
-
-
-def read_fields(named: Mapping[str, Value | None], extra: Sequence[str]) -> dict[str, Value]:
+def read_fields(named: Mapping[str, Value | None], extra: Sequence[str]) -> Fields:
     """The fields that have a value: those with an option of their own, and ``name=value`` ones.
 
     Raises:
         CommandFault: malformed, or named twice.
 
     """
-    fields = {name: value for name, value in named.items() if value is not None}
+    fields: Fields = {name: value for name, value in named.items() if value is not None}
     for text in extra:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals or not _NAME.fullmatch(name):
-            raise _wrong(f"-p '{text}': write name=value, such as -p seed=7.")
+            raise wrong(f"-p '{text}': write name=value, such as -p seed=7.")
         if name in _NOT_HERE:
-            raise _wrong(f"-p {name}: is given by {_NOT_HERE[name]}.")
+            raise wrong(f"-p {name}: is given by {_NOT_HERE[name]}.")
         if name in fields:
-            raise _wrong(f"-p {name}: was given twice.")
+            raise wrong(f"-p {name}: was given twice.")
         fields[name] = read_value(value)
     return fields
+
+
+def read_metadata(given: Sequence[str]) -> dict[str, str]:
+    """Pairs that were written ``key=value``.
+
+    Raises:
+        CommandFault: malformed, or a key given twice.
+
+    """
+    pairs: dict[str, str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise wrong(f"--metadata '{text}': write key=value, such as order=1234.")
+        if key in pairs:
+            raise wrong(f"--metadata {key}: was given twice.")
+        pairs[key] = value
+    return pairs
 
 
 def read_value(text: str) -> Value:
@@ -89,8 +99,8 @@ def read_value(text: str) -> Value:
     return value if isinstance(value, str | int | float | bool) else text
 
 
-def read_references(given: Sequence[str]) -> list[str | Path]:
-    """URLs, and files that can be read.
+def read_references(given: Sequence[str], *, where: str = "--image") -> list[str | Path]:
+    """URLs, and files that can be read; ``where`` they were named stands before a complaint.
 
     Raises:
         CommandFault: a file is not there.
@@ -103,24 +113,11 @@ def read_references(given: Sequence[str]) -> list[str | Path]:
             continue
         path = Path(text).expanduser()
         if not path.is_file():
-            raise _wrong(f"--image {text}: is no file and no http(s) URL.")
+            raise wrong(f"{where} {text}: is no file and no http(s) URL.")
         if not os.access(path, os.R_OK):
-            raise _wrong(f"--image {text}: cannot be read; check its permissions.")
+            raise wrong(f"{where} {text}: cannot be read; check its permissions.")
         references.append(path)
     return references
-
-
-def read_base_url(text: str) -> str:
-    """The address of a server, whether or not ``/v1`` stands behind it.
-
-    Raises:
-        CommandFault: no http(s) URL.
-
-    """
-    url = text.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-    if not url.startswith(_HTTP) or not url.partition("://")[2]:
-        raise _wrong(f"--base-url '{text}': write http:// or https:// and the host.")
-    return url
 
 
 def check_output(output: Path | None) -> None:
@@ -131,12 +128,26 @@ def check_output(output: Path | None) -> None:
 
     """
     if output is not None and output.is_dir():
-        raise _wrong(f"-o {output}: is a folder; name a file in it.")
+        raise wrong(f"-o {output}: is a folder; name a file in it.")
     folder = Path() if output is None else output.parent
     if not folder.is_dir():
-        raise _wrong(f"-o {output}: the folder {folder} does not exist; make it first.")
+        raise wrong(f"-o {output}: the folder {folder} does not exist; make it first.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise _wrong(f"The folder {folder.absolute()} cannot be written; name another with -o.")
+        raise wrong(f"The folder {folder.absolute()} cannot be written; name another with -o.")
+
+
+def check_folder(folder: Path) -> None:
+    """Whether results can be written to a folder, which need not be there yet.
+
+    Raises:
+        CommandFault: they cannot.
+
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise wrong(f"-o {folder}: {there} is no folder; with --prompts name one.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise wrong(f"The folder {there.absolute()} cannot be written; name another with -o.")
 
 
 def numbered(path: Path, place: int) -> Path:
@@ -144,5 +155,6 @@ def numbered(path: Path, place: int) -> Path:
     return path if place == 1 else path.with_name(f"{path.stem}-{place}{path.suffix}")
 
 
-def _wrong(message: str) -> CommandFault:
+def wrong(message: str) -> CommandFault:
+    """What to tell of a command line that cannot be followed."""
     return CommandFault(message, exit_code=MISCONFIGURED)

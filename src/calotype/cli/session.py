@@ -1,8 +1,10 @@
 """What a command works with: the settings, and the core made of them."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,6 +59,20 @@ def with_core(
             await core.store.close()
 
     return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def until_told_to_stop() -> AsyncIterator[asyncio.Event]:
+    """An event that Ctrl-C and SIGTERM set, for as long as the block runs."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        yield stopped
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def assets_folder(settings: "Settings") -> Path:

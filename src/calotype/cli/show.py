@@ -57,6 +57,14 @@ def json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
+def json_line(value: Any) -> None:
+    """A document on one line, for those who read them as they come."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
 def pairs(lines: Mapping[str, str]) -> None:
     """Names and values, one pair a line, values beneath each other."""
     width = max(len(name) for name in lines)

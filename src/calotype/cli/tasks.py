@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calotype.cli import completion, live, session, show
 from calotype.cli import credits as credit_commands
-from calotype.cli import session, show
 from calotype.cli.faults import CommandFault
 from calotype.domain.ids import decode, encode
 from calotype.domain.money import format_usd
@@ -19,7 +19,13 @@ if TYPE_CHECKING:  # importing it takes longer than the command
 _PROMPT = 48
 """Characters of a prompt in the list."""
 
-app = typer.Typer(no_args_is_help=True, help="Tasks of every account, with their attempts.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Tasks: of every account, from the database of this machine (list, show, unknown); or "
+    "your own, over the API with a key (watch, cancel).",
+)
+app.command()(live.watch)
+app.command()(live.cancel)
 
 
 @app.command(name="list")
@@ -70,7 +76,14 @@ def list_tasks(
 @app.command(name="show")
 def show_task(
     context: typer.Context,
-    task: Annotated[str, typer.Argument(metavar="TASK_ID", help="Such as task_1k0v3m8a0qz4e.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK_ID",
+            help="Such as task_1k0v3m8a0qz4e.",
+            autocompletion=completion.stored_tasks,
+        ),
+    ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -1,0 +1,120 @@
+"""One request from its submission to its files, followed by the events of its task."""
+
+import asyncio
+import dataclasses
+import mimetypes
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from calotype.cli import show
+from calotype.cli.faults import CommandFault
+from calotype.cli.order import Order, numbered
+
+if TYPE_CHECKING:  # importing it takes longer than starting
+    from calotype.cli.progress import Board
+    from calotype.client import AsyncCalotype, AsyncTask, Image
+
+
+class OutOfTime(Exception):
+    """The task is not final, and nobody waits for it any longer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A task that succeeded, and where its images are."""
+
+    task: "AsyncTask"
+    files: list[Path]
+
+
+async def follow(
+    client: "AsyncCalotype", order: Order, *, board: "Board", row: str | None, seconds: float
+) -> "AsyncTask":
+    """Submit an order, and follow its task until it has succeeded.
+
+    Args:
+        client: of the server.
+        order: sent again under its idempotency key when the connection breaks.
+        board: shows how it goes.
+        row: its name there; the task's id unless given.
+        seconds: how long all this may take.
+
+    Raises:
+        OutOfTime: the time is over; the task goes on.
+        CalotypeError: refused or failed (``TaskFailed``), or the server is gone.
+
+    """
+    from calotype.client import TaskFailed
+
+    try:
+        async with asyncio.timeout(seconds):
+            task = await client.generate(
+                order.prompt,
+                model=order.model,
+                references=order.references,
+                idempotency_key=order.idempotency_key,
+                **order.fields,  # type: ignore[arg-type]  # as typed by a person; the server judges
+            )
+            name = row or task.id
+            board.update(name, task.state, task.progress)
+            async for event in task.events():
+                board.update(name, event.state, event.progress)
+                task = event.task or task
+    except TimeoutError:
+        raise OutOfTime from None
+    if task.state == "fail":
+        raise TaskFailed(task)
+    return task
+
+
+async def save(client: "AsyncCalotype", task: "AsyncTask", output: Path | None) -> list[Path]:
+    """Write the images of a task that succeeded; returns their files in order.
+
+    The first is written last: where its file is, all are.
+
+    Args:
+        client: of the server.
+        task: whose.
+        output: the first file; without an ending it gets that of the image. Without it the
+            task's id, in this folder.
+
+    Raises:
+        CommandFault: one cannot be fetched or written.
+
+    """
+    from calotype.client import CalotypeError
+
+    if not task.result:
+        raise CommandFault(f"{task.id} succeeded without an image.")
+    base = output or Path(task.id)
+    files: list[Path] = []
+    for place, image in reversed(list(enumerate(task.result, start=1))):
+        named = base if base.suffix else base.with_name(base.name + suffix(image))
+        path = numbered(named, place)
+        try:
+            await client.save(image.url, path)
+        except (CalotypeError, OSError) as error:
+            raise CommandFault(
+                f"{path}: {str(error).rstrip('.')}. The server keeps the image: {image.url}"
+            ) from error
+        files.insert(0, path)
+    return files
+
+
+def suffix(image: "Image") -> str:
+    """The ending of an image's file, with its dot."""
+    guessed = mimetypes.guess_extension(image.content_type or "", strict=False)
+    return guessed or Path(urlsplit(image.url).path).suffix or ".image"
+
+
+def tell(made: Made) -> None:
+    """Say what was made: a line for each file."""
+    for path, image in zip(made.files, made.task.result, strict=True):
+        print(f"{path}  {image.width}x{image.height}" if image.width and image.height else path)
+        expected = suffix(image)
+        if path.suffix.lower().replace("jpeg", "jpg") != expected:
+            show.note(f"{path} holds a {expected.removeprefix('.').upper()} image.")
+    asked = made.task.request.get("n", 1)
+    if isinstance(asked, int) and len(made.files) < asked:
+        show.note(f"{len(made.files)} of {asked} images came.")
