@@ -16,6 +16,7 @@ from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
 from calotype.api.edge import Edge
 from calotype.api.images import Generations
+from calotype.api.mcp import AgentDoor
 from calotype.api.openapi import OpenApi, build_document
 from calotype.api.status import Check, Status
 from calotype.api.streams import Streams
@@ -87,6 +88,7 @@ def build(
         Route("/v1/credits/balance", status.balance),
         Route("/v1/assets/{name}", files.handle),
         Route("/v1/callbacks/{channel}", CallbackRoute(context.callbacks).handle, methods=["POST"]),
+        Route("/mcp", AgentDoor(context), methods=["POST"]),
         Route("/healthz", status.health),
         Route("/readyz", status.ready),
         Route("/openapi.json", published.document),
