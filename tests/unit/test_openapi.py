@@ -110,7 +110,7 @@ def test_every_answer_carries_the_request_id_and_errors_have_the_one_shape() -> 
             assert "X-Request-Id" in response["headers"]
             if status >= "400":
                 schema = response["content"]["application/json"]["schema"]["$ref"]
-                assert schema.rpartition("/")[2] in {"Error", "NotReady"}
+                assert schema.rpartition("/")[2] in {"Error", "NotReady", "RpcError"}
             if status in {"429", "503"}:
                 assert "Retry-After" in response["headers"]
 
@@ -123,6 +123,7 @@ def test_a_key_is_asked_for_where_the_contract_asks_for_one() -> None:
         "/v1/tasks/{task_id}/events",
         "/v1/events",
         "/v1/credits/balance",
+        "/mcp",
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from calotype import __version__
-from calotype.cli import channels, doctor, faults, generate, keys, models, server, tasks
+from calotype.cli import channels, doctor, faults, generate, keys, mcp, models, server, tasks
 from calotype.cli import credits as credit_commands
 
 app = typer.Typer(
@@ -57,6 +57,7 @@ app.command()(models.models)
 app.command()(channels.channels)
 app.command()(generate.generate)
 app.add_typer(tasks.app, name="tasks")
+app.command()(mcp.mcp)
 app.command()(doctor.doctor)
 
 

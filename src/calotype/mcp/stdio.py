@@ -8,8 +8,8 @@ from calotype.mcp.server import build_server
 from calotype.mcp.tools import Tools
 
 
-async def serve(*, base_url: str, api_key: str) -> None:
-    """Serve until stdin ends."""
-    async with AsyncCalotype(api_key, base_url) as client, stdio_server() as (received, sent):
+async def serve(client: AsyncCalotype) -> None:
+    """Serve until stdin ends; the client is closed then."""
+    async with client, stdio_server() as (received, sent):
         server = build_server(Tools(client, Previews(), files=True))
         await server.run(received, sent, server.create_initialization_options())

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import calotype
-from calotype.api.openapi import paths
+from calotype.api.openapi import agents, paths
 from calotype.api.openapi.headers import answer_headers, request_headers
 from calotype.api.openapi.requests import Channels, example, request_schemas
 from calotype.api.openapi.schemas import answer_schemas
@@ -36,6 +36,7 @@ _TAGS: Final = {
     "Tasks": "Following a request to its end.",
     "Models": "What can be asked for, and what it costs.",
     "Account": "Credits.",
+    "Agents": "The same as tools, by MCP.",
     "Server": "Health and documentation.",
 }
 _SHOWN: Final = "nano-banana-pro"
@@ -106,7 +107,11 @@ def build_document(catalog: Catalog, channels: Channels, *, public_url: str) -> 
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths.paths(_examples(models)),
         "components": {
-            "schemas": {**request_schemas(models, channels), **answer_schemas(entry)},
+            "schemas": {
+                **request_schemas(models, channels),
+                **answer_schemas(entry),
+                **agents.schemas(),
+            },
             "responses": {
                 "UnknownRoute": paths.error_response(404, ["unknown_route"]),
                 "MethodNotAllowed": paths.error_response(405, ["method_not_allowed"]),

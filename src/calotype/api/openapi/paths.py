@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from calotype.api.openapi import agents
 from calotype.api.openapi.errors import refusal
 from calotype.api.openapi.requests import FORM, JSON
 from calotype.api.openapi.shapes import Schema, reference
@@ -101,6 +102,7 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
         "/v1/credits/balance": {"get": _balance()},
         "/v1/assets/{name}": {"get": _asset()},
         "/v1/callbacks/{channel}": {"post": _callback()},
+        "/mcp": {"post": _agents()},
         "/healthz": {"get": _health()},
         "/readyz": {"get": _ready()},
         "/openapi.json": {"get": _openapi()},
@@ -407,6 +409,15 @@ def _callback() -> Operation:
     )
     body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     return {**operation, "requestBody": body, "security": []}
+
+
+def _agents() -> Operation:
+    codes = (*_KEY, "unsupported_media_type", "body_too_large", *_BROKEN)
+    summary = "Take a message of an agent"
+    operation = _operation(
+        "callMcp", "Agents", summary, description=agents.ABOUT, answers={}, codes=codes
+    )
+    return agents.with_messages(operation)
 
 
 def _health() -> Operation:
