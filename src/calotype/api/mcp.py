@@ -5,12 +5,13 @@ protocol is answered by the SDK, as the protocol has it.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from starlette.types import Message, Receive, Scope, Send
 
-from calotype.api.body import check_length, stream
+from calotype.api.body import ClientGone, check_length, stream
 from calotype.api.context import Context, base_url, bearer, header
 from calotype.domain.errors import UnsupportedMediaType
 
@@ -49,7 +50,7 @@ class AgentDoor:
         # Who does not say that it reads events gets JSON, also for a */*: the SDK would refuse it.
         events = b"text/event-stream" in (header(scope, b"accept") or b"").lower()
         kept = [pair for pair in scope["headers"] if pair[0] not in _SPELLED_OUT]
-        await web.answer(
+        answer = web.answer(
             {**scope, "headers": [*kept, _TYPE, _ACCEPT]},
             _again(body, receive),
             send,
@@ -58,6 +59,7 @@ class AgentDoor:
             request_id=scope["state"]["request_id"],
             stream=events,
         )
+        await (answer if events else _while_there(answer, receive))
 
     async def _opened(self, scope: Scope) -> "Web":
         """What answers; it is imported when the first agent comes, aside from everyone else."""
@@ -90,6 +92,24 @@ def _check_type(scope: Scope) -> None:
     if kind != b"application/json":
         said = kind.decode("latin-1") or "missing"
         raise UnsupportedMediaType(f"Content-Type is '{said}'; send application/json.")
+
+
+async def _while_there(answer: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Answer unless the caller hangs up first; the SDK watches over its streams only."""
+
+    async def hang_up() -> None:
+        await receive()
+
+    answering, gone = asyncio.create_task(answer), asyncio.create_task(hang_up())
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientGone
+        answering.result()
+    finally:
+        for each in (answering, gone):
+            each.cancel()
+        await asyncio.wait({answering, gone})
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

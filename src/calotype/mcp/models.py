@@ -36,6 +36,7 @@ def whole(model: Model) -> dict[str, Any]:
         },
         "max_prompt_characters": ((can.get("limits") or {}).get("prompt") or {}).get("max_length"),
         "reference_input": can.get("reference_input"),
+        "cancellation": can.get("cancellation"),
         "channels": [channel.get("slug") for channel in model.available_channels],
     }
 

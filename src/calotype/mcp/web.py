@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
+from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from calotype.client import AsyncCalotype
@@ -38,6 +39,9 @@ class Web:
         self._stopping = stopping
         self._limit = limit
         self._previews = Previews()
+        # It would cut off every stream the moment that the server is told to stop; the tools end
+        # by themselves then, and with the id of the task.
+        AppStatus.enable_automatic_graceful_drain = False
 
     async def answer(
         self,
