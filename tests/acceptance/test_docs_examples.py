@@ -184,6 +184,22 @@ def run(site: Site, scripts: list[str], **variables: str) -> list[str]:
     return done.stdout.split(BETWEEN)
 
 
+def run_python(site: Site, scripts: list[str]) -> list[str]:
+    """Run blocks one after another in one interpreter; what each of them prints."""
+    between = f"\nprint({BETWEEN!r}, end='', flush=True)\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", between.join(scripts)],
+        cwd=site.folder,
+        env={**os.environ, "CALOTYPE_API_KEY": site.key, "CALOTYPE_BASE_URL": site.url},  # noqa: TID251 -- where the package is
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(BETWEEN)
+
+
 def seen_by_the_operator(site: Site, task_id: str) -> dict[str, Any]:
     """A task of another account, once it is final."""
     give_up = time.monotonic() + SECONDS
@@ -236,6 +252,30 @@ def test_the_ways_to_follow_a_task_run_one_after_another(site: Site) -> None:
     streamed = printed[2]
     assert "event: task.waiting" in streamed
     assert "event: task.success" in streamed
+
+
+def test_the_examples_of_the_python_client_run_one_after_another(site: Site) -> None:
+    call = """
+import base64, datetime, json, standardwebhooks
+secret = "whsec_" + base64.b64encode(b"only the test knows this").decode()
+body = json.dumps({**task.refresh().raw, "event": "task.success"})
+now = datetime.datetime.now(datetime.UTC)
+signature = standardwebhooks.Webhook(secret).sign("msg_1", now, body)
+headers = {"webhook-id": "msg_1", "webhook-signature": signature}
+receive(body.encode(), {**headers, "webhook-timestamp": str(int(now.timestamp()))}, secret)
+client.close()
+"""
+    examples = blocks("docs/guides/python-client.md", "python")
+    saved, winter, events, failed, boats, defined, received = run_python(site, [*examples, call])
+    assert (saved, boats, defined) == ("", "", "")
+    assert winter.startswith("2048 2048 http://127.0.0.1:")
+    assert (events.split()[:2], events.split()[-3:]) == (["waiting", "0"], ["success", "100", "%"])
+    assert failed == "content_policy_violation False\n"
+    assert received == "msg_1 [PosixPath('received.png')]\n"
+    for name, size in (("lighthouse", (1536, 864)), ("blue", (1024, 1024)), ("received", None)):
+        with Image.open(site.folder / f"{name}.png") as image:
+            assert image.size == (size or image.size)
+    assert not (site.folder / "refused.png").exists()
 
 
 def test_the_ways_of_an_agent_run_one_after_another(site: Site) -> None:

@@ -1,5 +1,6 @@
 """The client for asyncio."""
 
+import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -149,8 +150,9 @@ class AsyncCalotype:
 
         """
         filters = task_filters(state=state, model=model, since=since, metadata=metadata)
-        async for document in self._flows.pages(filters, limit):
-            yield self._view(document)
+        async with contextlib.aclosing(self._flows.pages(filters, limit)) as documents:
+            async for document in documents:
+                yield self._view(document)
 
     async def cancel(self, task_id: str) -> "AsyncTask":
         """Cancel a task; a final one stays as it is."""
@@ -160,8 +162,10 @@ class AsyncCalotype:
         self, last_event_id: str | None = None
     ) -> "AsyncGenerator[TaskEvent[AsyncTask], None]":
         """What happens to the account's tasks, from now on or after an event; it never ends."""
-        async for event in self._flows.events(api_path("events"), last_event_id, ends=False):
-            yield task_event(event, self._view)
+        found = self._flows.events(api_path("events"), last_event_id, ends=False)
+        async with contextlib.aclosing(found) as events:
+            async for event in events:
+                yield task_event(event, self._view)
 
     # Images
 
@@ -209,6 +213,14 @@ class AsyncCalotype:
         """How the delivery of a task's webhook went, with its history."""
         return await self._flows.get(api_path("tasks", task_id, "webhook"))
 
+    async def webhook_deliveries(
+        self, *, state: str | None = None, limit: int = 20
+    ) -> list[dict[str, Any]]:
+        """The account's newest webhooks, newest first, at most 100, with how they went."""
+        query = {"limit": str(limit)} | ({"state": state} if state else {})
+        page = await self._flows.get(api_path("webhooks", "deliveries"), *query.items())
+        return struct(page.get("data"), list[dict[str, Any]])
+
     async def redeliver(self, task_id: str) -> dict[str, Any]:
         """Have a task's webhook sent again."""
         return await self._flows.change("POST", api_path("tasks", task_id, "webhook", "redeliver"))
@@ -234,8 +246,7 @@ class AsyncTask(TaskView):
         """
         if self.is_final:
             return settled(self)
-        document = await self._flows.wait(self.raw, timeout)
-        return settled(AsyncTask(document, self._client, self._flows))
+        return settled(self._again(await self._flows.wait(self.raw, timeout)))
 
     async def refresh(self) -> "AsyncTask":
         """The task as it is now."""
@@ -248,8 +259,9 @@ class AsyncTask(TaskView):
     async def events(self) -> "AsyncGenerator[TaskEvent[AsyncTask], None]":
         """What has happened to it and what happens, to its final event."""
         url = api_path("tasks", self.id, "events")
-        async for event in self._flows.events(url, None, ends=True):
-            yield task_event(event, lambda document: AsyncTask(document, self._client, self._flows))
+        async with contextlib.aclosing(self._flows.events(url, None, ends=True)) as events:
+            async for event in events:
+                yield task_event(event, self._again)
 
     async def save(self, path: str | Path) -> list[Path]:
         """Write the images to a file, waiting for them if need be.
@@ -264,3 +276,6 @@ class AsyncTask(TaskView):
         """
         task = await self.wait()
         return await self._flows.save_all(task.raw, Path(path))
+
+    def _again(self, document: dict[str, Any]) -> "AsyncTask":
+        return AsyncTask(document, self._client, self._flows)

@@ -183,22 +183,18 @@ class Flows:
         """
         lost = _Lost(self._patience)
         while True:
-            headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-            if last:
-                headers["Last-Event-ID"] = last
-            reader = EventReader()
+            headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
+            call = Call(method="GET", url=url, headers=headers)
             try:
-                reply = await self._open(Call(method="GET", url=url, headers=headers))
-                try:
-                    async for chunk in reply.chunks():
+                async with contextlib.aclosing(self._received(call)) as chunks:
+                    reader = EventReader()
+                    async for chunk in chunks:
                         lost.found()
                         for event in reader.feed(chunk):
                             last = event.id or last
                             yield event
                             if ends and str(event.data.get("state")).lower() in FINAL:
                                 return
-                finally:
-                    await reply.close()
             except (ConnectionFailed, APIError) as error:
                 pause = self._hold(lost, error)
             else:
@@ -212,7 +208,7 @@ class Flows:
         """An image."""
 
         async def once() -> bytes:
-            reply = await self._open(Call(method="GET", url=url))
+            reply = await self._open(Call(method="GET", url=url, keyed=False))
             try:
                 return await reply.read()
             finally:
@@ -224,19 +220,19 @@ class Flows:
         """Fetch an image into a file, which is there whole or not at all."""
         partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
+        call = Call(method="GET", url=url, keyed=False)
+
         async def once() -> Path:
-            reply = await self._open(Call(method="GET", url=url))
-            try:
+            async with contextlib.aclosing(self._received(call)) as chunks:
                 file = await self._wire.aside(lambda: partial.open("xb"))
                 try:
-                    async for chunk in reply.chunks():
+                    async for chunk in chunks:
                         await self._wire.aside(functools.partial(file.write, chunk))
+                    await self._wire.aside(file.close)
+                    return await self._wire.aside(functools.partial(partial.replace, target))
                 finally:
                     await self._wire.aside(file.close)
-                return await self._wire.aside(functools.partial(partial.replace, target))
-            finally:
-                await self._wire.aside(functools.partial(partial.unlink, missing_ok=True))
-                await reply.close()
+                    await self._wire.aside(functools.partial(partial.unlink, missing_ok=True))
 
         return await self._again(once)
 
@@ -286,6 +282,16 @@ class Flows:
         if document is None:
             raise _not_calotype(call, reply)
         return document
+
+    async def _received(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """The body of an answer as it comes."""
+        reply = await self._open(call)
+        try:
+            async with contextlib.aclosing(reply.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            await reply.close()
 
     async def _open(self, call: Call) -> Reply:
         """An answer that is no refusal; it has to be closed."""

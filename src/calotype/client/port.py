@@ -5,7 +5,7 @@ them wait in asyncio's loop. The other one blocks: its coroutines never suspend,
 gets from the beginning of one to its end without any loop.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
 from calotype.client.requests import Call
@@ -26,7 +26,7 @@ class Reply(Protocol):
     async def read(self) -> bytes:
         """Its body."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncGenerator[bytes, None]:
         """Its body as it comes."""
 
     async def close(self) -> None:

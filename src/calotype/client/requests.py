@@ -31,18 +31,15 @@ class Call:
 
     method: str
     url: str
-    """A path of the API, or a whole URL, to which no key is sent."""
+    """A path at the server, or a whole URL."""
+    keyed: bool = True
+    """Send the key. What has it is never redirected."""
     query: Sequence[tuple[str, str]] = ()
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     document: Any = None
     """Sent as JSON."""
     form: Sequence[Part] | None = None
     read_seconds: float = READ_SECONDS
-
-    @property
-    def is_of_api(self) -> bool:
-        """Whether the key belongs to it."""
-        return self.url.startswith("/v1/")
 
 
 class GenerationRequest:
@@ -80,7 +77,7 @@ class GenerationRequest:
         misplaced = sorted({"image", "image[]", "image_input", "image_input[]"} & {*parameters})
         if misplaced:
             raise ValueError(f"{misplaced[0]}: reference images are given as references=[…].")
-        if isinstance(references, str | bytes | os.PathLike):
+        if isinstance(references, str | bytes | os.PathLike) or hasattr(references, "read"):
             raise TypeError("references is a list, also when there is one.")
         fields = {
             "model": model,

@@ -206,6 +206,14 @@ class Calotype:
         """How the delivery of a task's webhook went, with its history."""
         return run(self._flows.get(api_path("tasks", task_id, "webhook")))
 
+    def webhook_deliveries(
+        self, *, state: str | None = None, limit: int = 20
+    ) -> list[dict[str, Any]]:
+        """The account's newest webhooks, newest first, at most 100, with how they went."""
+        query = {"limit": str(limit)} | ({"state": state} if state else {})
+        page = run(self._flows.get(api_path("webhooks", "deliveries"), *query.items()))
+        return struct(page.get("data"), list[dict[str, Any]])
+
     def redeliver(self, task_id: str) -> dict[str, Any]:
         """Have a task's webhook sent again."""
         return run(self._flows.change("POST", api_path("tasks", task_id, "webhook", "redeliver")))
@@ -231,8 +239,7 @@ class Task(TaskView):
         """
         if self.is_final:
             return settled(self)
-        document = run(self._flows.wait(self.raw, timeout))
-        return settled(Task(document, self._client, self._flows))
+        return settled(self._again(run(self._flows.wait(self.raw, timeout))))
 
     def refresh(self) -> "Task":
         """The task as it is now."""
@@ -246,7 +253,7 @@ class Task(TaskView):
         """What has happened to it and what happens, to its final event."""
         url = api_path("tasks", self.id, "events")
         for event in iterate(self._flows.events(url, None, ends=True)):
-            yield task_event(event, lambda document: Task(document, self._client, self._flows))
+            yield task_event(event, self._again)
 
     def save(self, path: str | Path) -> list[Path]:
         """Write the images to a file, waiting for them if need be.
@@ -261,3 +268,6 @@ class Task(TaskView):
         """
         task = self.wait()
         return run(self._flows.save_all(task.raw, Path(path)))
+
+    def _again(self, document: dict[str, Any]) -> "Task":
+        return Task(document, self._client, self._flows)

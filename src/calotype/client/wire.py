@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
+import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -30,12 +31,11 @@ class _Speaker:
 
     def _options(self, call: Call) -> dict[str, Any]:
         headers = {**self._headers, **call.headers}
-        if call.is_of_api:
+        if call.keyed:
             headers |= self._authorization
-        url = self._base_url + call.url if call.is_of_api else call.url
         return {
             "method": call.method,
-            "url": urljoin(f"{self._base_url}/", url),
+            "url": self._base_url + call.url if call.url.startswith("/") else call.url,
             "params": list(call.query) or None,
             "headers": headers,
             "json": call.document,
@@ -72,7 +72,7 @@ class SyncWire(_Speaker):
         with _translated(call, self._base_url):
             request = self._http.build_request(**self._options(call))
             response = self._http.send(
-                request, auth=_no_auth, stream=True, follow_redirects=not call.is_of_api
+                request, auth=_no_auth, stream=True, follow_redirects=not call.keyed
             )
         return SyncReply(response, call, self._base_url)
 
@@ -94,7 +94,7 @@ class SyncReply(_Reply):
         with _translated(self._call, self._base_url):
             return self._response.read()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         with _translated(self._call, self._base_url):
             for chunk in self._response.iter_bytes():
                 yield chunk
@@ -115,7 +115,7 @@ class AsyncWire(_Speaker):
         with _translated(call, self._base_url):
             request = self._http.build_request(**self._options(call))
             response = await self._http.send(
-                request, auth=_no_auth, stream=True, follow_redirects=not call.is_of_api
+                request, auth=_no_auth, stream=True, follow_redirects=not call.keyed
             )
         return AsyncReply(response, call, self._base_url)
 
@@ -137,7 +137,7 @@ class AsyncReply(_Reply):
         with _translated(self._call, self._base_url):
             return await self._response.aread()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         with _translated(self._call, self._base_url):
             async for chunk in self._response.aiter_bytes():
                 yield chunk
@@ -159,7 +159,7 @@ def _no_auth(request: httpx2.Request) -> httpx2.Request:
 @contextlib.contextmanager
 def _translated(call: Call, base_url: str) -> Iterator[None]:
     """Tell of httpx2's errors in this client's."""
-    split = urlsplit(base_url if call.is_of_api else call.url)
+    split = urlsplit(base_url if call.url.startswith("/") else call.url)
     where = f"{split.scheme}://{split.netloc.rpartition('@')[2]}"  # no signature, no password
     try:
         yield
@@ -169,18 +169,19 @@ def _translated(call: Call, base_url: str) -> Iterator[None]:
         message = f"There is no server at {where}: {_words(error)}"
         raise ConnectionFailed(message, maybe_received=False) from error
     except httpx2.RequestError as error:
-        message = f"{where} broke the connection off: {_words(error)}"
+        message = f"{where} broke the connection off: {str(error) or type(error).__name__}"
         raise ConnectionFailed(message) from error
 
 
-def _words(error: BaseException) -> str:
-    """What the network said, in few words."""
+def _words(error: httpx2.ConnectError | httpx2.ConnectTimeout) -> str:
+    """Why nobody was reached, in few words: httpx2 keeps what the system said behind its error."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-            return os.strerror(cause.errno)
+        if isinstance(cause, OSError) and cause.strerror:
+            told = (cause.errno or 0) > 0 and not isinstance(cause, ssl.SSLError)
+            return os.strerror(cause.errno or 0) if told else cause.strerror
         if isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
         else:
             cause = cause.__cause__ or cause.__context__
-    return str(error) or type(error).__name__
+    return str(error) or "no answer"
