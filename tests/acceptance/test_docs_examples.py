@@ -359,6 +359,15 @@ def test_openais_library_does_what_its_guide_shows(site: Site) -> None:
     assert site.finished(first)["request"]["prompt"] == "A cover for chapter one"
 
 
+def test_the_ways_of_an_agent_run_one_after_another(site: Site) -> None:
+    listed, made = run(site, blocks("docs/guides/mcp.md", "sh"), KEY=site.key)
+    tools = [tool["name"] for tool in json.loads(listed)["result"]["tools"]]
+    guide = (ROOT / "docs/guides/mcp.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", guide, re.MULTILINE) == tools
+    assert made.splitlines()[0].endswith("has 1 image by gpt-image-2, 0.06 USDC.")
+    assert made.splitlines()[-1] == "image/jpeg"
+
+
 def test_what_the_server_keeps_is_what_the_operating_guide_lists(site: Site) -> None:
     guide = (ROOT / OPERATE).read_text(encoding="utf-8")
     assert site.finished(site.submit({"model": "gpt-image-2", "prompt": "x"})["task_id"])

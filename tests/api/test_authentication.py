@@ -12,6 +12,7 @@ CLOSED = [
     ("GET", "/v1/tasks/task_0000000000000"),
     ("HEAD", "/v1/tasks/task_0000000000000"),
     ("GET", "/v1/credits/balance"),
+    ("POST", "/mcp"),
 ]
 
 

@@ -19,6 +19,7 @@ from calotype.api.docs_page import DocsPage
 from calotype.api.edge import Edge
 from calotype.api.images import Generations
 from calotype.api.intake import Intake
+from calotype.api.mcp import AgentDoor
 from calotype.api.openai import routes as openai_routes
 from calotype.api.openapi import OpenApi, build_document
 from calotype.api.status import Check, Status
@@ -104,6 +105,7 @@ def build(
         Route("/v1/assets/{name}", files.handle),
         Route("/v1/callbacks/{channel}", CallbackRoute(context.callbacks).handle, methods=["POST"]),
         *openai_routes(context, intake),
+        Route("/mcp", AgentDoor(context), methods=["POST"]),
         Route("/healthz", status.health),
         Route("/readyz", status.ready),
         Route("/openapi.json", published.document),

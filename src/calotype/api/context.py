@@ -71,6 +71,20 @@ class RequestIds:
         return f"req_{self._process}{next(self._counter):08x}"
 
 
+def bearer(scope: Scope) -> str:
+    """The key of a request as it was sent.
+
+    Raises:
+        errors.MissingKey: none was.
+
+    """
+    given = header(scope, b"authorization")
+    scheme, _, key = (given or b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not key.strip():
+        raise MissingKey("Send your API key as 'Authorization: Bearer ck_…'.")
+    return key.strip().decode("latin-1")
+
+
 async def authenticate(scope: Scope, accounts: Accounts) -> ApiKey:
     """The key of a request.
 
@@ -79,11 +93,7 @@ async def authenticate(scope: Scope, accounts: Accounts) -> ApiKey:
         errors.InvalidKey: it is good for nothing.
 
     """
-    given = header(scope, b"authorization")
-    scheme, _, key = (given or b"").partition(b" ")
-    if scheme.lower() != b"bearer" or not key.strip():
-        raise MissingKey("Send your API key as 'Authorization: Bearer ck_…'.")
-    return await accounts.authenticate(key.strip().decode("latin-1"))
+    return await accounts.authenticate(bearer(scope))
 
 
 def base_url(scope: Scope, public_url: str) -> str:

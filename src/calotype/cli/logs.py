@@ -3,6 +3,10 @@
 import logging
 import sys
 import time
+from typing import Final
+
+_TALKATIVE: Final = ("httpx2", "mcp")
+"""They tell of each request, with its URL, and of each message, with what is in it."""
 
 
 class OneLine(logging.Formatter):
@@ -29,3 +33,5 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(logging.WARNING)

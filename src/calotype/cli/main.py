@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from calotype import __version__
-from calotype.cli import channels, doctor, faults, generate, keys, models, server, tasks, webhooks
+from calotype.cli import (
+    channels,
+    doctor,
+    faults,
+    generate,
+    keys,
+    mcp,
+    models,
+    server,
+    tasks,
+    webhooks,
+)
 from calotype.cli import credits as credit_commands
 
 app = typer.Typer(
@@ -58,6 +69,7 @@ app.command()(channels.channels)
 app.command()(generate.generate)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(webhooks.app, name="webhooks")
+app.command()(mcp.mcp)
 app.command()(doctor.doctor)
 
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import calotype
-from calotype.api.openapi import paths, webhooks
+from calotype.api.openapi import agents, paths, webhooks
 from calotype.api.openapi.headers import answer_headers, request_headers
 from calotype.api.openapi.openai import TAG, openai_paths, openai_schemas
 from calotype.api.openapi.operations import error_response
@@ -41,6 +41,7 @@ _TAGS: Final = {
     "Account": "Credits.",
     TAG: "The same for OpenAI's own clients: set their base URL to `/openai/v1`. Errors have "
     "OpenAI's shape there.",
+    "Agents": "The same as tools, by MCP.",
     "Server": "Health and documentation.",
 }
 _SHOWN: Final = "nano-banana-pro"
@@ -116,6 +117,7 @@ def build_document(catalog: Catalog, channels: Channels, *, public_url: str) -> 
                 **request_schemas(models, channels),
                 **answer_schemas(entry),
                 **openai_schemas(models),
+                **agents.schemas(),
             },
             "responses": {
                 "UnknownRoute": error_response(404, ["unknown_route"]),

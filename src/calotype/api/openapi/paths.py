@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from calotype.api.openapi import agents
 from calotype.api.openapi.operations import BROKEN as _BROKEN
 from calotype.api.openapi.operations import KEY as _KEY
 from calotype.api.openapi.operations import Operation, error_response
@@ -84,6 +85,7 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
         "/v1/credits/balance": {"get": _balance()},
         "/v1/assets/{name}": {"get": _asset()},
         "/v1/callbacks/{channel}": {"post": _callback()},
+        "/mcp": {"post": _agents()},
         "/healthz": {"get": _health()},
         "/readyz": {"get": _ready()},
         "/openapi.json": {"get": _openapi()},
@@ -409,6 +411,15 @@ def _callback() -> Operation:
     )
     body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     return {**operation, "requestBody": body, "security": []}
+
+
+def _agents() -> Operation:
+    codes = (*_KEY, "unsupported_media_type", "body_too_large", *_BROKEN)
+    summary = "Take a message of an agent"
+    operation = _operation(
+        "callMcp", "Agents", summary, description=agents.ABOUT, answers={}, codes=codes
+    )
+    return agents.with_messages(operation)
 
 
 def _health() -> Operation:
