@@ -165,8 +165,19 @@ def test_partial_images_are_an_upper_bound_from_0_to_3() -> None:
     assert refused(partial_images="22", text=True) == ("invalid_parameter", "partial_images")
 
 
+def test_the_name_of_a_user_is_kept_as_metadata_beside_what_is_there() -> None:
+    assert settings(user="ada") == {"metadata": {"user": "ada"}}
+    both = asked(safety_identifier="a7", metadata={"order": "9"})
+    assert both.fields["metadata"] == {"safety_identifier": "a7", "order": "9"}
+    form = asked(user="ada", metadata='{"order": "9"}', text=True)
+    assert form.fields["metadata"] == {"user": "ada", "order": "9"}
+    assert asked(user="ada", metadata=7).fields["metadata"] == 7
+    assert refused(user="ada", metadata="{", text=True) == ("invalid_parameter", "metadata")
+
+
 def test_the_name_of_a_user_is_taken_as_text_only() -> None:
-    assert settings(user="ada", safety_identifier="a") == settings(user=None) == {}
+    assert settings(user="") == settings(user=None) == {}
+    assert refused(user="x" * 513) == ("invalid_parameter", "user")
     assert refused(user=7) == ("invalid_parameter", "user")
     assert refused(safety_identifier=[]) == ("invalid_parameter", "safety_identifier")
 

@@ -55,7 +55,7 @@ def read_options(
     metadata = fields.get("metadata")
     deadline = fields.get("deadline_seconds")
     if text and isinstance(metadata, str):
-        metadata = _parsed(metadata)
+        metadata = parsed_metadata(metadata)
     return Options(
         callback_url=None if callback_url is None else judge_url(callback_url),
         metadata={} if metadata is None else check_metadata(metadata),
@@ -105,8 +105,13 @@ def check_metadata(metadata: object, *, param: str = "metadata") -> dict[str, st
     return metadata
 
 
-def _parsed(metadata: str) -> object:
-    """What a form's text says."""
+def parsed_metadata(metadata: str) -> object:
+    """What a form's text says.
+
+    Raises:
+        errors.InvalidParameter: it is no JSON.
+
+    """
     try:
         return _decode(metadata)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -17,6 +17,7 @@ from calotype.domain.catalog import (
     quoted,
 )
 from calotype.domain.errors import InvalidParameter, UnsupportedParameter
+from calotype.domain.options import MAX_VALUE, parsed_metadata
 
 ResponseFormat = Literal["b64_json", "url"]
 
@@ -65,12 +66,28 @@ def translate(model: Model | None, fields: Mapping[str, object], *, text: bool) 
     stream = _flag(given.pop("stream", False), "stream", text=text)
     _check_partial_images(given.pop("partial_images", 0), text=text)
     response_format = _response_format(given.pop("response_format", None), stream=stream)
-    for name in _NAMES_OF_USERS:
-        if not isinstance(given.pop(name, ""), str):
-            raise InvalidParameter(f"{name} must be a string.", param=name)
+    _keep_users(given, text=text)
     if model is not None:  # else submission says which models there are
         _fit(model, given)
     return Asked(given, response_format, stream)
+
+
+def _keep_users(given: dict[str, object], *, text: bool) -> None:
+    """Put the names of users into the metadata, under their own names."""
+    users: dict[str, object] = {}
+    for name in _NAMES_OF_USERS:
+        user = given.pop(name, "")
+        if not isinstance(user, str) or len(user) > MAX_VALUE:
+            raise InvalidParameter(
+                f"{name} must be a string of at most {MAX_VALUE} characters.", param=name
+            )
+        if user:
+            users[name] = user
+    metadata = given.get("metadata", {})
+    if text and isinstance(metadata, str):
+        metadata = parsed_metadata(metadata)
+    if users and isinstance(metadata, dict):  # else submission says what is wrong with it
+        given["metadata"] = users | metadata
 
 
 def _fit(model: Model, given: dict[str, object]) -> None:

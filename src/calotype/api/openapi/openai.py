@@ -215,7 +215,7 @@ def _fields(models: Sequence[str]) -> dict[str, Schema]:
         "background": text("`auto`, or what the model has of it."),
         "stream": {"type": "boolean", "description": "Answer with server-sent events."},
         "partial_images": whole("At most so many of them.", maximum=MAX_PARTIAL_IMAGES),
-        "user": text("Taken, and kept nowhere; so is `safety_identifier`."),
+        "user": text("Kept as `metadata` of the task; so is `safety_identifier`."),
     }
 
 
