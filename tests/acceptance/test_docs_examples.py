@@ -32,6 +32,7 @@ MODELS = "docs/guides/models.md"
 SANDBOX = "docs/guides/sandbox.md"
 API = "docs/reference/api.md"
 WEBHOOKS = "docs/guides/webhooks.md"
+CANCELLING = "docs/guides/cancelling.md"
 
 
 class Site(NamedTuple):
@@ -254,6 +255,27 @@ def test_the_ways_to_follow_a_task_run_one_after_another(site: Site) -> None:
     streamed = printed[2]
     assert "event: task.waiting" in streamed
     assert "event: task.success" in streamed
+    several = json.loads(printed[3])
+    assert several["request"]["n"] == 3
+    assert len(site.finished(several["task_id"])["result"]["data"]) == 3
+
+
+def test_a_task_is_cancelled_as_the_guide_says(site: Site) -> None:
+    key, asked, waited = run(site, [f"KEY={site.key}", *blocks(CANCELLING, "sh")])
+    task = json.loads(asked)
+    assert "cancel_requested_at" in task or task["error"]["code"] == "cancelled"
+    assert (key, json.loads(waited)["task_id"]) == ("", task["task_id"])
+    ended = site.finished(task["task_id"])
+    assert (ended["state"], ended["error"]["code"]) == ("fail", "cancelled")
+    assert ended["billing"]["status"] == "released"
+    status, model = site.ask("GET", "/v1/models/gpt-image-2")
+    (shown,) = re.findall(r"```json\n(.*?)```", (ROOT / CANCELLING).read_text(), re.DOTALL)
+    rule = json.loads(f"{{{shown}}}")["cancellation"]
+    assert status == 200
+    assert model["capabilities"]["cancellation"].keys() == rule.keys()
+    tiers = model["capabilities"]["cancellation"]["generating"].pop("tiers")
+    assert rule["generating"].pop("tiers")[0] == tiers[0]
+    assert model["capabilities"]["cancellation"] == rule
 
 
 def test_the_command_lines_of_the_guide_run_one_after_another(site: Site) -> None:

@@ -226,6 +226,57 @@ async def test_a_task_goes_the_whole_way_through_two_servers(far: Server, tmp_pa
     assert (await far.balance())["balance_micro_usdc"] == CREDIT - PRICE
 
 
+@asynccontextmanager
+async def two_servers(root: Path) -> AsyncIterator[tuple[Server, Server]]:
+    """One server, and another to which it is the upstream."""
+    async with (
+        running_server(root / "upstream", sandbox_seconds=0.6) as there,
+        running_server(root / "near", channels=(channel_to(there),)) as near,
+    ):
+        yield near, there
+
+
+async def generating(near: Server, prompt: str) -> tuple[dict[str, Any], str]:
+    """A task that the other server is at, and the id that it has there."""
+    task = await near.accepted(prompt=prompt, model="nano-banana-pro")
+    while task["state"] != "generating":
+        path = f"/v1/tasks/{task['task_id']}?wait=10&since={task['last_event']}"
+        task = (await near.call("GET", path)).json
+    (attempt,) = await attempts(near, task["task_id"])
+    return task, attempt.upstream_id or ""
+
+
+async def test_a_task_that_is_cancelled_here_is_cancelled_there(tmp_path: Path) -> None:
+    async with two_servers(tmp_path) as (near, there):
+        task, far_id = await generating(near, "x sandbox:delay=600")
+        marked = await near.call("POST", f"/v1/tasks/{task['task_id']}/cancel")
+        assert (marked.status, marked.json["task_id"]) == (200, task["task_id"])
+        ended, gone = await near.finished(task["task_id"]), await there.finished(far_id)
+        (attempt,) = await attempts(near, task["task_id"])
+        assert attempt.state is AttemptState.FAILED
+        assert attempt.cost_micro_usdc == 0
+        for each, server in ((ended, near), (gone, there)):
+            assert (each["state"], each["error"]["code"]) == ("fail", "cancelled")
+            assert each["billing"]["status"] == "released"
+            assert (await server.balance())["balance_micro_usdc"] == CREDIT
+            assert await server.core.store.prove() == []
+
+
+async def test_what_the_other_server_charges_all_the_same_is_the_operators_cost(
+    tmp_path: Path,
+) -> None:
+    async with two_servers(tmp_path) as (near, there):
+        task, far_id = await generating(near, "x sandbox:unstoppable sandbox:delay=1.5")
+        await near.call("POST", f"/v1/tasks/{task['task_id']}/cancel")
+        ended, gone = await near.finished(task["task_id"]), await there.finished(far_id)
+        (attempt,) = await attempts(near, task["task_id"])
+        assert attempt.cost_micro_usdc == PRICE
+        for each, server, paid in ((ended, near, 0), (gone, there, PRICE)):
+            assert (each["state"], each["error"]["code"]) == ("fail", "cancelled")
+            assert (await server.balance())["balance_micro_usdc"] == CREDIT - paid
+            assert await server.core.store.prove() == []
+
+
 async def test_an_answer_lost_between_two_servers_buys_once(far: Server, tmp_path: Path) -> None:
     async with losing_an_answer(far) as url:
         channel = msgspec.structs.replace(channel_to(far), base_url=url)
