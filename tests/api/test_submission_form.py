@@ -206,6 +206,17 @@ async def test_the_spellings_of_dotnet_are_understood(server: Server) -> None:
     assert reply.status == 202, reply.body
 
 
+async def test_an_image_without_a_file_name_is_known_by_its_type(server: Server) -> None:
+    disposition = b'\r\nContent-Disposition: form-data; name="image"'
+    picture_part = raw_part(b"Content-Type: image/png" + disposition, picture())
+    reply = await post(server, picture_part + form(MODEL, PROMPT))
+    task = await server.task(reply.json["task_id"])
+    assert len(task["request"]["image_input"]) == 1
+    text_part = raw_part(b"Content-Type: text/plain" + disposition, picture())
+    reply = await post(server, text_part + form(MODEL, PROMPT))
+    reply.assert_refused(400, "invalid_parameter", "image")
+
+
 async def test_a_form_of_many_small_pieces_is_read_as_one(server: Server) -> None:
     body = form(("image", picture(), "a.png"), MODEL, PROMPT)
 

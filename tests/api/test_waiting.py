@@ -192,6 +192,31 @@ async def test_an_event_id_that_is_none_is_refused(server: Server, path: str) ->
         assert (await response.json())["param"] == "Last-Event-ID"
 
 
+@pytest.mark.parametrize("path", ["/v1/events", "{task}/events"])
+async def test_an_event_id_in_the_query_is_judged_beside_one_in_the_header(
+    server: Server, path: str
+) -> None:
+    task = await submitted(server, "sandbox:delay=0")
+    url = server.url + path.format(task=task["poll_url"]) + "?last_event_id=none"
+    headers = {**server.auth, "Last-Event-ID": "1"}
+    async with server.http.get(url, headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json())["param"] == "last_event_id"
+
+
+async def test_a_stream_that_begins_far_back_tells_all_that_came_since(server: Server) -> None:
+    tasks = [await submitted(server, "sandbox:refuse") for _ in range(60)]
+    for task in tasks:
+        await server.finished(task["task_id"])
+    ends = set[str]()
+    async with stream(server, "/v1/events", **{"Last-Event-ID": "0"}) as events:
+        while len(ends) < len(tasks):
+            event = await anext(events)
+            if event["event"] == "task.fail":
+                ends.add(event["data"]["task"]["task_id"])
+    assert ends == {task["task_id"] for task in tasks}
+
+
 async def test_streams_want_a_key(server: Server) -> None:
     (await server.anonymous("GET", "/v1/events")).assert_refused(401, "missing_api_key")
 

@@ -107,7 +107,7 @@ async def _read_part(
     if not name:
         raise MalformedBody("A part of the form has no name; name each field.")
     payload = _payload(events)
-    if not _is_file(segment):
+    if not _is_file(segment, name):
         if name in _FILES:
             raise InvalidParameter(
                 f"{name} must be a file; give URLs as image_input.", param="image"
@@ -134,9 +134,16 @@ async def _read_part(
         raise
 
 
-def _is_file(segment: Event) -> bool:
-    """Whether a part is a file; old clients name some files only as ``filename*`` (RFC 5987)."""
-    return segment.filename is not None or "filename*=" in segment["Content-Disposition"]
+def _is_file(segment: Event, name: str) -> bool:
+    """Whether a part is a file.
+
+    Old clients name some files only as ``filename*`` (RFC 5987), and generated ones may send an
+    image without a name, but with its type.
+    """
+    if segment.filename is not None or "filename*=" in segment["Content-Disposition"]:
+        return True
+    kind = segment.content_type or "text/plain"
+    return name in _FILES and not kind.startswith("text/")
 
 
 async def _payload(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:

@@ -1,6 +1,7 @@
 """GET /v1/tasks/{task_id}/events and GET /v1/events: server-sent events."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Final
@@ -16,7 +17,12 @@ from calotype.domain.task import FINAL
 from calotype.store.port import LoggedEvent
 
 HEARTBEAT_SECONDS: Final = 15.0
-_PAGE: Final = 200
+EVENT_NUMBER: Final = "[0-9]{0,9}"
+"""Id of an event in a task's stream, as a pattern; empty is none."""
+_PLACE: Final = "(?:[0-9]{1,18}|[1-8][0-9]{18})"
+EVENT_CURSOR: Final = f"(?:{_PLACE}(?:-{_PLACE}-{_PLACE})?)?"
+"""Id of an event in an account's stream, as a pattern; empty is none."""
+_PAGE: Final = 100
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
@@ -37,9 +43,7 @@ class Streams:
         key = await authenticate(request.scope, self._context.accounts)
         word = request.path_params["task_id"]
         task = await self._context.delivery.find(word, account_id=key.account_id)
-        last = _last_event(request)
-        if last and not (last.isascii() and last.isdigit() and len(last) < 10):  # noqa: PLR2004 -- digits that are read
-            raise _no_event_id()
+        last = _last_event(request, EVENT_NUMBER)
         base = base_url(request.scope, self._context.public_url)
         chunks = self._task_chunks(task.id, after=int(last or 0), base=base)
         return StreamingResponse(chunks, headers=_HEADERS)
@@ -47,11 +51,7 @@ class Streams:
     async def of_account(self, request: Request) -> Response:
         """Events of all the account's tasks, from now on or after ``Last-Event-ID``."""
         key = await authenticate(request.scope, self._context.accounts)
-        cursor = _last_event(request) or await self._context.store.events_end()
-        try:
-            await self._context.store.events(after=cursor, limit=1, account_id=key.account_id)
-        except ValueError:
-            raise _no_event_id() from None
+        cursor = _last_event(request, EVENT_CURSOR) or await self._context.store.events_end()
         base = base_url(request.scope, self._context.public_url)
         chunks = self._account_chunks(key.account_id, cursor=cursor, base=base)
         return StreamingResponse(chunks, headers=_HEADERS)
@@ -62,13 +62,18 @@ class Streams:
             yield _BEAT
             while not feed.closing:
                 wake.clear()
-                for event in await store.events(after=cursor, limit=_PAGE, task_id=task_id):
-                    cursor = event.cursor
-                    if event.seq > after:
-                        yield await self._event(event, name=str(event.seq), base=base)
-                    if event.state in FINAL:
-                        return
-                if not await _woken(wake):
+                events = await store.events(after=cursor, limit=_PAGE, task_id=task_id)
+                news = [
+                    await self._event(event, name=str(event.seq), base=base)
+                    for event in events
+                    if event.seq > after
+                ]
+                if news:
+                    yield b"".join(news)
+                if any(event.state in FINAL for event in events):
+                    return
+                cursor = events[-1].cursor if events else cursor
+                if len(events) < _PAGE and not await _woken(wake):
                     yield _BEAT
 
     async def _account_chunks(
@@ -79,13 +84,14 @@ class Streams:
             yield _BEAT
             while not feed.closing:
                 wake.clear()
-                while events := await store.events(
-                    after=cursor, limit=_PAGE, account_id=account_id
-                ):
-                    for event in events:
-                        yield await self._event(event, name=event.cursor, base=base)
+                events = await store.events(after=cursor, limit=_PAGE, account_id=account_id)
+                if events:
+                    yield b"".join(
+                        [await self._event(event, name=event.cursor, base=base) for event in events]
+                    )
                     cursor = events[-1].cursor
-                if not await _woken(wake):
+                    await asyncio.sleep(0)  # nobody else need wait while a long log is read
+                if len(events) < _PAGE and not await _woken(wake):
                     yield _BEAT
 
     async def _event(self, event: LoggedEvent, *, name: str, base: str) -> bytes:
@@ -113,13 +119,19 @@ async def _woken(wake: asyncio.Event) -> bool:
     return False
 
 
-def _last_event(request: Request) -> str:
-    given = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
-    return (given or "").strip()
+def _last_event(request: Request, form: str) -> str:
+    """The id after which to go on; empty for none.
 
+    Raises:
+        errors.InvalidParameter: it, or the one in the query, is no such id.
 
-def _no_event_id() -> InvalidParameter:
-    return InvalidParameter(
-        "Last-Event-ID must be the id of an event of this stream; leave it out to begin anew.",
-        param="Last-Event-ID",
-    )
+    """
+    header = request.headers.get("last-event-id", "").strip()
+    query = request.query_params.get("last_event_id", "").strip()
+    for given, name in ((header, "Last-Event-ID"), (query, "last_event_id")):
+        if not re.fullmatch(form, given):
+            raise InvalidParameter(
+                f"{name} must be the id of an event of this stream; leave it out to begin anew.",
+                param=name,
+            )
+    return header or query

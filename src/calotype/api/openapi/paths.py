@@ -13,6 +13,7 @@ from calotype.api.openapi.operations import response as _response
 from calotype.api.openapi.requests import FORM, JSON
 from calotype.api.openapi.shapes import Schema, reference
 from calotype.api.render import STATUSES
+from calotype.api.streams import EVENT_CURSOR, EVENT_NUMBER
 from calotype.api.task_list import DEFAULT_LIMIT, MAX_LIMIT, MAX_SINCE
 from calotype.api.waiting import MAX_WAIT
 from calotype.domain.task import State
@@ -47,20 +48,6 @@ _EVENTS: Final = (
     "the task), `state`, `progress`, `at`, and with the last one `task`, as reading it gives it. "
     "A comment comes every 15 seconds when there is nothing else."
 )
-_LAST_EVENT: Final[list[Schema]] = [
-    {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "description": "The `id` of the last event that you have: the stream goes on after it.",
-        "schema": {"type": "string"},
-    },
-    {
-        "name": "last_event_id",
-        "in": "query",
-        "description": "The same, for clients that cannot send the header.",
-        "schema": {"type": "string"},
-    },
-]
 _CACHED: Final = ("ETag", "Cache-Control")
 
 
@@ -111,7 +98,12 @@ def _submit(examples: dict[str, Any]) -> Operation:
             "operationId": "getTask",
             "parameters": {"task_id": "$response.body#/task_id"},
             "description": "The task, until it is final.",
-        }
+        },
+        "events": {
+            "operationId": "streamTask",
+            "parameters": {"task_id": "$response.body#/task_id"},
+            "description": "What happens to it, as it happens.",
+        },
     }
     operation = _operation(
         "createGeneration",
@@ -144,7 +136,7 @@ def _submit(examples: dict[str, Any]) -> Operation:
             "application/json": {"schema": reference(JSON), "examples": examples},
             "multipart/form-data": {
                 "schema": reference(FORM),
-                "encoding": {"image": files},
+                "encoding": {"image": files, "image[]": files},
             },
         },
     }
@@ -276,7 +268,7 @@ def _task_events() -> Operation:
         codes=("invalid_parameter", *_KEY, "task_not_found", *_BROKEN),
         parameters=[
             _in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e"),
-            *_LAST_EVENT,
+            *_last_event(EVENT_NUMBER),
         ],
     )
 
@@ -290,13 +282,31 @@ def _events() -> Operation:
         f"from where an earlier stream ended. {_EVENTS}",
         answers={"200": _stream()},
         codes=("invalid_parameter", *_KEY, *_BROKEN),
-        parameters=_LAST_EVENT,
+        parameters=_last_event(EVENT_CURSOR),
     )
+
+
+def _last_event(form: str) -> list[Schema]:
+    schema = {"type": "string", "pattern": f"^{form}$"}
+    return [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The `id` of the last event that you have: the stream goes on after it.",
+            "schema": schema,
+        },
+        {
+            "name": "last_event_id",
+            "in": "query",
+            "description": "The same, for clients that cannot send the header; which goes first.",
+            "schema": schema,
+        },
+    ]
 
 
 def _stream() -> Schema:
     response = _response("The events.", headers=["Cache-Control"])
-    return {**response, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    return {**response, "content": {"text/event-stream": {"schema": reference("TaskEvent")}}}
 
 
 def _models() -> Operation:

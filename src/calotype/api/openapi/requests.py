@@ -41,7 +41,9 @@ FIELDS: Final = {
 
 REQUIRED: Final = ("model", "prompt")
 
-_PROMPT: Final = r"^\s*[^\s\u0000][^\u0000]*$"
+_BLANK: Final = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What counts as blank here; ``\\s`` of JSON Schema is not the same set."""
+_PROMPT: Final = rf"^[{_BLANK}]*[^{_BLANK}\u0000][^\u0000]*$"
 _TEXT: Final = r"^[^\u0000]*$"
 _URL: Final = "^[Hh][Tt][Tt][Pp][Ss]?://"
 _TRUTHS: Final = ("true", "false", "1", "0", "yes", "no", "on", "off", "y", "n", "t", "f")
@@ -254,7 +256,7 @@ def _async(*, form: bool) -> Schema:
         "".join(either[letter] if letter.isalpha() else letter for letter in word)
         for word in _TRUTHS
     )
-    text = {"type": "string", "pattern": rf"^\s*(?:{spelled})\s*$"}
+    text = {"type": "string", "pattern": rf"^[{_BLANK}]*(?:{spelled})[{_BLANK}]*$"}
     said = {"description": FIELDS["async"], "deprecated": True}
     if form:
         return {**text, **said}

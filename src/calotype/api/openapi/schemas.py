@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from calotype.api.openapi.errors import refusal
+from calotype.api.openapi.events import event_schemas
 from calotype.api.openapi.lists import list_schemas
 from calotype.api.openapi.models import model_schemas
 from calotype.api.openapi.shapes import MICRO, Schema, codes, constant, record, text, whole
@@ -26,6 +27,7 @@ def answer_schemas(entry: Mapping[str, object]) -> dict[str, Schema]:
         **task_schemas(),
         **list_schemas(),
         **webhook_schemas(),
+        **event_schemas(),
         **model_schemas(entry),
         "Balance": _balance(),
         "Health": _health(),
