@@ -18,6 +18,8 @@ from calotype.domain.webhooks import (
 
 SHARE: Final = 8
 """Deliveries that one receiver gets at a time from one look into the outbox."""
+MAX_DISABLED: Final = 1000
+"""URLs that are shown, those disabled last."""
 MAX_HISTORY: Final = 100
 """Tries that are shown, the newest ones."""
 
@@ -38,7 +40,10 @@ SETTINGS: Final = (
     "s.previous_until FROM accounts a LEFT JOIN webhook_settings s ON s.account_id = a.id "
     "WHERE a.id = ?1"
 )
-DISABLED_URLS: Final = "SELECT url FROM webhook_disabled WHERE account_id = ?1 ORDER BY at, url"
+DISABLED_URLS: Final = (
+    "SELECT url FROM webhook_disabled WHERE account_id = ?1 ORDER BY at DESC, url "
+    f"LIMIT {MAX_DISABLED}"
+)
 SET_URL: Final = (
     "INSERT INTO webhook_settings (account_id, url, receiver, version, version_at) "
     "SELECT id, ?2, ?3, 1, created_at FROM accounts WHERE id = ?1 "
@@ -117,7 +122,7 @@ class WebhookStore(Protocol):
         ...
 
     async def disabled_urls(self, account_id: int) -> Sequence[str]:
-        """The URLs to which nothing is sent any more, those disabled first first."""
+        """The URLs to which nothing is sent any more, the last disabled first."""
         ...
 
     async def set_url(self, account_id: int, url: str | None) -> None:
