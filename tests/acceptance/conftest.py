@@ -16,8 +16,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from acceptance.cluster import Cluster, running_cluster
 from acceptance.commands import Shared, pay, serving, settle
 from calotype.store.sqlite import SqliteStore
+from postgres import fresh_database
 
 PATIENCE = 100.0
 """Seconds after which a condition is taken never to come; no test's outcome hangs on its value."""
@@ -302,3 +304,18 @@ def account(
     monkeypatch.setenv("CALOTYPE_BASE_URL", shared.url)
     name: str = request.node.name
     return pay(name.removeprefix("test_")[:100], monkeypatch)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """Both storage modes; receivers on this machine may be sent to."""
+    settings = {"webhook_allow_hosts": "127.0.0.1"}
+    if request.param == "sqlite":
+        async with running_cluster(tmp_path, **settings) as running:
+            yield running
+        return
+    async with (
+        fresh_database(request.getfixturevalue("postgres")) as url,
+        running_cluster(tmp_path, url, **settings) as running,
+    ):
+        yield running

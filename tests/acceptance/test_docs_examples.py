@@ -225,6 +225,11 @@ def test_the_lines_of_the_readme_run_one_after_another(site: Site) -> None:
     amounts = json.loads(balance)
     assert amounts["available_micro_usdc"] == 10_000_000 - 60_000 - 150_000
     assert amounts["balance_micro_usdc"] - amounts["reserved_micro_usdc"] == 9_790_000
+    scripts = [f".venv/bin/python - <<'END'\n{each}END" for each in blocks("README.md", "python")]
+    known = {"CALOTYPE_API_KEY": site.key, "CALOTYPE_BASE_URL": site.url}
+    saved, shown = run(site, scripts, OPENAI_API_KEY=site.key, **known)
+    assert saved == "[PosixPath('dawn.png')]\n"
+    assert shown.startswith(f"{site.url}/v1/assets/")
     winter = seen_by_the_operator(site, second["task_id"])
     assert (winter["model"], winter["state"]) == ("nano-banana-pro", "success")
     assert [(image["width"], image["height"]) for image in winter["result"]] == [(2048, 2048)]

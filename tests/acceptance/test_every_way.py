@@ -2,33 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from acceptance.cluster import Cluster, Member, eventually, running_cluster
+from acceptance.cluster import Cluster, Member, eventually
 from agents import agent, refusal, told
 from calotype.client import AsyncCalotype, TaskFailed
-from postgres import fresh_database
 
 SLOW = "sandbox:delay=60"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """Both storage modes; receivers on this machine may be sent to."""
-    settings = {"webhook_allow_hosts": "127.0.0.1"}
-    if request.param == "sqlite":
-        async with running_cluster(tmp_path, **settings) as running:
-            yield running
-        return
-    async with (
-        fresh_database(request.getfixturevalue("postgres")) as url,
-        running_cluster(tmp_path, url, **settings) as running,
-    ):
-        yield running
 
 
 async def api_of(cluster: Cluster) -> Member:

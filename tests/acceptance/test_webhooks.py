@@ -2,34 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from acceptance.cluster import Cluster, Member, eventually, running_cluster
 from calotype.domain.ids import decode
-from postgres import fresh_database
 from receiver import OK, Receiver, hang, receiving
 
 TASKS = 24
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """Both storage modes; receivers on this machine may be sent to."""
-    settings = {"webhook_allow_hosts": "127.0.0.1"}
-    if request.param == "sqlite":
-        async with running_cluster(tmp_path, **settings) as running:
-            yield running
-        return
-    async with (
-        fresh_database(request.getfixturevalue("postgres")) as url,
-        running_cluster(tmp_path, url, **settings) as running,
-    ):
-        yield running
 
 
 async def worker_of(cluster: Cluster, api: Member) -> Member:
