@@ -1,7 +1,7 @@
 """Cancelling and images that come one by one, in every store."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ from calotype.domain.task import (
     result_image,
 )
 from calotype.store.port import AttemptEnd, Fenced, Store
+from calotype.store.postgres import PostgresStore
+from calotype.store.postgres.reconciliation import FORSAKEN_MS, PATIENCE_MS
 from conformance.tasks import NOW, PRICE, funded, image, read, submitted, taken, told
 
 CREDIT = 10 * PRICE
@@ -300,3 +302,47 @@ async def test_a_task_succeeds_with_what_came_when_nobody_knows_of_the_rest(
     assert (number_, attempt.state, attempt.detail) == (task.id, "unknown", "?")
     assert attempt.code == ("upstream_outcome_unknown" if is_open else None)
     assert await store.prove() == []
+
+
+# Where no worker comes any more
+
+
+@pytest.fixture
+async def shared(postgres_url: str) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(postgres_url)
+    yield store
+    await store.close()
+
+
+async def overdue(store: PostgresStore, *, cancel: bool) -> Task:
+    """A task that was left with one of its images, after reconciliation had its say."""
+    account_id, task, _ = await begun(store)
+    picture = image(account_id)
+    kept = [arrived(picture, 0)]
+    await store.keep_arrived(task, kept, images=[picture], progress=50, now=NOW + 3)
+    if cancel:
+        await cancelled(store, task)
+    done = await store.reconcile(now=task.abandon_at + FORSAKEN_MS + PATIENCE_MS + 1)
+    assert done is not None
+    assert done.ended == 1
+    assert await store.prove() == []
+    return await read(store, task.id)
+
+
+async def test_what_came_is_the_result_of_a_task_that_nobody_went_on_with(
+    shared: PostgresStore,
+) -> None:
+    task = await overdue(shared, cancel=False)
+    assert (task.state, task.actual, task.error) == (State.SUCCESS, PRICE, None)
+    assert len(task.result) == 1
+    (attempt,) = await shared.attempts(task.id)
+    assert (attempt.state, attempt.code) == ("unknown", "deadline_exceeded")
+
+
+async def test_a_cancelled_task_that_nobody_went_on_with_ends_as_cancelled(
+    shared: PostgresStore,
+) -> None:
+    task = await overdue(shared, cancel=True)
+    assert (task.state, task.actual, task.error) == (State.FAIL, 0, CANCELLED)
+    (attempt,) = await shared.attempts(task.id)
+    assert (attempt.state, attempt.code) == ("unknown", "deadline_exceeded")

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
 
 from calotype.domain.channel import Served
+from calotype.domain.errors import Unavailable
 from calotype.domain.money import EntryKind
 from calotype.domain.outcomes import (
     Accepted,
@@ -286,6 +288,27 @@ async def test_a_second_send_that_is_refused_leaves_what_the_first_brought(bench
     task = await bench.ran(Scripted([refusal]), task_id=task_id, channel=FREE)
     await assert_paid(bench, task, 0)
     assert [state for state, _ in await bench.attempts(task_id)] == ["unknown", "refused"]
+
+
+async def test_a_refusal_is_told_although_the_database_was_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.services.endings.DATABASE_PAUSE", SOON)
+    task_id, outages = await bench.submitted(n=3, price=3 * PRICE), [1, 1]
+
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bench.store, name)
+
+        async def task(self, number: int) -> Task | None:
+            if outages:
+                raise Unavailable(f"Not now: {outages.pop()}.")
+            return await bench.store.task(number)
+
+    refusal = Refused("upstream_rejected", "No.")
+    await bench.runner(Scripted([refusal]), store=Away()).run(task_id)
+    await bench.assert_released(await bench.task(task_id), "upstream_rejected")
+    assert outages == []
 
 
 async def test_a_model_that_was_taken_away_meanwhile_takes_no_image_with_it(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from calotype.catalog import load_catalog
+from calotype.domain.catalog import Cancellation
 from calotype.domain.channel import Channel
 from calotype.services.discovery import model_entry
 
@@ -134,3 +135,20 @@ def test_every_entry_has_the_same_fields_and_integer_prices(model_id: str) -> No
     for tier in shown["capabilities"]["pricing"]["tiers"]:
         assert tier.keys() == {"id", "label", "unit", "price_micro_usdc"}
         assert type(tier["price_micro_usdc"]) is int
+
+
+@pytest.mark.parametrize("percent", [0, 33, 100])
+def test_cancelling_costs_what_is_shown_at_every_price(percent: int) -> None:
+    model = msgspec.structs.replace(
+        CATALOG.get("nano-banana-pro"), cancellation=Cancellation(percent=percent)
+    )
+    capabilities: Any = model_entry(model, [])["capabilities"]
+    shown, prices = capabilities["cancellation"], capabilities["pricing"]["tiers"]
+    assert (shown["supported"], shown["free_in"]) == (True, ["waiting", "queuing"])
+    generating = shown["generating"]
+    assert (generating["percent_if_stopped"], generating["percent_if_finished"]) == (0, percent)
+    assert [(tier["id"], tier["unit"]) for tier in generating["tiers"]] == [
+        (tier["id"], "image") for tier in prices
+    ]
+    for tier, whole in zip(generating["tiers"], prices, strict=True):
+        assert tier["price_micro_usdc"] == whole["price_micro_usdc"] * percent // 100

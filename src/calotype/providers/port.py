@@ -78,7 +78,8 @@ class Provider(Protocol):
     async def cancel(self, job: Job, upstream_id: str) -> bool:
         """Ask for an accepted job to be stopped; whether the upstream says that it will be.
 
-        What became of the job is told by polling.
+        What became of the job is told by polling. A synchronous provider may be asked with an
+        empty id while ``submit`` waits; what became of that job ``submit`` tells.
         """
         ...
 

@@ -128,6 +128,14 @@ class Endings:
             raise Fenced
         return found
 
+    async def _surely_current(self, task: Task) -> Task:
+        """The same, for as long as the database does not answer: an outcome depends on it."""
+        while True:
+            try:
+                return await self.current(task)
+            except Unavailable:
+                await asyncio.sleep(DATABASE_PAUSE)
+
     async def stopped(self, task: Task) -> bool:
         """End a task that nothing is under way for, when its client has asked for that."""
         if (await self.current(task)).cancel_at is None:
@@ -191,13 +199,13 @@ class Endings:
         """
         charge = 0
         if task.request.n > 1:  # only then images arrive before the end
-            task = await self.current(task)
+            task = await self._surely_current(task)
             if task.arrived and task.cancel_at is None:
                 number, state = attempt or (None, AttemptState.DONE)
                 end = AttemptEnd(state, detail or message, code, fault)
                 if await self._succeed_with_arrived(task, number, end=end, cost=cost):
                     return
-                task = await self.current(task)
+                task = await self._surely_current(task)
             if task.arrived:
                 charge = self._prices.of_cancelled(task, len(task.arrived))
         why = failure(code, message)
@@ -236,7 +244,7 @@ class Endings:
         try:
             await self.insist(write)
         except Fenced:
-            if (await self.current(task)).cancel_at is None:
+            if (await self._surely_current(task)).cancel_at is None:
                 raise
             return False
         return True

@@ -110,10 +110,14 @@ class SandboxProvider:
     def _end(self, job: Job, steering: Steering) -> Done | Failed:
         if "500-after" in steering.words:
             return Failed("upstream_failed", "The upstream accepted the job and failed at it.")
-        bad = job.request.n if steering.words.get("malformed", 0) is None else 0
-        bad = bad or steering.times("malformed")
-        drawings = (_Drawing(job, self._studio, place) for place in range(bad, job.request.n))
-        return Done((*(_Malformed() for _ in range(min(bad, job.request.n))), *drawings))
+        number, n = steering.words.get("malformed", 0), job.request.n
+        bad = n if number is None else int(number)
+        return Done(
+            tuple(
+                _Malformed() if place < bad else _Drawing(job, self._studio, place)
+                for place in range(n)
+            )
+        )
 
 
 def _refusal(job: Job, steering: Steering) -> Refused | TryLater | Unknown | None:
