@@ -55,6 +55,11 @@ class Process:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
+    def cpu_seconds(self) -> float:
+        """Time on a processor since it began (Linux)."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @asynccontextmanager
 async def started(
@@ -81,13 +86,14 @@ async def started(
 
 @asynccontextmanager
 async def calotype(
-    folder: Path, *options: str, sandbox_seconds: float = 0
+    folder: Path, *options: str, sandbox_seconds: float = 0, database_url: str = ""
 ) -> AsyncIterator[tuple[Process, str]]:
     """A server with a fresh data folder, and a key with plenty of credit."""
     environment = {
         "CALOTYPE_DATA_DIR": str(folder),
         "CALOTYPE_PORT": "0",
         "CALOTYPE_SANDBOX_SECONDS": str(sandbox_seconds),
+        "CALOTYPE_DATABASE_URL": database_url,
     }
     keys = await asyncio.create_subprocess_exec(
         *CALOTYPE,
@@ -222,23 +228,36 @@ class Rows:
         console.print(self._table)
 
 
+async def embedded(folder: Path, rows: Rows, options: argparse.Namespace) -> None:
+    """Every figure on SQLite."""
+    import waiters
+
+    if not options.waiters:
+        await submissions_and_reads(folder / "a", rows, seconds=options.seconds)
+        await whole_tasks(folder / "b", rows, tasks=options.tasks)
+        await in_flight(folder / "c", rows)
+    await waiters.embedded(folder / "e", rows)
+
+
 async def main() -> None:
     """Run everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each throughput run")
     parser.add_argument("--tasks", type=int, default=30, help="whole tasks to time")
     parser.add_argument("--only", choices=["embedded", "shared"], help="one database only")
+    parser.add_argument("--waiters", action="store_true", help="nothing but those who wait")
     options = parser.parse_args()
     rows = Rows()
     with tempfile.TemporaryDirectory(prefix="calotype-bench-", dir=".") as folder:
         if options.only != "shared":
-            await submissions_and_reads(Path(folder) / "a", rows, seconds=options.seconds)
-            await whole_tasks(Path(folder) / "b", rows, tasks=options.tasks)
-            await in_flight(Path(folder) / "c", rows)
+            await embedded(Path(folder), rows, options)
         if options.only != "embedded":
             import shared
+            import waiters
 
-            await shared.measure(Path(folder) / "d", rows, seconds=options.seconds)
+            if not options.waiters:
+                await shared.measure(Path(folder) / "d", rows, seconds=options.seconds)
+            await waiters.shared(Path(folder) / "f", rows)
     console.print(f"\n{os.cpu_count()} cores shared by server and load; 64 connections.")
     rows.show()
 

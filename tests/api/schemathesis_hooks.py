@@ -15,20 +15,26 @@ import schemathesis
 from hypothesis import strategies
 from PIL import Image
 from schemathesis import Case, HookContext, Response
-from schemathesis.core.failures import Failure
+from schemathesis.core.failures import AcceptedNegativeData, Failure
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData
 from schemathesis.transport.serialization import Binary
 
 DRAWN_EVERY: Final = 50
 """One submission in so many is developed to a picture, which costs a second of computing."""
 _REFUSED: Final = " sandbox:refuse"
-_ROOM: Final = 900
+_ROOM: Final = 700
 """A prompt of so many characters has room for a word more, for every model."""
 _EVENT: Final = re.compile(r"[0-9]+", re.ASCII)
 """Numbers of events far from here: after them a stream has nothing to tell for ages."""
 _FETCHED: Final = ("image_input", "image_input[]")
 _CALLED: Final = ("callback_url", "url")
-_BEYOND_SCHEMAS: Final = {"too_many_references"}  # counts files and URLs together
+_BEYOND_SCHEMAS: Final = {
+    "too_many_references",  # counts files and URLs together
+    "content_policy_violation",  # what our own word in the prompt asks for
+}
+_OPAQUE: Final = {"cursor"}
+"""Fields whose values only the server makes."""
 _SECONDS: Final = {str(seconds) for seconds in range(1, 61)}
 
 _known: Final[dict[str, Any]] = json.loads(Path("known.json").read_text())
@@ -53,6 +59,7 @@ schemathesis.openapi.format("binary", strategies.sampled_from(sorted(_FILES)))
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
     """Change a request so that it says the same and costs less, or reaches what there is."""
     sound = case.meta is not None and case.meta.generation.mode.is_positive
+    body_is_sound = case.meta is not None and not case.meta.is_negative_at(ParameterLocation.BODY)
     headers, query = case.headers, case.query
     if headers.get("Idempotency-Key") == "order-7391-cover":  # the document's example, for all
         headers["Idempotency-Key"] = f"order-{next(_orders)}"
@@ -63,7 +70,8 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     for place, name in ((headers, "Last-Event-ID"), (query, "last_event_id")):
         if sound and isinstance(place.get(name), str):
             place[name] = _EVENT.sub(lambda digits: str(int(digits[0]) % 10), place[name])
-    case.body = _sent(case.body, sound=sound, draw=next(_submissions) % DRAWN_EVERY == 0)
+    draw = next(_submissions) % DRAWN_EVERY == 0
+    case.body = _sent(case.body, sound=body_is_sound, draw=draw)
     if sound and next(_turns) % 2:  # the other half meets 404 and 403
         _reach(case)
     # What was sound or unsound before is so still; else each edited case would be judged anew, and
@@ -73,11 +81,17 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
 
 @schemathesis.hook
 def filter_failure(
-    _context: HookContext, failure: Failure, _case: Case[Any], response: Response
+    _context: HookContext, failure: Failure, case: Case[Any], response: Response
 ) -> bool:
     """Whether a failure is one: what JSON Schema cannot say is no fault of a document."""
-    told = response.json() if response.status_code == 400 else {}
-    return not (isinstance(failure, RejectedPositiveData) and told["code"] in _BEYOND_SCHEMAS)
+    if isinstance(failure, AcceptedNegativeData):
+        return not case.operation.path.endswith("/batch")  # which refuses its parts one by one
+    if not isinstance(failure, RejectedPositiveData):
+        return True
+    refusal = response.json()
+    if isinstance(refusal["error"], dict):  # OpenAI's shape
+        refusal = refusal["error"]
+    return refusal["code"] not in _BEYOND_SCHEMAS and refusal.get("param") not in _OPAQUE
 
 
 def _sent(value: Any, *, sound: bool, draw: bool) -> Any:

@@ -7,6 +7,7 @@ Every operation of the document is tested, so a new route is covered as soon as 
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -20,7 +21,7 @@ from aiohttp import web
 
 import calotype.catalog
 from calotype.settings import Settings
-from harness import Server, picture, running_server, website
+from harness import Server, picture, running_server, serving
 
 HOOKS: Final = Path(__file__).with_name("schemathesis_hooks.py")
 EXAMPLES: Final = 10
@@ -91,16 +92,18 @@ def switched_off(folder: Path, models: Collection[str]) -> Path:
 async def judged(folder: Path, options: Sequence[str], *, models: Collection[str]) -> Judgement:
     """Exit code and words of a run against a server of its own."""
 
-    async def reference(_request: web.Request) -> web.StreamResponse:
+    async def answer(_request: web.Request) -> web.StreamResponse:
         return web.Response(body=picture(), content_type="image/png")
 
+    website = web.Application()
+    website.router.add_route("*", "/{path:.*}", answer)
     settings: dict[str, Any] = {
         "catalog_dir": switched_off(folder / "models", models),
         "sandbox_processes": 1,
         **dict.fromkeys(CALLING, ("127.0.0.1",)),
     }
     async with (
-        website(reference) as site,
+        serving(website) as site,
         running_server(folder / "data", **settings) as server,
         talkative(server),
     ):
@@ -134,6 +137,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=200, help="of each operation")
     parser.add_argument("--models", nargs="+", default=every, help="instead of all", metavar="ID")
     ours, rest = parser.parse_known_args()
+    logging.disable(logging.WARNING)  # what is sent is meant to be refused
     options = [f"--max-examples={ours.examples}", *rest]
     with tempfile.TemporaryDirectory(prefix="calotype-schemathesis-") as folder:
         judgement = asyncio.run(judged(Path(folder), options, models=ours.models))

@@ -64,10 +64,9 @@ async def _until(context: Context, task: Task, *, seconds: int, known: int | Non
         return task
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds), context.feed.waking(task_id=task.id) as wake:
-            while not context.feed.closing:
-                wake.clear()
-                task = await context.store.task(task.id) or task
-                if enough(task):
-                    break
+            task = await context.store.task(task.id) or task
+            while not enough(task) and not context.feed.closing:
                 await wake.wait()
+                wake.clear()
+                task = await context.feed.task(task.id) or task
     return task

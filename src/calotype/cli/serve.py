@@ -1,10 +1,12 @@
 """``calotype serve``: the server process."""
 
 import asyncio
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import uvicorn
 import uvloop
@@ -15,6 +17,7 @@ from calotype.core import Core, secret_of
 from calotype.settings import SettingsError
 
 _BACKLOG = 2048
+_MANY_FILES = 10_240
 OPEN_REQUEST_SECONDS = 5
 """How long a stopping server waits for requests that are under way, before it drains tasks."""
 
@@ -28,6 +31,7 @@ def serve(core: Core, *, with_worker: bool) -> None:
 
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    _allow_files()
     secret_of(core.settings)  # a bad secret is refused before anything is opened
     uvloop.run(_serve(core, with_worker=with_worker))
 
@@ -41,6 +45,7 @@ def work(core: Core, *, channels: Sequence[str] | None) -> None:
 
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    _allow_files()
     secret_of(core.settings)
 
     async def until_stopped() -> None:
@@ -50,6 +55,18 @@ def work(core: Core, *, channels: Sequence[str] | None) -> None:
         await run_worker(core, channels=channels, stop=stop)
 
     uvloop.run(until_stopped())
+
+
+def _allow_files() -> None:
+    """Open as many files and connections as the system lets this process.
+
+    What it may open without asking is 1024 by default, and each client that waits is one.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (most, _MANY_FILES):  # macOS says that there is no limit, and refuses that
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+            return
 
 
 async def _serve(core: Core, *, with_worker: bool) -> None:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from calotype.domain.errors import Unavailable
+from calotype.domain.task import Task
 from calotype.store.port import SharedStore, Store
 
 TAIL_SECONDS: Final = 0.05
@@ -29,6 +30,7 @@ class Feed:
         self._shared = isinstance(store, SharedStore)
         self._tasks: dict[int, set[asyncio.Event]] = {}
         self._accounts: dict[int, set[asyncio.Event]] = {}
+        self._shown: dict[int, asyncio.Future[Task | None]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] | None = None
         self._fresh = asyncio.Event()
@@ -56,6 +58,17 @@ class Feed:
             group.discard(wake)
             if not group:
                 waiters.pop(key or 0, None)
+                if waiters is self._tasks:
+                    self._shown.pop(key or 0, None)
+
+    async def task(self, task_id: int) -> Task | None:
+        """A task, for one who was woken: those whom the same event has woken read it once."""
+        if len(self._tasks.get(task_id, ())) <= 1:
+            return await self._store.task(task_id)
+        shown = self._shown.get(task_id)
+        if shown is None:
+            shown = self._shown[task_id] = asyncio.ensure_future(self._store.task(task_id))
+        return await asyncio.shield(shown)
 
     def hurry(self) -> None:
         """Let nobody wait any longer: the server stops."""
@@ -77,7 +90,7 @@ class Feed:
         if self._reader is None or self._reader.done():
             self._reading = asyncio.get_running_loop().create_future()
             self._reader = asyncio.create_task(self._read(self._reading))
-        if self._reading is not None:
+        if self._reading is not None and not self._reading.done():
             await asyncio.shield(self._reading)
 
     async def _read(self, reading: asyncio.Future[None]) -> None:
@@ -115,6 +128,7 @@ class Feed:
         try:
             while events := await self._store.events(after=cursor, limit=PAGE):
                 for event in events:
+                    self._shown.pop(event.task_id, None)
                     for wake in self._tasks.get(event.task_id, ()):
                         wake.set()
                     for wake in self._accounts.get(event.account_id, ()):
