@@ -20,7 +20,7 @@ from aiohttp import web
 
 import calotype.catalog
 from calotype.settings import Settings
-from harness import Server, picture, running_server, website
+from harness import Server, picture, running_server, serving
 
 HOOKS: Final = Path(__file__).with_name("schemathesis_hooks.py")
 EXAMPLES: Final = 10
@@ -75,8 +75,32 @@ async def known(server: Server, site: str) -> dict[str, object]:
         "task_id": task["task_id"],
         "name": image.path.rpartition("/")[2],
         "query": dict(parse_qsl(image.query)),
-        "website": f"{site}/reference.png",
+        "website": site,
     }
+
+
+def outside() -> web.Application:
+    """The world as this server knows it: it has a picture at every path, and takes webhooks."""
+
+    async def reference(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=picture(), content_type="image/png")
+
+    async def webhook(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", reference)
+    app.router.add_post("/{path:.*}", webhook)
+    return app
+
+
+async def assert_only_called(server: Server, site: str) -> None:
+    """Nothing that was submitted or set made the server call anyone else."""
+    cursor = ""
+    while cursor is not None:
+        page = (await server.call("GET", f"/v1/webhooks/deliveries?limit=100{cursor}")).json
+        assert all(entry["url"].startswith(site) for entry in page["data"]), page
+        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
 
 
 def switched_off(folder: Path, models: Collection[str]) -> Path:
@@ -91,16 +115,13 @@ def switched_off(folder: Path, models: Collection[str]) -> Path:
 async def judged(folder: Path, options: Sequence[str], *, models: Collection[str]) -> Judgement:
     """Exit code and words of a run against a server of its own."""
 
-    async def reference(_request: web.Request) -> web.StreamResponse:
-        return web.Response(body=picture(), content_type="image/png")
-
     settings: dict[str, Any] = {
         "catalog_dir": switched_off(folder / "models", models),
         "sandbox_processes": 1,
         **dict.fromkeys(CALLING, ("127.0.0.1",)),
     }
     async with (
-        website(reference) as site,
+        serving(outside()) as site,
         running_server(folder / "data", **settings) as server,
         talkative(server),
     ):
@@ -117,6 +138,7 @@ async def judged(folder: Path, options: Sequence[str], *, models: Collection[str
             stderr=asyncio.subprocess.STDOUT,
         )
         words, _ = await process.communicate()
+        await assert_only_called(server, site)
         return Judgement(await process.wait(), words.decode())
 
 
