@@ -1,7 +1,7 @@
 """What schemathesis cannot know from the document alone; it loads this file itself.
 
 ``known.json``, in the folder it runs in, names a finished task, an image's signed URL, and a
-picture on a website of our own.
+website of our own, which has a picture at every path and takes webhooks.
 """
 
 import itertools
@@ -16,14 +16,17 @@ from hypothesis import strategies
 from PIL import Image
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
-from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi.checks import RejectedPositiveData
 from schemathesis.transport.serialization import Binary
+
+from calotype.api.batch import MAX_REQUESTS
+from calotype.domain.errors import InvalidParameter
+from calotype.domain.urls import parse_reference_url
 
 DRAWN_EVERY: Final = 50
 """One submission in so many is developed to a picture, which costs a second of computing."""
 _REFUSED: Final = " sandbox:refuse"
-_ROOM: Final = 700
+_ROOM: Final = 900
 """A prompt of so many characters has room for a word more, for every model."""
 _EVENT: Final = re.compile(r"[0-9]+", re.ASCII)
 """Numbers of events far from here: after them a stream has nothing to tell for ages."""
@@ -31,10 +34,17 @@ _FETCHED: Final = ("image_input", "image_input[]")
 _CALLED: Final = ("callback_url", "url")
 _BEYOND_SCHEMAS: Final = {
     "too_many_references",  # counts files and URLs together
-    "content_policy_violation",  # what our own word in the prompt asks for
+    "content_policy_violation",  # what a held request is told of a prompt that asks for it
 }
-_OPAQUE: Final = {"cursor"}
-"""Fields whose values only the server makes."""
+_BATCH: Final = "/v1/images/generations/batch"
+_OPENAI: Final = "/openai/v1/images/"
+_OPENAI_FIELDS: Final = {
+    *("model", "prompt", "image", "image[]", "stream", "partial_images", "response_format"),
+    *("user", "n", "size", "quality", "output_format", "background"),
+}
+"""Those that the document names; any other is refused by a model that does not declare it."""
+_OF_THE_MODEL: Final = {"n", "size", "quality", "output_format", "background"}
+"""Those of them that mean something else to each model, where the document has one schema."""
 _SECONDS: Final = {str(seconds) for seconds in range(1, 61)}
 
 _known: Final[dict[str, Any]] = json.loads(Path("known.json").read_text())
@@ -59,7 +69,6 @@ schemathesis.openapi.format("binary", strategies.sampled_from(sorted(_FILES)))
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
     """Change a request so that it says the same and costs less, or reaches what there is."""
     sound = case.meta is not None and case.meta.generation.mode.is_positive
-    body_is_sound = case.meta is not None and not case.meta.is_negative_at(ParameterLocation.BODY)
     headers, query = case.headers, case.query
     if headers.get("Idempotency-Key") == "order-7391-cover":  # the document's example, for all
         headers["Idempotency-Key"] = f"order-{next(_orders)}"
@@ -70,8 +79,9 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     for place, name in ((headers, "Last-Event-ID"), (query, "last_event_id")):
         if sound and isinstance(place.get(name), str):
             place[name] = _EVENT.sub(lambda digits: str(int(digits[0]) % 10), place[name])
-    draw = next(_submissions) % DRAWN_EVERY == 0
-    case.body = _sent(case.body, sound=body_is_sound, draw=draw)
+    if sound and case.operation.path.startswith(_OPENAI) and isinstance(case.body, dict):
+        case.body = {name: case.body[name] for name in case.body if name in _OPENAI_FIELDS}
+    case.body = _sent(case.body, sound=sound, draw=next(_submissions) % DRAWN_EVERY == 0)
     if sound and next(_turns) % 2:  # the other half meets 404 and 403
         _reach(case)
     # What was sound or unsound before is so still; else each edited case would be judged anew, and
@@ -84,20 +94,40 @@ def filter_failure(
     _context: HookContext, failure: Failure, case: Case[Any], response: Response
 ) -> bool:
     """Whether a failure is one: what JSON Schema cannot say is no fault of a document."""
-    if isinstance(failure, AcceptedNegativeData):
-        return not case.operation.path.endswith("/batch")  # which refuses its parts one by one
-    if not isinstance(failure, RejectedPositiveData):
+    if isinstance(failure, AcceptedNegativeData) and case.operation.path == _BATCH:
+        return not _refused_in_place(case.body, response.json()["data"])
+    if not isinstance(failure, RejectedPositiveData) or response.status_code != 400:
         return True
-    refusal = response.json()
-    if isinstance(refusal["error"], dict):  # OpenAI's shape
-        refusal = refusal["error"]
-    return refusal["code"] not in _BEYOND_SCHEMAS and refusal.get("param") not in _OPAQUE
+    told = response.json()
+    if case.operation.path.startswith(_OPENAI):
+        told = told["error"]
+        if told["param"] in _OF_THE_MODEL:
+            return False
+    return told.get("code") not in _BEYOND_SCHEMAS
+
+
+def _refused_in_place(body: Any, answers: list[dict[str, Any]]) -> bool:
+    """Whether a batch is sound but for its entries, and one of these was refused."""
+    match body:
+        case {"requests": [_, *_] as requests, **others} if not others:
+            return len(requests) <= MAX_REQUESTS and any("error" in each for each in answers)
+    return False
+
+
+def _at_home(text: str) -> str:
+    """The same URL of our own website, where the server would take it and call someone else."""
+    try:
+        url = parse_reference_url(text, allow_hosts=frozenset({"127.0.0.1"}))
+    except InvalidParameter:
+        return text
+    # As long as it was, lest what is too long were taken after all.
+    return f"{_known['website']}{url.target}".ljust(len(text), "x")
 
 
 def _sent(value: Any, *, sound: bool, draw: bool) -> Any:
     """A body with files, pictures from our own website, and prompts that end without a picture."""
     if isinstance(value, str):
-        return _FILES.get(value, value)
+        return _FILES[value] if value in _FILES else _at_home(value)
     if isinstance(value, list):
         return [_sent(each, sound=sound, draw=draw) for each in value]
     if not isinstance(value, dict):
@@ -112,6 +142,8 @@ def _sent(value: Any, *, sound: bool, draw: bool) -> Any:
     for name in _CALLED if sound else ():
         if isinstance(sent.get(name), str):
             sent[name] = _known["website"]
+    if sound and isinstance(sent.get("metadata"), str):  # a form, where it is JSON as text
+        sent["metadata"] = json.dumps({"said": sent["metadata"].replace("\0", "")[:512]})
     return sent
 
 

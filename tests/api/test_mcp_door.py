@@ -54,6 +54,16 @@ async def test_what_is_no_message_of_the_protocol_is_refused_as_the_protocol_has
             assert reply.json["error"]["message"]
 
 
+@pytest.mark.parametrize("name", [None, True, 1.5, {}, []])
+async def test_a_request_whose_id_is_none_is_refused_rather_than_never_answered(
+    idle_server: Server, name: object
+) -> None:
+    reply = await posted(idle_server, {**LIST, "id": name})
+    assert (reply.status, reply.json["error"]["code"]) == (400, -32600)
+    assert reply.json["id"] is None
+    assert "id must be a string or an integer" in reply.json["error"]["message"]
+
+
 async def test_no_other_method_and_no_other_type_is_taken(idle_server: Server) -> None:
     for method in ("GET", "DELETE"):
         reply = await idle_server.call(method, "/mcp")

@@ -7,7 +7,6 @@ Every operation of the document is tested, so a new route is covered as soon as 
 import argparse
 import asyncio
 import json
-import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -76,8 +75,32 @@ async def known(server: Server, site: str) -> dict[str, object]:
         "task_id": task["task_id"],
         "name": image.path.rpartition("/")[2],
         "query": dict(parse_qsl(image.query)),
-        "website": f"{site}/reference.png",
+        "website": site,
     }
+
+
+def outside() -> web.Application:
+    """The world as this server knows it: it has a picture at every path, and takes webhooks."""
+
+    async def reference(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=picture(), content_type="image/png")
+
+    async def webhook(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", reference)
+    app.router.add_post("/{path:.*}", webhook)
+    return app
+
+
+async def assert_only_called(server: Server, site: str) -> None:
+    """Nothing that was submitted or set made the server call anyone else."""
+    cursor = ""
+    while cursor is not None:
+        page = (await server.call("GET", f"/v1/webhooks/deliveries?limit=100{cursor}")).json
+        assert all(entry["url"].startswith(site) for entry in page["data"]), page
+        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
 
 
 def switched_off(folder: Path, models: Collection[str]) -> Path:
@@ -92,18 +115,13 @@ def switched_off(folder: Path, models: Collection[str]) -> Path:
 async def judged(folder: Path, options: Sequence[str], *, models: Collection[str]) -> Judgement:
     """Exit code and words of a run against a server of its own."""
 
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.Response(body=picture(), content_type="image/png")
-
-    website = web.Application()
-    website.router.add_route("*", "/{path:.*}", answer)
     settings: dict[str, Any] = {
         "catalog_dir": switched_off(folder / "models", models),
         "sandbox_processes": 1,
         **dict.fromkeys(CALLING, ("127.0.0.1",)),
     }
     async with (
-        serving(website) as site,
+        serving(outside()) as site,
         running_server(folder / "data", **settings) as server,
         talkative(server),
     ):
@@ -120,6 +138,7 @@ async def judged(folder: Path, options: Sequence[str], *, models: Collection[str
             stderr=asyncio.subprocess.STDOUT,
         )
         words, _ = await process.communicate()
+        await assert_only_called(server, site)
         return Judgement(await process.wait(), words.decode())
 
 
@@ -137,7 +156,6 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=200, help="of each operation")
     parser.add_argument("--models", nargs="+", default=every, help="instead of all", metavar="ID")
     ours, rest = parser.parse_known_args()
-    logging.disable(logging.WARNING)  # what is sent is meant to be refused
     options = [f"--max-examples={ours.examples}", *rest]
     with tempfile.TemporaryDirectory(prefix="calotype-schemathesis-") as folder:
         judgement = asyncio.run(judged(Path(folder), options, models=ours.models))

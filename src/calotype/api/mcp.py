@@ -9,10 +9,12 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from calotype.api.body import ClientGone, check_length, stream
 from calotype.api.context import Context, base_url, bearer, header
+from calotype.api.render import json_answer
 from calotype.domain.errors import UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -23,6 +25,27 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 _TYPE: Final = (b"content-type", b"application/json")
 _ACCEPT: Final = (b"accept", b"application/json, text/event-stream")
 _SPELLED_OUT: Final = frozenset({b"content-type", b"accept"})
+
+
+class _Named(msgspec.Struct):
+    """What is read of a message here."""
+
+    id: Any = msgspec.UNSET
+
+
+# To the SDK a request whose id it cannot read is a notification, which nobody answers.
+_MISNAMED: Final = json_answer(
+    400,
+    {
+        "jsonrpc": "2.0",
+        "id": None,
+        "error": {
+            "code": -32600,
+            "message": "id must be a string or an integer; leave it out of a notification.",
+        },
+    },
+)
+_decode = msgspec.json.Decoder(_Named).decode
 
 
 class AgentDoor:
@@ -46,6 +69,9 @@ class AgentDoor:
         _check_type(scope)
         check_length(scope, limit=MAX_BYTES)
         body = b"".join([chunk async for chunk in stream(receive, limit=MAX_BYTES)])
+        if not _is_named_well(body):
+            await _MISNAMED.response()(scope, receive, send)
+            return
         web = self._web or await self._opened(scope)
         # Who does not say that it reads events gets JSON, also for a */*: the SDK would refuse it.
         events = b"text/event-stream" in (header(scope, b"accept") or b"").lower()
@@ -92,6 +118,15 @@ def _check_type(scope: Scope) -> None:
     if kind != b"application/json":
         said = kind.decode("latin-1") or "missing"
         raise UnsupportedMediaType(f"Content-Type is '{said}'; send application/json.")
+
+
+def _is_named_well(body: bytes) -> bool:
+    """Whether the ``id``, if there is one, can be one. Anything else is the SDK's to judge."""
+    try:
+        named = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return named.id is msgspec.UNSET or type(named.id) in {str, int}
 
 
 async def _while_there(answer: Coroutine[Any, Any, None], receive: Receive) -> None:

@@ -126,8 +126,8 @@ def _last_event(request: Request, form: str) -> str:
         errors.InvalidParameter: it, or the one in the query, is no such id.
 
     """
-    header = request.headers.get("last-event-id", "").strip()
-    query = request.query_params.get("last_event_id", "").strip()
+    header = request.headers.get("last-event-id", "").strip(" \t")
+    query = request.query_params.get("last_event_id", "")
     for given, name in ((header, "Last-Event-ID"), (query, "last_event_id")):
         if not re.fullmatch(form, given):
             raise InvalidParameter(

@@ -13,6 +13,7 @@ from calotype.api.render import json_answer
 from calotype.domain.errors import InvalidParameter, MissingField
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import Task
+from calotype.domain.validation import integer_of
 from calotype.domain.webhooks import MAX_OVERLAP_SECONDS, DeliveryState
 from calotype.store.webhooks import STORED
 
@@ -105,12 +106,7 @@ def _only(given: Mapping[str, object], *known: str, example: str) -> None:
 def _overlap(given: object) -> int:
     if given is None:
         return DEFAULT_OVERLAP_SECONDS
-    if type(given) is not int or not 0 <= given <= MAX_OVERLAP_SECONDS:
-        raise InvalidParameter(
-            f"overlap_seconds must be a whole number from 0 to {MAX_OVERLAP_SECONDS}.",
-            param="overlap_seconds",
-        )
-    return given
+    return integer_of(given, "overlap_seconds", minimum=0, maximum=MAX_OVERLAP_SECONDS, text=False)
 
 
 def _state(given: str | None) -> DeliveryState | None:

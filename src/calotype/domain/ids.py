@@ -17,7 +17,8 @@ _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHA
 _TO_PYTHON: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _LETTERS: Final = 13
 _EPOCH_MS: Final = 1_735_689_600_000  # 2025-01-01T00:00:00Z
-_FORM: Final = re.compile(rf"[0-7][{_ALPHABET}]{{{_LETTERS - 1}}}\Z")
+_LETTERS_FORM: Final = f"[0-7][{_ALPHABET}]{{{_LETTERS - 1}}}"
+_FORM: Final = re.compile(rf"{_LETTERS_FORM}\Z")
 
 
 class IdSource:
@@ -46,6 +47,11 @@ def encode(kind: Kind, number: int) -> str:
         f"{pairs[number >> 30 & 1023]}{pairs[number >> 20 & 1023]}{pairs[number >> 10 & 1023]}"
         f"{pairs[number & 1023]}"
     )
+
+
+def word_pattern(kind: Kind) -> str:
+    """What words of this kind look like, as a pattern of JSON Schema."""
+    return f"^{kind}_{_LETTERS_FORM}$"
 
 
 def decode(kind: Kind, word: str) -> int | None:

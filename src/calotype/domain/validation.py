@@ -274,11 +274,11 @@ def _refuse(model: Model, parameter: Parameter, value: object) -> NoReturn:
     )
 
 
-def integer_of(value: object, name: str, *, maximum: int, text: bool) -> int:
-    """A common field that holds an integer from 1 to ``maximum``."""
+def integer_of(value: object, name: str, *, maximum: int, text: bool, minimum: int = 1) -> int:
+    """A common field that holds an integer from ``minimum`` to ``maximum``."""
     read = _whole(value, text=text)
-    if read is None or not 1 <= read <= maximum:
-        right = "1" if maximum == 1 else f"an integer from 1 to {maximum}"
+    if read is None or not minimum <= read <= maximum:
+        right = f"an integer from {minimum} to {maximum}" if minimum < maximum else f"{minimum}"
         raise InvalidParameter(f"{name} must be {right}, not {quoted(value)}.", param=name)
     return read
 

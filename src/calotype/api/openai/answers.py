@@ -13,7 +13,8 @@ Kind = Literal["image_generation", "image_edit"]
 Picture = tuple[ResultImage, str]
 """A result, and its key in the asset store."""
 
-_FORMATS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+FORMATS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+"""Content type → what OpenAI calls it."""
 _BACKGROUNDS: Final = ("transparent", "opaque")
 _NO_USAGE: Final = {
     "input_tokens": 0,
@@ -92,7 +93,7 @@ def _about(task: Task) -> dict[str, Any]:
 
 def _form(image: ResultImage) -> dict[str, Any]:
     return {
-        "output_format": _FORMATS[image.content_type],
+        "output_format": FORMATS[image.content_type],
         "size": f"{image.width}x{image.height}",
     }
 

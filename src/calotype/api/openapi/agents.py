@@ -34,13 +34,24 @@ def schemas() -> dict[str, Schema]:
                 "jsonrpc": version,
                 "id": {"type": ["string", "integer"]},
                 "method": text("Such as `tools/call`."),
-                "params": {"type": "object"},
+                "params": {"type": ["object", "null"]},
             },
             optional=("id", "params"),
         ),
         "RpcResult": record(
             "The answer to a request.",
             {"jsonrpc": version, "id": identity, "result": {"type": "object"}},
+        ),
+        "RpcEvent": record(
+            "One event of a stream; the fields of its lines.",
+            {
+                "event": text("Always `message`."),
+                "data": text(
+                    "A message: the answer, or a notification before it.",
+                    contentMediaType="application/json",
+                ),
+            },
+            optional=("event",),
         ),
         "RpcError": record(
             "A message that is refused.", {"jsonrpc": version, "id": identity, "error": error}
@@ -59,7 +70,7 @@ def with_messages(operation: dict[str, Any]) -> dict[str, Any]:
             "headers": headers,
             "content": {
                 "application/json": {"schema": either},
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": reference("RpcEvent")},
             },
         },
         "202": {"description": "A notification was taken.", "headers": headers},

@@ -1,13 +1,16 @@
 """The surface for OpenAI's clients, as OpenAPI operations and schemas."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from calotype.api.openai.answers import FORMATS, Kind
 from calotype.api.openai.fields import MAX_PARTIAL_IMAGES
 from calotype.api.openapi.operations import Operation, error_response
+from calotype.api.openapi.requests import PROMPT, REQUIRED, TEXT, or_null
 from calotype.api.openapi.shapes import Schema, constant, record, reference, text, whole
 from calotype.api.render import STATUSES
 from calotype.domain.catalog import Model
+from calotype.domain.options import MAX_VALUE
 
 TAG: Final = "OpenAI"
 
@@ -30,6 +33,8 @@ _SUBMIT: Final = (
     "body_too_large",
     "unsupported_media_type",
 )
+_SIZE: Final = "^(?:auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
+_COMPLETED: Final = tuple(f"{kind}.completed" for kind in get_args(Kind))
 _TOO_MANY: Final = 429
 _MENDABLE: Final = (
     "\n\nAlso for a task that failed in a way that the client can mend: "
@@ -61,7 +66,10 @@ def openai_paths() -> dict[str, Schema]:
 
 def openai_schemas(models: Sequence[Model]) -> dict[str, Schema]:
     """Every schema of the surface by its component name."""
-    fields = _fields([model.id for model in models])
+    fields = _fields(models)
+    json = {
+        name: schema if name in REQUIRED else or_null(schema) for name, schema in fields.items()
+    }
     file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
     images = {
         "type": "array",
@@ -70,7 +78,7 @@ def openai_schemas(models: Sequence[Model]) -> dict[str, Schema]:
         "description": "The images to edit, in this order; `image[]` is the same.",
     }
     return {
-        _JSON: _request("An image request, as OpenAI's clients write it.", fields),
+        _JSON: _request("An image request, as OpenAI's clients write it.", json),
         _FORM: _request("An edit, as OpenAI's clients write it.", {**fields, "image": images}),
         "OpenAiImages": _images(),
         "OpenAiModel": _model_schema(),
@@ -82,6 +90,12 @@ def openai_schemas(models: Sequence[Model]) -> dict[str, Schema]:
             },
         ),
         "OpenAiError": _error(),
+        "OpenAiEvent": _event(),
+        "OpenAiEventImage": _event_image(),
+        "OpenAiEventError": record(
+            "That there is no image.",
+            {"type": constant("error", "Always `error`."), **_error()["properties"]},
+        ),
     }
 
 
@@ -173,7 +187,7 @@ def _operation(
 
 def _answers() -> dict[str, Schema]:
     images = _response("The images, or their events.", reference("OpenAiImages"), of_task=True)
-    images["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    images["content"]["text/event-stream"] = {"schema": reference("OpenAiEvent")}
     failed = _response(
         "The task was accepted, and there is no image to show: it failed, with its code, or this "
         "server stops and it goes on. Another request would be another purchase, so the status "
@@ -199,23 +213,42 @@ def _response(description: str, json: Schema, *, of_task: bool = False) -> Schem
 
 def _request(description: str, fields: dict[str, Schema]) -> Schema:
     schema = record(description, fields)
-    required = ["model", "prompt", *(["image"] if "image" in fields else [])]
-    return {**schema, "required": required, "additionalProperties": True}
-
-
-def _fields(models: Sequence[str]) -> dict[str, Schema]:
+    required = [*REQUIRED, *(["image"] if "image" in fields else [])]
+    streamed = {"properties": {"stream": {"const": True}}, "required": ["stream"]}
+    inline = {"properties": {"response_format": {"not": {"const": "url"}}}}
+    said = "A stream carries images inline."
     return {
-        "model": text("Id of the model.", **({"enum": list(models)} if models else {})),
-        "prompt": text("What the image shows."),
-        "n": {"type": "integer", "minimum": 1, "description": "How many, as the model allows."},
-        "size": text("`auto`, or a size that the model has, such as `1024x1024`."),
+        **schema,
+        "required": required,
+        "additionalProperties": True,
+        "allOf": [{"description": said, "if": streamed, "then": inline}],
+    }
+
+
+def _fields(models: Sequence[Model]) -> dict[str, Schema]:
+    ids = [model.id for model in models]
+    most = max((model.n.maximum for model in models), default=1)
+    return {
+        "model": text("Id of the model.", **({"enum": ids} if ids else {})),
+        "prompt": text("What the image shows.", minLength=1, pattern=PROMPT),
+        "n": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": most,
+            "description": "How many, as the model allows.",
+        },
+        "size": text("`auto`, or a size that the model has, such as `1024x1024`.", pattern=_SIZE),
         "quality": text("`auto`, or what the model has of it."),
         "output_format": text("`png`, `jpeg` or `webp`, as the model has it."),
         "response_format": text("Inline or as links.", enum=["b64_json", "url"]),
         "background": text("`auto`, or what the model has of it."),
         "stream": {"type": "boolean", "description": "Answer with server-sent events."},
         "partial_images": whole("At most so many of them.", maximum=MAX_PARTIAL_IMAGES),
-        "user": text("Kept as `metadata` of the task; so is `safety_identifier`."),
+        "user": text(
+            "Kept as `metadata` of the task; so is `safety_identifier`.",
+            maxLength=MAX_VALUE,
+            pattern=TEXT,
+        ),
     }
 
 
@@ -231,13 +264,43 @@ def _images() -> Schema:
     fields: dict[str, Any] = {
         "created": whole("When the images were finished; Unix seconds."),
         "size": text("Width and height of the first image, `1024x1024`."),
-        "output_format": text("What the files are.", enum=["png", "jpeg", "webp"]),
+        "output_format": text("What the files are.", enum=list(FORMATS.values())),
         "background": text("Where one was chosen."),
         "quality": text("Where one was chosen."),
         "data": {"type": "array", "items": item},
     }
     done = record("The images.", fields, optional=("background", "quality"))
     return {"anyOf": [done, reference("OpenAiError")]}
+
+
+def _event() -> Schema:
+    either = {"anyOf": [reference("OpenAiEventImage"), reference("OpenAiEventError")]}
+    return record(
+        "One event of a stream; the fields of its lines.",
+        {
+            "event": text("What happened.", enum=[*_COMPLETED, "error"]),
+            "data": text("JSON.", contentMediaType="application/json", contentSchema=either),
+        },
+    )
+
+
+def _event_image() -> Schema:
+    return record(
+        "One finished image.",
+        {
+            "type": text("As `event`.", enum=list(_COMPLETED)),
+            "b64_json": text("The file as base64.", contentEncoding="base64"),
+            "created_at": whole("When the images were finished; Unix seconds."),
+            "size": text("Width and height, `1024x1024`."),
+            "output_format": text("What the file is.", enum=list(FORMATS.values())),
+            "background": text("What was chosen, or `auto`."),
+            "quality": text("What was chosen, or `auto`."),
+            "usage": {
+                "type": "object",
+                "description": "Zeros: images are charged by the piece, no tokens are counted.",
+            },
+        },
+    )
 
 
 def _model_schema() -> Schema:

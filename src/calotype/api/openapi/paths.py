@@ -16,6 +16,7 @@ from calotype.api.render import STATUSES
 from calotype.api.streams import EVENT_CURSOR, EVENT_NUMBER
 from calotype.api.task_list import DEFAULT_LIMIT, MAX_LIMIT, MAX_SINCE
 from calotype.api.waiting import MAX_WAIT
+from calotype.domain.ids import word_pattern
 from calotype.domain.task import State
 
 _SUBMIT: Final = (
@@ -202,7 +203,9 @@ def _tasks() -> Operation:
                 maximum=MAX_LIMIT,
                 default=DEFAULT_LIMIT,
             ),
-            _in_query("cursor", "The `next_cursor` of the page before.", pattern="^page_"),
+            _in_query(
+                "cursor", "The `next_cursor` of the page before.", pattern=word_pattern("page")
+            ),
         ],
     )
 

@@ -43,8 +43,10 @@ REQUIRED: Final = ("model", "prompt")
 
 _BLANK: Final = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """What counts as blank here; ``\\s`` of JSON Schema is not the same set."""
-_PROMPT: Final = rf"^[{_BLANK}]*[^{_BLANK}\u0000][^\u0000]*$"
-_TEXT: Final = r"^[^\u0000]*$"
+PROMPT: Final = rf"^[{_BLANK}]*[^{_BLANK}\u0000][^\u0000]*$"
+"""Of a prompt, as a pattern: not blank."""
+TEXT: Final = r"^[^\u0000]*$"
+"""Of text that databases take, as a pattern."""
 _URL: Final = "^[Hh][Tt][Tt][Pp][Ss]?://"
 _TRUTHS: Final = ("true", "false", "1", "0", "yes", "no", "on", "off", "y", "n", "t", "f")
 _MIB: Final = 1024 * 1024
@@ -136,7 +138,7 @@ def _request(model: Model, channels: Sequence[Channel], *, form: bool) -> Schema
         properties[parameter.name] = _parameter(parameter)
     if not form:
         properties = {
-            name: schema if name in REQUIRED else _or_null(schema)
+            name: schema if name in REQUIRED else or_null(schema)
             for name, schema in properties.items()
         }
     schema: Schema = {
@@ -177,7 +179,7 @@ def _common(model: Model, channels: Sequence[Channel], *, form: bool) -> dict[st
             "type": "string",
             "minLength": 1,
             "maxLength": model.prompt.max_length,
-            "pattern": _PROMPT,
+            "pattern": PROMPT,
         },
         **_references(model, form=form),
         "n": {"type": "integer", "minimum": 1, "maximum": most, "default": 1},
@@ -199,8 +201,8 @@ def _options(*, form: bool) -> dict[str, Schema]:
     metadata: Schema = {
         "type": "object",
         "maxProperties": MAX_PAIRS,
-        "propertyNames": {"minLength": 1, "maxLength": MAX_KEY, "pattern": _TEXT},
-        "additionalProperties": {"type": "string", "maxLength": MAX_VALUE, "pattern": _TEXT},
+        "propertyNames": {"minLength": 1, "maxLength": MAX_KEY, "pattern": TEXT},
+        "additionalProperties": {"type": "string", "maxLength": MAX_VALUE, "pattern": TEXT},
     }
     if form:
         metadata = {
@@ -269,7 +271,7 @@ def _parameter(parameter: Parameter) -> Schema:
     if parameter.enum:
         schema["enum"] = list(parameter.enum)
     if parameter.max_length is not None:
-        schema |= {"maxLength": parameter.max_length, "pattern": _TEXT}
+        schema |= {"maxLength": parameter.max_length, "pattern": TEXT}
     for key in ("minimum", "maximum", "default"):
         if (value := getattr(parameter, key)) is not None:
             schema[key] = value
@@ -277,7 +279,7 @@ def _parameter(parameter: Parameter) -> Schema:
     return schema
 
 
-def _or_null(schema: Schema) -> Schema:
+def or_null(schema: Schema) -> Schema:
     """The same, and null, which counts as absent."""
     if "$ref" in schema:
         return schema

@@ -21,6 +21,7 @@ from calotype.api.openapi.shapes import (
     whole,
 )
 from calotype.api.webhooks import DEFAULT_LIMIT, DEFAULT_OVERLAP_SECONDS, MAX_LIMIT
+from calotype.domain.ids import word_pattern
 from calotype.domain.webhooks import (
     EVENTS,
     MAX_OVERLAP_SECONDS,
@@ -174,7 +175,7 @@ def _deliveries() -> Operation:
                 "name": "cursor",
                 "in": "query",
                 "description": "The `next_cursor` of the page before.",
-                "schema": {"type": "string"},
+                "schema": {"type": "string", "pattern": word_pattern("task")},
             },
         ],
     )
