@@ -26,7 +26,7 @@ from calotype.domain.urls import parse_reference_url
 DRAWN_EVERY: Final = 50
 """One submission in so many is developed to a picture, which costs a second of computing."""
 _REFUSED: Final = " sandbox:refuse"
-_ROOM: Final = 900
+_ROOM: Final = 780
 """A prompt of so many characters has room for a word more, for every model."""
 _EVENT: Final = re.compile(r"[0-9]+", re.ASCII)
 """Numbers of events far from here: after them a stream has nothing to tell for ages."""
