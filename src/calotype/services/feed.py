@@ -30,7 +30,7 @@ class Feed:
         self._shared = isinstance(store, SharedStore)
         self._tasks: dict[int, set[asyncio.Event]] = {}
         self._accounts: dict[int, set[asyncio.Event]] = {}
-        self._shown: dict[int, asyncio.Future[Task | None]] = {}
+        self._shown: dict[int, Task] = {}
         self._reader: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] | None = None
         self._fresh = asyncio.Event()
@@ -62,13 +62,8 @@ class Feed:
                     self._shown.pop(key or 0, None)
 
     async def task(self, task_id: int) -> Task | None:
-        """A task, for one who was woken: those whom the same event has woken read it once."""
-        if len(self._tasks.get(task_id, ())) <= 1:
-            return await self._store.task(task_id)
-        shown = self._shown.get(task_id)
-        if shown is None:
-            shown = self._shown[task_id] = asyncio.ensure_future(self._store.task(task_id))
-        return await asyncio.shield(shown)
+        """A task, for one who was woken: what several wait for has been read for them."""
+        return self._shown.get(task_id) or await self._store.task(task_id)
 
     def hurry(self) -> None:
         """Let nobody wait any longer: the server stops."""
@@ -128,7 +123,7 @@ class Feed:
         try:
             while events := await self._store.events(after=cursor, limit=PAGE):
                 for event in events:
-                    self._shown.pop(event.task_id, None)
+                    await self._show(event.task_id)
                     for wake in self._tasks.get(event.task_id, ()):
                         wake.set()
                     for wake in self._accounts.get(event.account_id, ()):
@@ -138,3 +133,9 @@ class Feed:
         except Unavailable:
             await asyncio.sleep(FAULT_SECONDS)
         return cursor
+
+    async def _show(self, task_id: int) -> None:
+        """Read a task once for all who wait for it; a single one reads it without our help."""
+        self._shown.pop(task_id, None)
+        if len(self._tasks.get(task_id, ())) > 1 and (task := await self._store.task(task_id)):
+            self._shown[task_id] = task
