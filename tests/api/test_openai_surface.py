@@ -23,7 +23,9 @@ from harness import FORM, Reply, Server, form, picture, running_server, until, w
 GENERATIONS = "/openai/v1/images/generations"
 EDITS = "/openai/v1/images/edits"
 PAID = Channel(id=7, slug="paid", name="Paid", provider="sandbox", free=False)
-FIRST, AGAIN = {"x-stainless-retry-count": "0"}, {"x-stainless-retry-count": "1"}
+FIRST, AGAIN, LAST = [
+    {"x-stainless-lang": "python", "x-stainless-retry-count": count} for count in "012"
+]
 
 
 @pytest.fixture
@@ -282,6 +284,15 @@ async def test_a_client_that_tries_again_is_cut_off_and_then_told_with_a_status(
     assert caplog.records == []
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("headers", [LAST, {**FIRST, "x-stainless-lang": "js"}])
+async def test_a_client_that_will_not_try_again_is_told_in_the_body(
+    server: Server, headers: dict[str, str]
+) -> None:
+    reply = await ask(server, prompt="sandbox:500-after sandbox:delay=1", headers=headers)
+    assert (reply.status, reply.json["error"]["code"]) == (200, "upstream_failed")
+
+
 # Streams
 
 
@@ -426,9 +437,12 @@ async def test_a_crash_is_told_by_whether_something_was_accepted(server: Server)
     await ask(server, headers=FIRST)
     with closing(sqlite3.connect(server.data / "calotype.db")) as database, database:
         database.execute("UPDATE tasks SET request = X'00'")
-    before = await ask(server, headers=AGAIN)
-    assert error_of(before, 500)["code"] == "internal_error"
     after = await ask(server, headers=key)
     error = error_of(after, 424)
     assert (error["code"], after.headers["x-should-retry"]) == ("internal_error", "false")
     assert first.headers["x-calotype-task-id"] in error["message"]
+    with closing(sqlite3.connect(server.data / "calotype.db")) as database, database:
+        database.execute("PRAGMA ignore_check_constraints = ON")
+        database.execute("UPDATE tasks SET state = 'x'")
+    before = await ask(server, headers=AGAIN)
+    assert error_of(before, 500)["code"] == "internal_error"

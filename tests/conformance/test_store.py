@@ -17,24 +17,25 @@ from calotype.domain.task import (
     Reference,
     State,
 )
-from calotype.store.port import Fenced, IdTaken, Store
+from calotype.store.port import Fenced, IdTaken, Keyed, Store
 from conformance.tasks import NOW, PRICE, funded, image, new_task, read, submitted, taken
 
 
-async def test_the_last_of_keys_that_stand_beside_each_other_is_found(store: Store) -> None:
+async def test_the_last_of_keys_that_stand_beside_each_other_are_found(store: Store) -> None:
     account, other = await funded(store), await funded(store, name="other")
-    placed = {}
     for key in ("openaia1f", "openaia10", "openaib99", "openaia"):
-        new = new_task(account, idempotency_key=key, fingerprint=b"x")
-        placed[key] = (await store.submit(new)).task_id
+        await store.submit(new_task(account, idempotency_key=key, fingerprint=b"x"))
     await store.submit(new_task(other, idempotency_key="openaia2f", fingerprint=b"x"))
 
-    async def last(prefix: str) -> tuple[str, int] | None:
-        return await store.last_key(account, lowest=f"{prefix}00", highest=f"{prefix}ff")
+    async def last(prefix: str, *, limit: int = 9) -> list[Keyed]:
+        lowest, highest = f"{prefix}00", f"{prefix}ff"
+        return list(await store.keyed(account, lowest=lowest, highest=highest, limit=limit))
 
-    assert await last("openaia") == ("openaia1f", placed["openaia1f"])
-    assert await last("openaib") == ("openaib99", placed["openaib99"])
-    assert await last("openaic") is None
+    waiting = [Keyed(key, State.WAITING, None) for key in ("openaia1f", "openaia10")]
+    assert await last("openaia") == waiting
+    assert await last("openaia", limit=1) == waiting[:1]
+    assert [each.key for each in await last("openaib")] == ["openaib99"]
+    assert await last("openaic") == []
 
 
 async def test_an_account_is_opened_once_and_found_again(store: Store) -> None:

@@ -175,6 +175,31 @@ def test_the_name_of_a_user_is_kept_as_metadata_beside_what_is_there() -> None:
     assert refused(user="ada", metadata="{", text=True) == ("invalid_parameter", "metadata")
 
 
+def test_the_name_of_a_user_does_not_push_anything_else_out_of_the_metadata() -> None:
+    assert settings(user="ada", metadata={"user": "ada"}) == {"metadata": {"user": "ada"}}
+    assert refused(user="ada", metadata={"user": "eve"}) == ("invalid_parameter", "user")
+    full = {str(number): "x" for number in range(16)}
+    assert settings(metadata=full) == {"metadata": full}
+    for name in ("user", "safety_identifier"):
+        others: Fields = {name: "ada", "metadata": full}
+        assert refused(**others) == ("invalid_parameter", name)
+    with pytest.raises(InvalidRequest, match="user is kept as metadata, which may have at most 16"):
+        asked(user="ada", metadata=full)
+    both: Fields = {"user": "a", "safety_identifier": "b", "metadata": dict([*full.items()][:15])}
+    assert refused(**both) == ("invalid_parameter", "safety_identifier")
+
+
+def test_a_form_may_have_metadata_pair_by_pair() -> None:
+    pairs: Fields = {"metadata[order]": "7", "metadata[who]": "ada"}
+    whole = {"order": "7", "who": "ada"}
+    assert asked(text=True, **pairs).fields["metadata"] == whole
+    assert asked(text=True, user="a7", **pairs).fields["metadata"] == {"user": "a7", **whole}
+    assert refused(text=True, metadata="{}", **pairs) == ("invalid_parameter", "metadata")
+    nested: Fields = {"metadata[a][b]": "7"}
+    assert refused(text=True, **nested) == ("unsupported_parameter", "metadata[a][b]")
+    assert refused(**pairs) == ("unsupported_parameter", "metadata[order]")
+
+
 def test_the_name_of_a_user_is_taken_as_text_only() -> None:
     assert settings(user="") == settings(user=None) == {}
     assert refused(user="x" * 513) == ("invalid_parameter", "user")

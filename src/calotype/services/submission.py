@@ -146,6 +146,17 @@ class Submission:
             await self._assets.discard(new.uploads)
         return self._accepted(submitted, new, judged.model)
 
+    def fingerprint(
+        self, fields: Mapping[str, object], *, references: Sequence[Reference | Kept], text: bool
+    ) -> bytes:
+        """What one idempotency key may stand for: the same for the same request.
+
+        Raises:
+            errors.CalotypeError: ``submit`` would refuse it.
+
+        """
+        return _fingerprint(*self._read(fields, text=text), references)
+
     async def submit_batch(
         self, key: ApiKey, batch: Sequence[Asked | CalotypeError], *, request_id: str
     ) -> list[Accepted | CalotypeError]:
@@ -200,10 +211,7 @@ class Submission:
 
         """
         check_idempotency_key(asked.idempotency_key)
-        plain = normalise(self._catalog, asked.fields, text=asked.text)
-        options = NO_OPTIONS
-        if not asked.fields.keys().isdisjoint(OPTION_FIELDS):
-            options = read_options(asked.fields, text=asked.text, judge_url=self._judge_callback)
+        plain, options = self._read(asked.fields, text=asked.text)
         model = self._catalog.get(plain.model)
         check_reference_count(model, len(asked.references))
         uploads = tuple([each.asset for each in asked.references if isinstance(each, Kept)])
@@ -220,6 +228,13 @@ class Submission:
         keyed = asked.idempotency_key is not None
         fingerprint = _fingerprint(plain, options, asked.references) if keyed else b""
         return _Judged(asked, model, request, uploads, options.metadata, fingerprint)
+
+    def _read(self, fields: Mapping[str, object], *, text: bool) -> tuple[Normalised, Options]:
+        plain = normalise(self._catalog, fields, text=text)
+        options = NO_OPTIONS
+        if not fields.keys().isdisjoint(OPTION_FIELDS):
+            options = read_options(fields, text=text, judge_url=self._judge_callback)
+        return plain, options
 
     def _new_task(self, key: ApiKey, judged: _Judged, *, request_id: str) -> NewTask:
         """The task of a request, on the channel whose turn it is.

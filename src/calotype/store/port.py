@@ -63,6 +63,14 @@ class Submitted(msgspec.Struct, frozen=True):
     """How many unfinished tasks of the account stood before this one."""
 
 
+class Keyed(msgspec.Struct, frozen=True):
+    """An idempotency key, and how its task stands."""
+
+    key: str
+    state: State
+    completed_at: int | None
+
+
 class Unfinished(msgspec.Struct, frozen=True):
     """What the queue needs to know of a task."""
 
@@ -248,10 +256,10 @@ class Store(Protocol):
         """The task of an idempotency key that was used with the same request, without a write."""
         ...
 
-    async def last_key(
-        self, account_id: int, *, lowest: str, highest: str
-    ) -> tuple[str, int] | None:
-        """The last of an account's idempotency keys between two of ours, and its task.
+    async def keyed(
+        self, account_id: int, *, lowest: str, highest: str, limit: int
+    ) -> Sequence[Keyed]:
+        """The last of an account's idempotency keys between two of ours, last first.
 
         Both, and all that lie between, are ASCII letters and digits of one length.
         """

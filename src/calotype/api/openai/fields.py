@@ -17,7 +17,7 @@ from calotype.domain.catalog import (
     quoted,
 )
 from calotype.domain.errors import InvalidParameter, UnsupportedParameter
-from calotype.domain.options import MAX_VALUE, parsed_metadata
+from calotype.domain.options import MAX_PAIRS, MAX_VALUE, parsed_metadata
 
 ResponseFormat = Literal["b64_json", "url"]
 
@@ -36,6 +36,9 @@ _NEUTRAL: Final[Mapping[str, object]] = {
 }
 """Fields that a model without them takes at one value only: the one that asks for nothing."""
 _NAMES_OF_USERS: Final = ("user", "safety_identifier")
+_METADATA: Final = "metadata"
+_PAIR: Final = re.compile(r"metadata\[([^\[\]]*)\]")
+"""How OpenAI's Python client spells a pair of metadata in a form."""
 _SIZE: Final = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 
 
@@ -66,10 +69,23 @@ def translate(model: Model | None, fields: Mapping[str, object], *, text: bool) 
     stream = _flag(given.pop("stream", False), "stream", text=text)
     _check_partial_images(given.pop("partial_images", 0), text=text)
     response_format = _response_format(given.pop("response_format", None), stream=stream)
+    if text:
+        _gather_metadata(given)
     _keep_users(given, text=text)
     if model is not None:  # else submission says which models there are
         _fit(model, given)
     return Asked(given, response_format, stream)
+
+
+def _gather_metadata(given: dict[str, object]) -> None:
+    """Put together the metadata that a form has pair by pair."""
+    pairs = {match[1]: given.pop(match[0]) for match in map(_PAIR.fullmatch, [*given]) if match}
+    if pairs and _METADATA in given:
+        raise InvalidParameter(
+            "Send metadata whole or pair by pair, not in both ways.", param=_METADATA
+        )
+    if pairs:
+        given[_METADATA] = pairs
 
 
 def _keep_users(given: dict[str, object], *, text: bool) -> None:
@@ -83,11 +99,26 @@ def _keep_users(given: dict[str, object], *, text: bool) -> None:
             )
         if user:
             users[name] = user
-    metadata = given.get("metadata", {})
+    metadata = given.get(_METADATA, {})
     if text and isinstance(metadata, str):
         metadata = parsed_metadata(metadata)
-    if users and isinstance(metadata, dict):  # else submission says what is wrong with it
-        given["metadata"] = users | metadata
+    if not isinstance(metadata, dict):
+        return  # submission says what is wrong with it
+    for name, user in users.items():
+        if metadata.get(name, user) != user:
+            raise InvalidParameter(
+                f"{name} is kept as metadata, which has another {name}; send one of them.",
+                param=name,
+            )
+        if name not in metadata and len(metadata) >= MAX_PAIRS:
+            raise InvalidParameter(
+                f"{name} is kept as metadata, which may have at most {MAX_PAIRS} pairs and has "
+                f"{len(metadata)} without it.",
+                param=name,
+            )
+        metadata = {name: user, **metadata}
+    if users:
+        given[_METADATA] = metadata
 
 
 def _fit(model: Model, given: dict[str, object]) -> None:

@@ -13,7 +13,7 @@ from calotype.api.context import Context, base_url
 from calotype.api.openai import answers, errors
 from calotype.api.openai.answers import Kind, Picture
 from calotype.api.openai.fields import Asked
-from calotype.api.openai.retries import tells_tries
+from calotype.api.openai.retries import tries_again_when_cut
 from calotype.api.render import Answer
 from calotype.api.waiting import MAX_WAIT, ended
 from calotype.domain.errors import AssetNotFound, TaskNotFound, Unavailable
@@ -56,6 +56,9 @@ class Held:
         self._word = ""
         self._begun = False
         self._hung_up = False
+        self._gone = False
+        self.told = False
+        """The outcome was sent whole, to a client that was still there."""
 
     async def until_ended(self, task_id: int) -> None:
         """Answer when the task has ended.
@@ -82,12 +85,14 @@ class Held:
     async def _left(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._gone = True
 
     async def _answer(self, task_id: int) -> None:
         try:
             task = await self._outcome(task_id)
             if task is None:
                 await self._refuse(errors.unfinished(self._word))
+                self.told = False
             elif task.error is not None:
                 await self._refuse(errors.failed(task.error))
             else:
@@ -159,10 +164,10 @@ class Held:
         if not self._begun:
             headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
             await self._start(answer.status, headers)
-            await self._send({"type": "http.response.body", "body": answer.body})
+            await self._end(answer.body)
         elif self._asked.stream:
             await self._complete(_once(answers.error_event(answer.body)))
-        elif tells_tries(self._scope):  # its next try is told, with a status
+        elif tries_again_when_cut(self._scope):  # its next try is told, with a status
             self._hang_up()
         else:
             await self._complete(_once(answer.body))
@@ -176,7 +181,7 @@ class Held:
         await self._begin()
         async for piece in pieces:
             await self._body(piece)
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._end(b"")
 
     async def _begin(self) -> None:
         if not self._begun:
@@ -195,6 +200,11 @@ class Held:
 
     async def _body(self, piece: bytes) -> None:
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def _end(self, piece: bytes) -> None:
+        there = not self._gone  # afterwards, the end of the answer counts as leaving, too
+        await self._send({"type": "http.response.body", "body": piece})
+        self.told = there
 
 
 async def _once(piece: bytes) -> AsyncIterator[bytes]:

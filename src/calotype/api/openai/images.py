@@ -1,10 +1,8 @@
 """POST /openai/v1/images/generations and /openai/v1/images/edits."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
 from calotype.api.body import media_type
@@ -14,7 +12,7 @@ from calotype.api.openai.answers import Kind
 from calotype.api.openai.errors import in_doubt
 from calotype.api.openai.fields import Asked, translate
 from calotype.api.openai.held import Held
-from calotype.api.openai.retries import implied_key
+from calotype.api.openai.retries import Tries, Try
 from calotype.domain.catalog import Model
 from calotype.domain.errors import (
     InvalidParameter,
@@ -24,7 +22,6 @@ from calotype.domain.errors import (
 )
 from calotype.domain.keys import ApiKey
 from calotype.domain.task import Reference
-from calotype.domain.validation import normalise
 from calotype.services.assets import Kept
 from calotype.services.submission import AcceptanceInDoubt, Accepted
 
@@ -34,15 +31,14 @@ _MEDIA_TYPES: Final[Mapping[Kind, str]] = {
 }
 _OVERLAYS: Final = ("mask", "markup")
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
-
 
 class Images:
     """One of the two routes, as an ASGI application."""
 
-    def __init__(self, context: Context, intake: Intake, kind: Kind) -> None:
+    def __init__(self, context: Context, intake: Intake, tries: Tries, *, kind: Kind) -> None:
         self._context = context
         self._intake = intake
+        self._tries = tries
         self._kind: Kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,26 +47,28 @@ class Images:
         kind, content_type = media_type(scope)
         if kind != _MEDIA_TYPES[self._kind]:
             raise UnsupportedMediaType(f"Send {_MEDIA_TYPES[self._kind]} here, not {kind}.")
-        try:
-            if self._kind == "image_edit":
-                asked, accepted = await self._from_form(scope, receive, key, content_type)
-            else:
-                asked, accepted = await self._from_json(scope, receive, key)
-        except AcceptanceInDoubt as error:
-            await in_doubt(error).response()(scope, receive, send)
-            return
-        held = Held(self._context, scope, receive, send, kind=self._kind, asked=asked)
-        await held.until_ended(accepted.task.task_id)
+        with self._tries.one(scope) as this:
+            try:
+                if self._kind == "image_edit":
+                    asked, accepted = await self._from_form(scope, receive, key, content_type, this)
+                else:
+                    asked, accepted = await self._from_json(scope, receive, key, this)
+            except AcceptanceInDoubt as error:
+                await in_doubt(error).response()(scope, receive, send)
+                return
+            held = Held(self._context, scope, receive, send, kind=self._kind, asked=asked)
+            await held.until_ended(accepted.task.task_id)
+            this.told = held.told
 
     async def _from_json(
-        self, scope: Scope, receive: Receive, key: ApiKey
+        self, scope: Scope, receive: Receive, key: ApiKey, this: Try
     ) -> tuple[Asked, Accepted]:
         fields, references = await self._intake.json(scope, receive)
         asked = translate(self._model(fields), fields, text=False)
-        return asked, await self._submit(scope, key, asked, references, text=False)
+        return asked, await self._submit(scope, key, asked, references, this)
 
     async def _from_form(
-        self, scope: Scope, receive: Receive, key: ApiKey, content_type: bytes
+        self, scope: Scope, receive: Receive, key: ApiKey, content_type: bytes, this: Try
     ) -> tuple[Asked, Accepted]:
         try:
             async with self._intake.form(scope, receive, key, content_type=content_type) as form:
@@ -80,7 +78,7 @@ class Images:
                         param="image",
                     )
                 asked = translate(self._model(form.fields), form.fields, text=True)
-                return asked, await self._submit(scope, key, asked, form.references, text=True)
+                return asked, await self._submit(scope, key, asked, form.references, this)
         except InvalidParameter as error:
             if error.param not in _OVERLAYS:
                 raise
@@ -96,20 +94,14 @@ class Images:
         key: ApiKey,
         asked: Asked,
         references: Sequence[Reference | Kept],
-        *,
-        text: bool,
+        this: Try,
     ) -> Accepted:
+        submission, text = self._context.submission, self._kind == "image_edit"
         order = idempotency_key(scope)
         if order is None:
-            named = [one.digest.hex() if isinstance(one, Kept) else one.url for one in references]
-            wanted = _encode((normalise(self._context.catalog, asked.fields, text=text), named))
-            order = await implied_key(
-                self._context.store,
-                scope,
-                account_id=key.account_id,
-                digest=hashlib.sha256(wanted).digest(),
-            )
-        return await self._context.submission.submit(
+            digest = submission.fingerprint(asked.fields, references=references, text=text)
+            order = await this.implied_key(key.account_id, digest)
+        return await submission.submit(
             key,
             asked.fields,
             references=references,

@@ -90,9 +90,10 @@ FROM idempotency_keys k JOIN tasks t ON t.id = k.task_id
 WHERE k.account_id = $1 AND k.key = $2
 """
 """Fingerprint of an idempotency key's request, and its task."""
-LAST_KEY: Final = """
-SELECT key, task_id FROM idempotency_keys
-WHERE account_id = $1 AND key BETWEEN $2 AND $3 ORDER BY key DESC LIMIT 1
+KEYED: Final = """
+SELECT named.key, tasks.state, tasks.completed_at
+FROM idempotency_keys AS named JOIN tasks ON tasks.id = named.task_id
+WHERE named.account_id = $1 AND named.key BETWEEN $2 AND $3 ORDER BY named.key DESC LIMIT $4
 """
 _REMEMBER: Final = """
 INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at)

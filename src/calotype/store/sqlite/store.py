@@ -39,6 +39,7 @@ from calotype.store.port import (
     AttemptEnd,
     ChannelEvent,
     Entry,
+    Keyed,
     LoggedEvent,
     Submitted,
     Taken,
@@ -229,11 +230,11 @@ class SqliteStore:
         _, task_id, request_id, created_at = found[0]
         return Submitted(task_id, request_id, created_at, replayed=True)
 
-    async def last_key(
-        self, account_id: int, *, lowest: str, highest: str
-    ) -> tuple[str, int] | None:
-        found = self._read(submission.LAST_KEY, account_id, lowest, highest)
-        return (found[0][0], found[0][1]) if found else None
+    async def keyed(
+        self, account_id: int, *, lowest: str, highest: str, limit: int
+    ) -> Sequence[Keyed]:
+        found = self._read(submission.KEYED, account_id, lowest, highest, limit)
+        return [Keyed(key, State(state), ended) for key, state, ended in found]
 
     async def asset(self, asset_id: int) -> Asset | None:
         found = self._read(f"SELECT {rows.ASSET} FROM assets WHERE id = ?", asset_id)

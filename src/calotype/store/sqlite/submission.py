@@ -20,9 +20,10 @@ REPLAYED: Final = (
     "WHERE k.account_id = ? AND k.key = ?"
 )
 """Fingerprint of an idempotency key's request, and its task."""
-LAST_KEY: Final = (
-    "SELECT key, task_id FROM idempotency_keys "
-    "WHERE account_id = ? AND key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
+KEYED: Final = (
+    "SELECT named.key, tasks.state, tasks.completed_at "
+    "FROM idempotency_keys AS named JOIN tasks ON tasks.id = named.task_id "
+    "WHERE named.account_id = ? AND named.key BETWEEN ? AND ? ORDER BY named.key DESC LIMIT ?"
 )
 
 _RESERVE = (
