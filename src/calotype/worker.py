@@ -34,6 +34,7 @@ from calotype.services.assets import Assets
 from calotype.services.callbacks import TOPIC, unpacked
 from calotype.services.deliverer import Deliverer
 from calotype.services.delivery import Delivery
+from calotype.services.prices import Prices
 from calotype.services.references import ReferenceIntake
 from calotype.services.running import Links, Runner
 from calotype.settings import Settings, SettingsError
@@ -233,7 +234,12 @@ class Worker:
         await self._serve_orphans()
         self._queue.start()
         self._reconciler = asyncio.create_task(
-            _keep_reconciled(store, self._core.clock, then=self._serve_orphans)
+            _keep_reconciled(
+                store,
+                self._core.clock,
+                prices=Prices(self._core.catalog, self._core.router),
+                then=self._serve_orphans,
+            )
         )
 
     async def _serve_orphans(self) -> None:
@@ -374,12 +380,12 @@ def _chosen(
 
 
 async def _keep_reconciled(
-    store: SharedStore, clock: Clock, *, then: Callable[[], Awaitable[None]]
+    store: SharedStore, clock: Clock, *, prices: Prices, then: Callable[[], Awaitable[None]]
 ) -> None:
     while True:
         try:
             await then()
-            done = await store.reconcile(now=clock())
+            done = await store.reconcile(now=clock(), price=prices.of)
             if done is not None and done.anything:
                 log.warning(
                     "reconciled: %d jobs made anew, %d dropped, %d overdue tasks ended",

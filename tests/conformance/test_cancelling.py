@@ -322,7 +322,10 @@ async def overdue(store: PostgresStore, *, cancel: bool) -> Task:
     await store.keep_arrived(task, kept, images=[picture], progress=50, now=NOW + 3)
     if cancel:
         await cancelled(store, task)
-    done = await store.reconcile(now=task.abandon_at + FORSAKEN_MS + PATIENCE_MS + 1)
+    done = await store.reconcile(
+        now=task.abandon_at + FORSAKEN_MS + PATIENCE_MS + 1,
+        price=lambda _task, count: count * PRICE,
+    )
     assert done is not None
     assert done.ended == 1
     assert await store.prove() == []

@@ -123,7 +123,8 @@ async def test_the_reconciler_tells_of_the_tasks_that_it_ends(postgres_url: str)
     await store.webhooks.set_url(account, URL)
     new = new_task(account)
     await store.submit(new)
-    done = await store.reconcile(now=NOW + PATIENCE_MS + FORSAKEN_MS + 1_000_000)
+    late = NOW + PATIENCE_MS + FORSAKEN_MS + 1_000_000
+    done = await store.reconcile(now=late, price=lambda _task, count: count * PRICE)
     assert done is not None
     assert done.ended == 1
     assert (await read(store, new.id)).state is State.FAIL

@@ -334,6 +334,55 @@ async def test_nothing_is_interrupted_while_another_job_of_ours_may_be_drawn(bed
     assert fake.calls_to("POST", "/interrupt") == []
 
 
+async def test_no_job_begins_while_an_interrupt_is_on_its_way(bed: Bed) -> None:
+    async with bed.fake() as fake:
+        watched = Watched(bed, fake, options={"sole_user": "true"})
+        watched.fake.interrupts_held = asyncio.Event()
+        one = watched.begin()
+        await watched.progress_asked(1)
+        cancelling = asyncio.create_task(watched.provider.cancel(watched.job, ""))
+        await watched.fake.interrupt_came.wait()
+        watched.end()
+        outcome = await one
+        assert isinstance(outcome, Failed), "half an image may have come"
+        assert outcome.code == "cancelled"
+        two = watched.begin(task="task_2", reference="2")
+        for _ in range(200):  # rounds in which it could go out
+            await asyncio.sleep(0)
+        watched.fake.interrupts_held.set()
+        assert await cancelling is True
+        assert isinstance(await two, Done)
+    asked = [each.path.rpartition("/")[2] for each in fake.calls if each.method == "POST"]
+    assert asked == ["txt2img", "interrupt", "txt2img"]
+
+
+async def test_a_job_that_the_server_would_not_interrupt_is_delivered(bed: Bed) -> None:
+    async with bed.fake() as fake:
+        watched = Watched(bed, fake, options={"sole_user": "true"})
+        sending = watched.begin()
+        await watched.progress_asked(1)
+        fake.tamper = lambda reply: reply if reply.document else Reply(500, {})
+        held, watched.fake.at_it = watched.fake.at_it, None
+        assert await watched.provider.cancel(watched.job, "") is False
+        watched.fake.at_it = held
+        watched.end()
+        assert isinstance(await sending, Done)
+
+
+async def test_a_job_that_is_being_interrupted_is_not_interrupted_twice(bed: Bed) -> None:
+    async with bed.fake() as fake:
+        watched = Watched(bed, fake, options={"sole_user": "true"})
+        sending = watched.begin()
+        await watched.progress_asked(1)
+        held, watched.fake.at_it = watched.fake.at_it, None
+        both = [watched.provider.cancel(watched.job, "") for _ in range(2)]
+        assert await asyncio.gather(*both) == [True, True]
+        assert held is not None
+        held.set()
+        assert isinstance(await sending, Failed)
+    assert len(fake.calls_to("POST", "/interrupt")) == 1
+
+
 @pytest.mark.parametrize(("sole_user", "times"), [("true", 1), ("false", 0)])
 async def test_a_send_that_is_waited_for_no_longer_is_interrupted_for_the_sole_user(
     bed: Bed, sole_user: str, times: int

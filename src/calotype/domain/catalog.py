@@ -75,7 +75,7 @@ class Cancellation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What it costs to cancel a task too late: when the upstream finished it all the same."""
 
     percent: Annotated[int, Meta(ge=0, le=100)] = 100
-    """Of the price of the images that were made."""
+    """Of the price of the images that the upstream says it made."""
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):

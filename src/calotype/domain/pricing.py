@@ -33,9 +33,9 @@ def price(
     raise InternalError(f"The catalog has no price for this request of {model.id}.")
 
 
-def cancelled(model: Model, amount: int) -> int:
-    """What is charged for images of this price that were made although the client cancelled."""
-    return amount * model.cancellation.percent // 100
+def cancelled(model: Model, unit: int) -> int:
+    """What is charged for one image of this price that was made although the client cancelled."""
+    return unit * model.cancellation.percent // 100
 
 
 def _of_tier(prices: Mapping[str, int], tier: Tier, model: Model) -> int:

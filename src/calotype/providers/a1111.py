@@ -48,6 +48,7 @@ class A1111(Plain):
         self._alone = channel.options.get("sole_user") == "true"
         self._in_flight = set[str]()
         self._interrupted = set[str]()
+        self._interrupting = asyncio.Lock()
         self._checkpoints = set[str]()
 
     async def submit(self, job: Job) -> SubmitOutcome:
@@ -57,7 +58,8 @@ class A1111(Plain):
         checkpoint = await self._checkpoint(job)
         if not isinstance(checkpoint, str):
             return checkpoint
-        self._in_flight.add(job.task)
+        async with self._interrupting:  # one that is on its way may reach whatever is drawn then
+            self._in_flight.add(job.task)
         watch = asyncio.create_task(self._watch(job))
         try:
             answer = await self._line.create(_path(job), body=self._body(job, checkpoint))
@@ -79,10 +81,7 @@ class A1111(Plain):
 
     async def cancel(self, job: Job, upstream_id: str) -> bool:  # noqa: ARG002 -- the port's form
         """Interrupt the server, if what it draws can only be this job."""
-        if not await self._interrupt(job):
-            return False
-        self._interrupted.add(job.task)
-        return True
+        return await self._interrupt(job)
 
     def _unfit(self, job: Job) -> SubmitOutcome | None:
         """Why a size cannot be drawn: the server would round it in silence."""
@@ -182,10 +181,18 @@ class A1111(Plain):
         return self._in_flight == {job.task}
 
     async def _interrupt(self, job: Job) -> bool:
-        if not self._alone or self._in_flight != {job.task}:
+        """Stop the job, and count it as stopped before its half image can come back."""
+        async with self._interrupting:
+            if not self._alone or self._in_flight != {job.task}:
+                return False
+            if job.task in self._interrupted:
+                return True
+            self._interrupted.add(job.task)
+            answer = await self._line.ask("sdapi/v1/interrupt", method="POST")
+            if isinstance(answer, Answer) and answer.status == _OK:
+                return True
+            self._interrupted.discard(job.task)
             return False
-        answer = await self._line.ask("sdapi/v1/interrupt", method="POST")
-        return isinstance(answer, Answer) and answer.status == _OK
 
 
 def _path(job: Job) -> str:

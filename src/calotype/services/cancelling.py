@@ -21,6 +21,8 @@ from calotype.store.port import Store
 
 TOPIC: Final = "cancel"
 """What the processes of a shared database tell each other under, with the task's number."""
+TELL_AGAIN_MS: Final = 5_000
+"""Whoever develops a task is told no sooner again, however often its client asks."""
 TIMES: Final = 3
 """How often an upstream is asked to stop a job, unless it says that it will."""
 
@@ -41,6 +43,7 @@ class Cancelling:
         self._store = store
         self._tell = tell
         self._clock = clock
+        self._told: dict[int, int] = {}
 
     async def cancel(self, task_word: str, *, account_id: int) -> Task:
         """Cancel a task as far as that can be done now; a final one stays as it is.
@@ -49,17 +52,27 @@ class Cancelling:
             errors.TaskNotFound: there is none of this public id, or it is someone else's.
 
         """
-        number, task = decode("task", task_word), None
+        number, task, now = decode("task", task_word), None, self._clock()
         if number is not None:
-            task = await self._store.cancel(number, account_id=account_id, now=self._clock())
+            task = await self._store.cancel(number, account_id=account_id, now=now)
         if task is None:
             raise TaskNotFound("There is no task with this id in this account.")
-        if task.state not in FINAL:
+        if task.state not in FINAL and self._is_due(task.id, now):
             try:
                 await self._tell(task.id)
             except Unavailable:
                 log.info("%s is marked; its worker will see it by itself", task_word)
+                self._told.pop(task.id, None)
         return task
+
+    def _is_due(self, task_id: int, now: int) -> bool:
+        """Whether to tell of a task; it counts as told then."""
+        while self._told and next(iter(self._told.values())) <= now - TELL_AGAIN_MS:
+            del self._told[next(iter(self._told))]
+        if task_id in self._told:
+            return False
+        self._told[task_id] = now
+        return True
 
 
 class Stop:

@@ -14,13 +14,13 @@ from calotype.domain.outcomes import Done, ImageSource, SourceError
 from calotype.domain.task import ArrivedImage, Asset, Task
 from calotype.services.assets import MAX_RESULT_BYTES, Assets
 from calotype.services.conversion import CONTENT_TYPES
-from calotype.store.port import Fenced, Store
+from calotype.store.port import Store
 
 BODIES: Final = 64
 """Images read from upstreams at a time: more costs memory and brings no speed."""
 
-Insist = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
-"""Does a write for as long as the database does not answer."""
+Keep = Callable[[Callable[[], Awaitable[None]], Sequence[Asset]], Awaitable[None]]
+"""Does a write that images come with, for as long as the database does not answer."""
 
 
 class Harvest(msgspec.Struct, frozen=True):
@@ -37,11 +37,11 @@ class Harvest(msgspec.Struct, frozen=True):
 class Collector:
     """Takes in what upstreams made."""
 
-    def __init__(self, store: Store, assets: Assets, *, clock: Clock, insist: Insist) -> None:
+    def __init__(self, store: Store, assets: Assets, *, clock: Clock, keep: Keep) -> None:
         self._store = store
         self._assets = assets
         self._clock = clock
-        self._insist = insist
+        self._write_with = keep
         self._bodies = asyncio.Semaphore(BODIES)
 
     async def collect(self, task: Task, model: Model, done: Done) -> Harvest:
@@ -100,11 +100,7 @@ class Collector:
             progress=100 * len(arrived) // task.request.n,
             now=self._clock(),
         )
-        try:
-            await self._insist(write)
-        except Fenced:
-            await self._assets.discard(fresh)
-            raise
+        await self._write_with(write, fresh)
 
     async def _keep(self, task: Task, model: Model, source: ImageSource) -> Asset:
         asked = task.request.parameters.get(OUTPUT_FORMAT, model.output_format)

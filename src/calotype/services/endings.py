@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -12,12 +12,14 @@ from calotype.domain.clock import Clock
 from calotype.domain.errors import CANCELLED, Unavailable, failure
 from calotype.domain.ids import encode
 from calotype.domain.outcomes import Done, Failed, Fault, Refused, SourceError, TryLater
-from calotype.domain.task import FINAL, Attempt, AttemptState, Task
+from calotype.domain.task import FINAL, Asset, Attempt, AttemptState, Task
 from calotype.services.assets import Assets
 from calotype.services.collecting import Collector, Harvest
 from calotype.services.prices import Prices
 from calotype.services.sending import LOST, UNKNOWN_MESSAGE, Bench
 from calotype.store.port import AttemptEnd, Fenced, Store
+
+T = TypeVar("T")
 
 DATABASE_PAUSE: Final = 0.5
 """Between tries to write down what only this process knows."""
@@ -37,17 +39,28 @@ class Endings:
         self._assets = assets
         self._clock = clock
         self._prices = prices
-        self._collector = Collector(store, assets, clock=clock, insist=self.insist)
+        self._collector = Collector(store, assets, clock=clock, keep=self._write_with)
 
-    async def deliver(self, bench: Bench, number: int, *, done: Done) -> None:
+    async def deliver(
+        self, bench: Bench, number: int, *, done: Done, cancelled: bool = False
+    ) -> None:
         """Store the images, settle, finish.
+
+        Args:
+            bench: where it was made.
+            number: of the attempt.
+            done: what the upstream said.
+            cancelled: the task is known to be marked, so no image is fetched.
 
         Raises:
             SourceError: an image could not be read; asking for it again may help.
 
         """
-        task = await self.current(bench.task)
-        if task.cancel_at is not None:
+        task = bench.task
+        if task.request.n > 1 and not cancelled:  # only then images may have arrived before
+            task = await self._current(task)
+            cancelled = task.cancel_at is not None
+        if cancelled:
             await self._settle_cancelled(bench, number, done)
             return
         try:
@@ -60,8 +73,7 @@ class Endings:
             return
         nothing = ("The upstream says that it is done and has no image.",)
         message = (harvest.faults or nothing)[0]
-        code = "upstream_malformed_response"
-        await self._fail_done(bench.task, number, code, message, done=done)
+        await self._fail_done(bench, number, "upstream_malformed_response", message, done=done)
 
     async def deliver_at_once(self, bench: Bench, number: int, *, done: Done) -> None:
         """Keep images that came with the answer itself and cannot be asked for again.
@@ -69,24 +81,25 @@ class Endings:
         While they can be read here and the asset store has trouble, the task waits with them; one
         that has to be fetched is tried a few times.
         """
-        pauses = iter(FETCH_PAUSES)
+        pauses, cancelled = iter(FETCH_PAUSES), False
         while True:
             try:
-                await self.deliver(bench, number, done=done)
+                await self.deliver(bench, number, done=done, cancelled=cancelled)
             except SourceError as error:
-                if (pause := next(pauses, None)) is not None:
-                    await asyncio.sleep(pause)
-                    continue
-                message = f"The image could not be read to its end: {error}"
-                await self._fail_done(bench.task, number, "upstream_failed", message, done=done)
+                if (pause := next(pauses, None)) is None:
+                    message = f"The image could not be read to its end: {error}"
+                    await self._fail_done(bench, number, "upstream_failed", message, done=done)
+                    return
+                await asyncio.sleep(pause)
             except (Unavailable, OSError) as error:
                 if self._clock() >= bench.task.abandon_at:
                     raise
                 name = encode("task", bench.task.id)
                 log.warning("%s: its image is here and cannot be stored yet: %s", name, error)
                 await asyncio.sleep(STORE_PAUSE)
-                continue
-            return
+            else:
+                return
+            cancelled = await _answered(partial(self.is_cancelled, bench.task))
 
     async def _complete(
         self, bench: Bench, task: Task, number: int, *, done: Done, harvest: Harvest
@@ -110,35 +123,50 @@ class Endings:
             result=[each.image for each in harvest.images],
             end=AttemptEnd(detail=detail),
         )
+        await self._write_with(write, harvest.fresh)
+
+    async def _write_with(
+        self, write: Callable[[], Awaitable[None]], images: Sequence[Asset]
+    ) -> None:
+        """Insist on a write that images come with; those that it did not write down go."""
         try:
             await self.insist(write)
         except Fenced:
-            await self._assets.discard(harvest.fresh)
+            await self._assets.discard(images)
+            raise
+        except Unavailable:
+            stored = await _answered(partial(self._store.assets, [each.id for each in images]))
+            kept = {each.id for each in stored}
+            await self._assets.discard([each for each in images if each.id not in kept])
             raise
 
-    async def current(self, task: Task) -> Task:
-        """The task as it is stored now.
+    async def is_cancelled(self, task: Task) -> bool:
+        """Whether the client has asked for a task to be stopped.
 
         Raises:
             Fenced: it is final, or another worker's.
 
         """
-        found = await self._store.task(task.id)
+        found = await self._store.standing(task.id)
+        if found is None or found.claim != task.claim or found.completed_at is not None:
+            raise Fenced
+        return found.cancel_at is not None
+
+    async def _current(self, task: Task) -> Task:
+        """The task as it is stored now; waited for while the database does not answer.
+
+        Raises:
+            Fenced: it is final, or another worker's.
+
+        """
+        found = await _answered(partial(self._store.task, task.id))
         if found is None or found.claim != task.claim or found.state in FINAL:
             raise Fenced
         return found
 
-    async def _surely_current(self, task: Task) -> Task:
-        """The same, for as long as the database does not answer: an outcome depends on it."""
-        while True:
-            try:
-                return await self.current(task)
-            except Unavailable:
-                await asyncio.sleep(DATABASE_PAUSE)
-
     async def stopped(self, task: Task) -> bool:
         """End a task that nothing is under way for, when its client has asked for that."""
-        if (await self.current(task)).cancel_at is None:
+        if not await self.is_cancelled(task):
             return False
         await self.fail(task, CANCELLED.code, CANCELLED.message)
         return True
@@ -150,13 +178,13 @@ class Endings:
             Fenced: it is another worker's, or its client did not give it up.
 
         """
-        task = await self.current(bench.task)
+        task = await self._current(bench.task)
         if task.cancel_at is None:
             raise Fenced
-        made = max(len(task.arrived), len(done.images))
+        made = len(done.images)
         cost, served = done.cost_micro_usdc, bench.channel.served(task.model)
         if cost is None and served.cost is not None:
-            cost = served.cost * len(done.images)
+            cost = served.cost * made
         write = partial(
             self._store.fail,
             task,
@@ -170,11 +198,14 @@ class Endings:
         await self.insist(write)
 
     async def _fail_done(
-        self, task: Task, number: int, code: str, message: str, *, done: Done
+        self, bench: Bench, number: int, code: str, message: str, *, done: Done
     ) -> None:
         """End a task whose upstream was done, and of whose images nothing can be used."""
+        if await _answered(partial(self.is_cancelled, bench.task)):
+            await self._settle_cancelled(bench, number, done)
+            return
         await self.fail(
-            task,
+            bench.task,
             code,
             message,
             attempt=(number, AttemptState.FAILED),
@@ -195,19 +226,16 @@ class Endings:
     ) -> None:
         """End a task of which nothing more comes; images that it has by then are its result.
 
-        ``fault``, ``detail`` and ``cost`` go with the attempt.
+        One that was cancelled has none, and costs nothing. ``fault``, ``detail`` and ``cost`` go
+        with the attempt.
         """
-        charge = 0
         if task.request.n > 1:  # only then images arrive before the end
-            task = await self._surely_current(task)
+            task = await self._current(task)
             if task.arrived and task.cancel_at is None:
                 number, state = attempt or (None, AttemptState.DONE)
                 end = AttemptEnd(state, detail or message, code, fault)
                 if await self._succeed_with_arrived(task, number, end=end, cost=cost):
                     return
-                task = await self._surely_current(task)
-            if task.arrived:
-                charge = self._prices.of_cancelled(task, len(task.arrived))
         why = failure(code, message)
         await self.insist(
             partial(
@@ -219,7 +247,6 @@ class Endings:
                 fault=fault,
                 detail=detail or None,
                 cost=cost,
-                charge=charge,
             )
         )
 
@@ -243,8 +270,8 @@ class Endings:
         )
         try:
             await self.insist(write)
-        except Fenced:
-            if (await self._surely_current(task)).cancel_at is None:
+        except (Fenced, Unavailable):
+            if (await self._current(task)).cancel_at is None:
                 raise
             return False
         return True
@@ -332,4 +359,13 @@ class Endings:
                 if fault is None:
                     raise
                 raise fault from None
+            await asyncio.sleep(DATABASE_PAUSE)
+
+
+async def _answered(read: Callable[[], Awaitable[T]]) -> T:
+    """What a read gives, once the database answers."""
+    while True:
+        try:
+            return await read()
+        except Unavailable:
             await asyncio.sleep(DATABASE_PAUSE)

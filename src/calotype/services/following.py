@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Final, assert_never
 
 from calotype.domain.clock import Clock
@@ -80,6 +81,20 @@ class Patience:
         waker.clear()
 
 
+class _Alarm:
+    """Ends the pause before a poll.
+
+    Attributes:
+        wake: set when there is something to see to.
+        called: its upstream says that the job ended.
+
+    """
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.called = False
+
+
 class Follower:
     """Polls the jobs that upstreams accepted."""
 
@@ -101,20 +116,21 @@ class Follower:
         self._patience = patience
         self._clock = clock
         self._chance = chance
-        self._followed: dict[tuple[int, str], asyncio.Event] = {}
-        self._tasks: dict[int, asyncio.Event] = {}
+        self._followed: dict[tuple[int, str], _Alarm] = {}
+        self._tasks: dict[int, _Alarm] = {}
 
     def nudge(self, channel_id: int, upstream_id: str) -> bool:
         """Poll a job now, because its upstream says that it ended; False when it is not here."""
-        wake = self._followed.get((channel_id, upstream_id.partition(" ")[0]))
-        if wake is not None:
-            wake.set()
-        return wake is not None
+        alarm = self._followed.get((channel_id, upstream_id.partition(" ")[0]))
+        if alarm is not None:
+            alarm.called = True
+            alarm.wake.set()
+        return alarm is not None
 
     def look(self, task_id: int) -> None:
         """See at once whether a task that is followed here is to be stopped."""
-        if (wake := self._tasks.get(task_id)) is not None:
-            wake.set()
+        if (alarm := self._tasks.get(task_id)) is not None:
+            alarm.wake.set()
 
     async def accepted(
         self, bench: Bench, job: Job, *, upstream_id: str, poll_after: float
@@ -141,28 +157,37 @@ class Follower:
 
         """
         key = (bench.channel.id, upstream_id.partition(" ")[0])
-        wake = self._followed[key] = self._tasks[bench.task.id] = asyncio.Event()
+        alarm = self._followed[key] = self._tasks[bench.task.id] = _Alarm()
         stop = Stop(bench, job)
         shown: tuple[Event, int] | None = None
+        not_before = 0.0
         try:
             while True:
-                await self._patience.wait(jittered(min(delay, LONGEST_WAIT), self._chance), wake)
+                pause = jittered(min(delay, LONGEST_WAIT), self._chance)
+                await self._patience.wait(pause, alarm.wake)
                 # The channel's provider of this moment: its key may have been changed meanwhile.
                 provider = self._providers.get(bench.channel.id, bench.provider)
-                if await self._is_cancelled(bench):
+                if cancelled := await self._is_cancelled(bench):
                     await stop.ask(provider, upstream_id)
+                held = not_before - monotonic()
+                if held > 0 and not alarm.called:
+                    delay = held
+                    continue
+                alarm.called = False
                 outcome = await provider.poll(job, upstream_id)
                 if isinstance(outcome, Running):
                     shown = await self._show(bench, outcome, shown)
                     delay = outcome.poll_after
                 elif isinstance(outcome, TryLater):
                     delay = outcome.retry_after or _longer(delay)
+                    if outcome.retry_after:
+                        not_before = monotonic() + min(delay, LONGEST_WAIT)
                 elif isinstance(outcome, Unknown):
                     self._note(bench, outcome)
                     return await self._endings.close_unknown(
                         bench, job.attempt, detail=outcome.message
                     )
-                elif await self._end(bench, job, outcome):
+                elif await self._end(bench, job, outcome, cancelled=cancelled):
                     return None
                 else:
                     delay = _longer(delay)
@@ -171,12 +196,12 @@ class Follower:
                     return None
         finally:
             self._followed.pop(key, None)
-            if self._tasks.get(bench.task.id) is wake:
+            if self._tasks.get(bench.task.id) is alarm:
                 del self._tasks[bench.task.id]
 
     async def _is_cancelled(self, bench: Bench) -> bool:
         try:
-            return (await self._endings.current(bench.task)).cancel_at is not None
+            return await self._endings.is_cancelled(bench.task)
         except Unavailable:  # the next round looks again
             return False
 
@@ -189,13 +214,17 @@ class Follower:
             await self._store.advance(bench.task, event, progress=percent, now=self._clock())
         return event, percent
 
-    async def _end(self, bench: Bench, job: Job, outcome: Done | Failed) -> bool:
+    async def _end(
+        self, bench: Bench, job: Job, outcome: Done | Failed, *, cancelled: bool
+    ) -> bool:
         """End the task as its job ended; False when the result could not be read yet."""
         self._note(bench, outcome)
         match outcome:
             case Done():
                 try:
-                    await self._endings.deliver(bench, job.attempt, done=outcome)
+                    await self._endings.deliver(
+                        bench, job.attempt, done=outcome, cancelled=cancelled
+                    )
                 except SourceError as error:
                     log.warning("%s: a result could not be read: %s", job.task, error)
                     return False

@@ -87,6 +87,14 @@ class Taken(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...]
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """Whose a task is, and whether anybody still wants it."""
+
+    claim: int
+    completed_at: int | None
+    cancel_at: int | None
+
+
 class AttemptEnd(msgspec.Struct, frozen=True):
     """How an attempt ended, where its task succeeded with fewer images than it asked for."""
 
@@ -267,6 +275,10 @@ class Store(Protocol):
 
     async def task(self, task_id: int) -> Task | None:
         """A task, whoever owns it."""
+        ...
+
+    async def standing(self, task_id: int) -> Standing | None:
+        """As much of a task as whoever develops it looks at again and again."""
         ...
 
     async def tasks(
@@ -570,8 +582,11 @@ class SharedStore(Store, Protocol):
         """PgQueuer's tables in this database, for a worker (a ``RepositoryPort``)."""
         ...
 
-    async def reconcile(self, *, now: int) -> Reconciled | None:
-        """Set right what no worker will; None while another process is at it."""
+    async def reconcile(self, *, now: int, price: Callable[[Task, int], int]) -> Reconciled | None:
+        """Set right what no worker will; None while another process is at it.
+
+        ``price`` says what a task costs that ends with so many of its images.
+        """
         ...
 
     async def publish(self, topic: str, payload: str) -> None:

@@ -25,7 +25,7 @@ from calotype.domain.task import (
     Task,
     result_image,
 )
-from calotype.store.port import Account, ChannelEvent, LoggedEvent
+from calotype.store.port import Account, ChannelEvent, LoggedEvent, Standing
 
 encode = msgspec.json.Encoder().encode
 _request = msgspec.json.Decoder(Request).decode
@@ -42,6 +42,7 @@ TASK: Final = (
     "billing, reserved, actual, released, result, error, deadline_at, abandon_at, "
     "created_at, updated_at, completed_at, metadata, cancel_at, cancel_free, arrived, has_webhook"
 )
+STANDING: Final = "claim, completed_at, cancel_at"
 ATTEMPT: Final = (
     "number, channel_id, state, upstream_id, started_at, finished_at, detail, cost_micro_usdc, "
     "code, fault"
@@ -89,6 +90,11 @@ def task(row: Row) -> Task:
         arrived=_arrived(row[24]) if row[24] else (),
         has_webhook=bool(row[25]),
     )
+
+
+def standing(row: Row) -> Standing:
+    """A row of ``STANDING`` columns."""
+    return Standing(*row)
 
 
 def attempt(row: Row) -> Attempt:

@@ -66,6 +66,9 @@ class A1111(Fake):
 
     at_it: asyncio.Event | None = None
     """The answer to a send waits for this."""
+    interrupts_held: asyncio.Event | None = None
+    """An interrupt waits for this."""
+    interrupt_came: asyncio.Event = field(default_factory=asyncio.Event)
     state: dict[str, Any] = field(default_factory=lambda: {"progress": 0.0, "state": {"job": ""}})
     """What the server says of its progress."""
 
@@ -123,4 +126,7 @@ class A1111(Fake):
     async def _serve(self, call: Call, request: web.BaseRequest) -> web.StreamResponse:
         if self.at_it is not None and call.path.endswith("2img"):
             await self.at_it.wait()
+        if self.interrupts_held is not None and call.path.endswith("interrupt"):
+            self.interrupt_came.set()
+            await self.interrupts_held.wait()
         return await super()._serve(call, request)

@@ -151,9 +151,9 @@ def _reference_input() -> Schema:
 
 
 def _cancellation() -> Schema:
-    percent = "Percent of the price of the images that were made, when the upstream "
+    percent = "Percent of the price of the images that the upstream says it made, when it "
     tier = record(
-        "What one image costs when it was cancelled and made all the same.",
+        "What one image costs when it was cancelled and made all the same, fractions dropped.",
         {
             "id": text("The price's, of `pricing.tiers`.", examples=["1k_2k"]),
             "unit": constant("image", "What is counted."),
@@ -172,8 +172,16 @@ def _cancellation() -> Schema:
             "generating": record(
                 "Cancelled while `generating`.",
                 {
-                    "percent_if_stopped": whole(f"{percent}stopped or failed.", maximum=100),
-                    "percent_if_finished": whole(f"{percent}finished all the same.", maximum=100),
+                    "percent_if_stopped": whole(
+                        f"{percent}stopped or failed, or nobody can say what became of the job.",
+                        maximum=100,
+                    ),
+                    "percent_if_finished": whole(
+                        f"{percent}finished all the same. Nobody looks at these images, so one "
+                        "that could not have been used counts too. The percentage in force when "
+                        "the task ends holds.",
+                        maximum=100,
+                    ),
                     "tiers": {"type": "array", "minItems": 1, "items": tier},
                 },
             ),

@@ -250,10 +250,10 @@ def _cancel() -> Operation:
         "`cancelled`, and costs nothing. Anything else gets `cancel_requested_at`: nothing more is "
         "sent, the upstream is asked to stop where it can be, and the task ends with the code "
         "`cancelled` once it is known what became of it. Cancelled while `waiting` or `queuing` it "
-        "costs nothing whatever the upstream does; while `generating` it costs nothing when the "
-        "upstream stopped, and the model's `capabilities.cancellation` when it finished all the "
-        "same.\n\nSafe to repeat. A final task stays as it is: a success stays one. There is no "
-        "body; one that is sent means nothing.",
+        "costs nothing whatever the upstream does; while `generating` it costs what the "
+        "model's `capabilities.cancellation` says when the upstream finished all the same, and "
+        "nothing otherwise.\n\nSafe to repeat. A final task stays as it is: a success stays one. "
+        "There is no body; one that is sent means nothing.",
         answers={"200": _response("The task as it is now.", json=reference("Task"))},
         codes=(*_KEY, "task_not_found", *_BROKEN),
         parameters=[_in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e")],

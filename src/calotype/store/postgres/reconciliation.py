@@ -5,10 +5,11 @@
 * a task past its time that no worker holds is ended, at once where no upstream has it.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from calotype.domain.errors import failure
-from calotype.domain.task import OPEN_ATTEMPT, AttemptState
+from calotype.domain.task import OPEN_ATTEMPT, AttemptState, Task
 from calotype.store import rows
 from calotype.store.port import Reconciled
 from calotype.store.postgres import transitions
@@ -51,7 +52,11 @@ ORDER BY tasks.id LIMIT {BATCH}
 """
 
 
-async def reconcile(connection: Connection, *, now: int) -> Reconciled | None:
+Price = Callable[[Task, int], int]
+"""What a task costs that ends with so many of its images."""
+
+
+async def reconcile(connection: Connection, *, now: int, price: Price) -> Reconciled | None:
     """One round; None while another process is at it."""
     if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEASE):
         return None
@@ -59,7 +64,7 @@ async def reconcile(connection: Connection, *, now: int) -> Reconciled | None:
         before = now - PATIENCE_MS
         overdue = await connection.fetch(_OVERDUE, before)
         for row in overdue:
-            await _end(connection, row[0], now=now)
+            await _end(connection, row[0], now=now, price=price)
         await connection.execute(_FORGET)
         return Reconciled(
             enqueued=_count(await connection.execute(_ENQUEUE, before)),
@@ -70,7 +75,7 @@ async def reconcile(connection: Connection, *, now: int) -> Reconciled | None:
         await connection.execute("SELECT pg_advisory_unlock($1)", LEASE)
 
 
-async def _end(connection: Connection, task_id: int, *, now: int) -> None:
+async def _end(connection: Connection, task_id: int, *, now: int, price: Price) -> None:
     """Take the task, so that nobody else can write it, and end it with what has come of it."""
     found = await connection.fetch(transitions.TAKE, task_id, now)
     if not found:
@@ -85,7 +90,7 @@ async def _end(connection: Connection, task_id: int, *, now: int) -> None:
     state = AttemptState.UNKNOWN if open_attempt is not None else None
     to = transitions.webhook_columns(task)
     if task.arrived and task.cancel_at is None:
-        actual = task.reserved * min(len(task.arrived), task.request.n) // task.request.n
+        actual = price(task, len(task.arrived))
         shown = rows.encode_result((), [each.image for each in task.arrived])
         end: tuple[Any, ...] = (open_attempt, None, state, why.message, why.code, None)
         columns = (*transitions.asset_columns(()), *to)

@@ -37,6 +37,7 @@ from calotype.store.port import (
     Keyed,
     LoggedEvent,
     Reconciled,
+    Standing,
     Submitted,
     Taken,
     Unfinished,
@@ -74,6 +75,7 @@ class PostgresStore:
         self._db = Database(url)
         self._submissions = Batcher(self._submit_all)
         self._tasks = Batcher(self._read_tasks)
+        self._standings = Batcher(self._read_standings)
         self._jobs: jobs.Jobs | None = None
         self._listeners = set[Listener]()
         self._revocations = Revocations(url)
@@ -92,10 +94,10 @@ class PostgresStore:
             self._jobs = await jobs.open_jobs(self._url)
         return self._jobs
 
-    async def reconcile(self, *, now: int) -> Reconciled | None:
+    async def reconcile(self, *, now: int, price: Callable[[Task, int], int]) -> Reconciled | None:
         """Set right what no worker will; None while another process is at it."""
         async with self._db.connection() as db:
-            return await reconciliation.reconcile(db, now=now)
+            return await reconciliation.reconcile(db, now=now, price=price)
 
     async def ping(self) -> None:
         async with self._db.connection() as db:
@@ -104,6 +106,7 @@ class PostgresStore:
     async def close(self) -> None:
         await self._submissions.close()
         await self._tasks.close()
+        await self._standings.close()
         if self._jobs is not None:
             await self._jobs.close()
             self._jobs = None
@@ -219,6 +222,9 @@ class PostgresStore:
 
     async def task(self, task_id: int) -> Task | None:
         return await self._tasks.add(task_id)
+
+    async def standing(self, task_id: int) -> Standing | None:
+        return await self._standings.add(task_id)
 
     async def tasks(
         self, *, account_id: int | None = None, state: State | None = None, limit: int = 20
@@ -502,6 +508,11 @@ class PostgresStore:
     async def _read_tasks(self, ids: Sequence[int]) -> Sequence[Task | None]:
         found = await self._db.fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)
         by_id = {row[0]: rows.task(row) for row in found}
+        return [by_id.get(task_id) for task_id in ids]
+
+    async def _read_standings(self, ids: Sequence[int]) -> Sequence[Standing | None]:
+        statement = f"SELECT id, {rows.STANDING} FROM tasks WHERE id = ANY($1)"
+        by_id = {row[0]: rows.standing(row[1:]) for row in await self._db.fetch(statement, ids)}
         return [by_id.get(task_id) for task_id in ids]
 
     async def _deafen(self, listener: Listener) -> None:

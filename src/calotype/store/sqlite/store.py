@@ -41,6 +41,7 @@ from calotype.store.port import (
     Entry,
     Keyed,
     LoggedEvent,
+    Standing,
     Submitted,
     Taken,
     Unfinished,
@@ -172,6 +173,10 @@ class SqliteStore:
     async def task(self, task_id: int) -> Task | None:
         found = self._read(f"SELECT {rows.TASK} FROM tasks WHERE id = ?", task_id)
         return rows.task(found[0]) if found else None
+
+    async def standing(self, task_id: int) -> Standing | None:
+        found = self._read(f"SELECT {rows.STANDING} FROM tasks WHERE id = ?", task_id)
+        return rows.standing(found[0]) if found else None
 
     async def tasks(
         self, *, account_id: int | None = None, state: State | None = None, limit: int = 20

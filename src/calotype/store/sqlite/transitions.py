@@ -59,12 +59,16 @@ _ENDED: Final = {
     Event.COMPLETE: "result = ?4, error = ?5, arrived = NULL",
     Event.FAIL: _FAILED,
 }
+_MAY_END: Final = {
+    Event.COMPLETE: f"{leaves(Event.COMPLETE)} AND cancel_at IS NULL",
+    Event.FAIL: leaves(Event.FAIL),
+}
 _FINISH: Final = {
     event: (
         f"UPDATE tasks SET state = {enters(event)}, progress = MAX(progress, ?1), "
         f"billing = ?2, actual = ?3, released = reserved - ?3, {ended}, "
         "seq = seq + 1, updated_at = ?6, completed_at = ?6, has_webhook = ?9 "
-        f"WHERE id = ?7 AND claim = ?8 AND {leaves(event)} "
+        f"WHERE id = ?7 AND claim = ?8 AND {_MAY_END[event]} "
         "RETURNING seq, state, progress, account_id, actual, released"
     )
     for event, ended in _ENDED.items()
@@ -226,7 +230,6 @@ def complete(
     end: AttemptEnd,
 ) -> None:
     """Success: images, attempt and money in one."""
-    _expect_wanted(connection, task)
     if number is not None:
         close_attempt(
             connection,
