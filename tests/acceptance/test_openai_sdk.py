@@ -116,6 +116,20 @@ async def test_images_are_edited_in_their_order(cluster: Cluster, client: AsyncO
     assert [(cluster.data / "assets" / key).read_bytes() for (key,) in stored] == sent
 
 
+async def test_an_edit_takes_metadata_as_the_client_flattens_it(
+    cluster: Cluster, api: Member, client: AsyncOpenAI
+) -> None:
+    edited = await client.images.with_raw_response.edit(
+        model="gpt-image-2",
+        prompt="a boat",
+        image=picture(),
+        user="ada",
+        extra_body={"metadata": {"order": "7"}},
+    )
+    task = await cluster.task(api, edited.headers["x-calotype-task-id"])
+    assert task["metadata"] == {"user": "ada", "order": "7"}
+
+
 async def test_a_stream_ends_with_the_finished_image(client: AsyncOpenAI) -> None:
     generated = await client.images.generate(
         model=MODEL, prompt="a boat", stream=True, partial_images=2
