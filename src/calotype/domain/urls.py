@@ -18,6 +18,7 @@ from calotype.domain.errors import InvalidParameter
 MAX_URL_CHARS: Final = 4096
 _MAX_HOST_CHARS: Final = 253
 _MAX_PORT: Final = 65_535
+_PORTS: Final = {"http": 80, "https": 443}
 _MAX_BYTE: Final = 255
 _IPV4_LABELS: Final = 4
 _PUNYCODE: Final = "xn--"
@@ -141,6 +142,16 @@ def parse_reference_url(
     except _Wrong as wrong:
         raise InvalidParameter(str(wrong), param=param) from None
     return parts
+
+
+def endpoint_of(url: str) -> str:
+    """Host and port that a URL leads to, in their one spelling; empty where it cannot be read."""
+    try:
+        parts, _ = _take_apart(url)
+    except ValueError:
+        return ""
+    host = f"[{parts.host}]" if ":" in parts.host else parts.host
+    return f"{host}:{parts.port or _PORTS[parts.scheme]}"
 
 
 def canonical_host(host: str) -> str:

@@ -117,6 +117,33 @@ class CheckedResolver(AbstractResolver):
         await self._lookup.close()
 
 
+def guarded_session(
+    resolver: CheckedResolver, *, headers: Mapping[str, str], tls: ssl.SSLContext | None
+) -> aiohttp.ClientSession:
+    """A session that keeps nothing between requests: no connection, no address, no cookie.
+
+    Args:
+        resolver: judges the addresses that are connected to.
+        headers: of every request.
+        tls: how TLS peers are verified instead of by the system's authorities.
+
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            resolver=resolver,
+            use_dns_cache=False,
+            force_close=True,
+            limit=0,
+            ssl=tls or True,
+        ),
+        headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
 class FetchedStream:
     """The body of an answer, read once, chunk by chunk: ``async for chunk in stream``.
 
@@ -275,20 +302,8 @@ class GuardedFetcher:
         )
 
     def _new_session(self, allow_hosts: frozenset[str]) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=CheckedResolver(self._lookup, allow_hosts, noun=self._noun),
-                use_dns_cache=False,
-                force_close=True,
-                limit=0,
-                ssl=self._tls or True,
-            ),
-            headers=_HEADERS,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            trust_env=False,
-        )
+        resolver = CheckedResolver(self._lookup, allow_hosts, noun=self._noun)
+        return guarded_session(resolver, headers=_HEADERS, tls=self._tls)
 
 
 class _Clock:
