@@ -208,12 +208,41 @@ async def test_receivers_take_turns_and_busy_ones_get_nothing(store: Store) -> N
         f"{account}/own.example.org:8443": 1,
     }
     assert await claimed(store, under_way=first) == []
-    (more,) = await claimed(store, under_way=first[1:], limit=9)
-    assert more.receiver == first[0].receiver
+    done = next(due for due in first if due.task_id != quick)
+    others = [due for due in first if due is not done]
+    (more,) = await claimed(store, under_way=others, limit=9)
+    assert more.receiver == done.receiver
     await redelivered(store, quick, OWN, now=SOON)
     left = [due for due in first if due.task_id != quick]
     (due,) = await claimed(store, under_way=left)
     assert due.task_id == quick
+
+
+async def test_accounts_take_turns_and_none_gets_more_than_it_leaves_free(store: Store) -> None:
+    many, few = await funded(store, credit=100 * PRICE), await funded(store, name="bob")
+    for place in range(12):
+        await ended(store, many, callback_url=f"https://h{place}.example.com/")
+    first = await claimed(store, limit=8)
+    assert len(first) == 4
+    quick = await ended(store, few, callback_url="https://h0.example.com/")
+    second = await claimed(store, under_way=first, limit=4)
+    assert [due.task_id for due in second] == [quick], "it shares a host, but no turn"
+    assert await claimed(store, under_way=[*first, *second], limit=3) == []
+
+
+async def test_who_is_sending_something_is_not_given_it_again(store: Store) -> None:
+    account = await funded(store)
+    await ended(store, account, callback_url=OWN)
+    sending = await claimed(store)
+    assert await claimed(store, now=SOON + 2 * LEASE, under_way=sending) == []
+    assert len(await claimed(store, now=SOON + 2 * LEASE)) == 1
+
+
+async def test_what_was_never_tried_is_due_after_a_clock_was_set_back(store: Store) -> None:
+    account = await funded(store)
+    task_id = await ended(store, account, callback_url=OWN)
+    (due,) = await claimed(store, now=SOON - 3_600_000)
+    assert due.task_id == task_id
 
 
 async def test_what_a_dead_process_was_sending_is_released(store: Store) -> None:
@@ -256,6 +285,64 @@ async def test_what_comes_late_is_history_and_changes_nothing(store: Store) -> N
     await told(store, other, DeliveryState.DELIVERED, status=200)
     assert (await state_of(store, task_id))[0] == "delivered"
     assert [one.number for one in await store.webhooks.history(task_id)] == [1, 2]
+
+
+@pytest.mark.parametrize("meanwhile", [DeliveryState.PENDING, DeliveryState.FAILED])
+async def test_that_a_receiver_has_it_counts_however_late_it_is_written_down(
+    store: Store, meanwhile: DeliveryState
+) -> None:
+    account = await funded(store)
+    task_id = await ended(store, account, callback_url=OWN)
+    (slow,) = await claimed(store)
+    (other,) = await claimed(store, now=SOON + LEASE)
+    if meanwhile is DeliveryState.FAILED:
+        await told(store, other, meanwhile)
+    await told(store, slow, DeliveryState.DELIVERED, status=200)
+    if meanwhile is DeliveryState.PENDING:
+        await told(store, other, meanwhile, next_at=SOON + 10**6)
+    assert await state_of(store, task_id) == ("delivered", 2, None)
+    assert await store.prove() == []
+
+
+async def test_only_what_came_to_an_end_counts_in_the_round(store: Store) -> None:
+    account = await funded(store)
+    await ended(store, account, callback_url=OWN)
+    now = SOON
+    for number in range(1, 10):
+        (lost,) = await claimed(store, now=now)
+        assert (lost.number, lost.tries) == (number, 0)
+        now += LEASE
+    (due,) = await claimed(store, now=now)
+    await told(store, due, DeliveryState.PENDING, next_at=now)
+    (due,) = await claimed(store, now=now)
+    assert (due.number, due.tries) == (11, 1)
+
+
+async def test_a_redelivery_is_sent_though_the_clock_was_ahead_when_the_receiver_wanted_no_more(
+    store: Store,
+) -> None:
+    account = await funded(store)
+    task_id = await ended(store, account, callback_url=OWN)
+    (due,) = await claimed(store)
+    await told(store, due, DeliveryState.DISABLED, status=410, at=SOON + 2000)
+    await redelivered(store, task_id, OWN, now=SOON + 500)
+    assert [one.task_id for one in await claimed(store, now=SOON + 500)] == [task_id]
+
+
+async def test_a_receiver_that_wanted_no_more_before_its_owner_enabled_it_stays_enabled(
+    store: Store,
+) -> None:
+    account = await funded(store)
+    for _ in range(3):
+        await ended(store, account, callback_url=OWN)
+    first, late, after = await claimed(store)
+    await told(store, first, DeliveryState.DISABLED, status=410)
+    await store.webhooks.set_url(account, OWN, now=SOON + 20)
+    await told(store, late, DeliveryState.DISABLED, status=410, at=SOON + 19)
+    assert list(await store.webhooks.disabled_urls(account)) == []
+    assert (await state_of(store, await ended(store, account, callback_url=OWN)))[0] == "pending"
+    await told(store, after, DeliveryState.DISABLED, status=410, at=SOON + 20)
+    assert list(await store.webhooks.disabled_urls(account)) == [OWN]
 
 
 async def test_a_redelivery_begins_a_new_round_whatever_the_state_and_whoever_is_sending(

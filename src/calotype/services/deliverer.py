@@ -30,7 +30,8 @@ LEASE_MS: Final = 30_000
 LOOK_SECONDS: Final = 0.5
 """Between two looks into the outbox; one machine's own is looked into at each event besides."""
 PAUSE_SECONDS: Final = 0.05
-"""After each look, whatever happens meanwhile."""
+"""After each look at least, whatever happens meanwhile; a long look is followed by a longer one."""
+PAUSE_FACTOR: Final = 4
 FAULT_SECONDS: Final = 2.0
 _HEADERS: Final = {
     "Content-Type": "application/json",
@@ -108,6 +109,7 @@ class Deliverer:
         try:
             while True:
                 self._wake.clear()
+                looked = asyncio.get_running_loop().time()
                 try:
                     begun = await self._begin()
                 except Unavailable:
@@ -118,7 +120,8 @@ class Deliverer:
                     log.exception("the outbox of webhooks could not be read; it is tried again")
                     await asyncio.sleep(FAULT_SECONDS)
                     continue
-                await asyncio.sleep(PAUSE_SECONDS)
+                took = asyncio.get_running_loop().time() - looked
+                await asyncio.sleep(max(PAUSE_SECONDS, PAUSE_FACTOR * took))
                 if not begun:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_SECONDS):
