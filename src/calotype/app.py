@@ -199,8 +199,6 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
             "CALOTYPE_DATABASE_URL: a worker of its own needs PostgreSQL; with the embedded "
             "database the server is the worker."
         )
-    if not core.settings.public_url:
-        log.warning("public_url is not set, so webhooks name images by an address of this machine")
     await core.store.prepare()
     images, upstreams = Images(core), Upstreams(core)
     await images.disk.sweep()

@@ -331,9 +331,25 @@ def _callback_url(settings: Settings, slug: str) -> str | None:
     return f"{base}/v1/callbacks/{slug}" if base else None
 
 
+def images_at(settings: Settings, own_url: str) -> str:
+    """What image URLs in webhooks begin with; the log says where no receiver elsewhere gets there.
+
+    An address that stands for all of a machine's own is none to go to: this machine's stands there.
+    """
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = own_url or f"http://{host}:{settings.port}"
+    reached = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    if reached != url or not own_url:
+        log.warning(
+            "public_url is not set, so webhooks name images by an address of this machine alone"
+        )
+    return reached
+
+
 def _deliverer(core: Core, images: Images, own_url: str) -> Deliverer:
     settings = core.settings
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return Deliverer(
         core.store,
         delivery=Delivery(
@@ -341,7 +357,7 @@ def _deliverer(core: Core, images: Images, own_url: str) -> Deliverer:
         ),
         client=WebhookClient(webhook_hosts(settings)),
         signer=Signer(secret_of(settings)),
-        base_url=(settings.public_url or own_url or f"http://{host}:{settings.port}").rstrip("/"),
+        base_url=images_at(settings, own_url),
         clock=core.clock,
     )
 
@@ -361,7 +377,8 @@ def _allowed_hosts(name: str, hosts: Sequence[str]) -> frozenset[str]:
         return canonical_hosts(frozenset(hosts))
     except ValueError as error:
         raise SettingsError(
-            f"CALOTYPE_{name.upper()}: {error}; write host names or addresses, separated by commas."
+            f"CALOTYPE_{name.upper()}: {error}; write host names or addresses, each with a port "
+            "or without one, separated by commas."
         ) from None
 
 

@@ -315,6 +315,19 @@ async def test_a_listed_name_may_lead_inside_and_others_still_not(stack: AsyncEx
     assert len(site.requests) == 1
 
 
+async def test_what_is_listed_with_a_port_is_reached_on_that_port_only(
+    stack: AsyncExitStack,
+) -> None:
+    lookup = Lookup(nas_local=[["127.0.0.1"]], images_example=[["127.0.0.1"]])
+    async with Site(picture).up() as site, Site(picture).up() as other:
+        listed = frozenset({f"nas.local:{site.port}", f"127.0.0.1:{site.port}"})
+        fetcher = started(stack, listed, resolver=lookup)
+        for host in ("nas.local", "127.0.0.1", "images.example"):
+            assert await fetched(fetcher, f"http://{host}:{site.port}/") == PICTURE
+            await refusal(fetcher, f"http://{host}:{other.port}/")
+    assert (len(site.requests), other.requests) == (3, [])
+
+
 # --- redirects
 
 

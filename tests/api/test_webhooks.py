@@ -277,7 +277,10 @@ async def test_a_body_that_means_nothing_is_refused(idle_server: Server) -> None
         reply.assert_refused(400, "invalid_parameter", "overlap_seconds")
     wrong = await idle_server.call("DELETE", SETTINGS)
     wrong.assert_refused(405, "method_not_allowed")
-    assert set(wrong.headers["Allow"].split(", ")) == {"GET", "HEAD", "PUT"}
+    assert wrong.headers["Allow"] == "GET, HEAD, PUT"
+    keyed = await idle_server.call("POST", ROTATE, headers={"Idempotency-Key": "x"})
+    assert "each rotation" in keyed.assert_refused(400, "invalid_parameter", "Idempotency-Key")
+    assert len((await idle_server.call("GET", SETTINGS)).json["secrets"]) == 1
 
 
 async def test_a_rotation_shows_both_secrets_while_both_sign(idle_server: Server) -> None:

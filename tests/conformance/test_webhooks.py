@@ -1,6 +1,7 @@
 """What every store keeps of webhooks: the outbox, its turns, its history, and the settings."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -40,9 +41,9 @@ async def ended(
 
 
 async def claimed(
-    store: Store, *, now: int = SOON, limit: int = 64, busy: Sequence[str] = ()
+    store: Store, *, now: int = SOON, limit: int = 64, under_way: Sequence[Due] = ()
 ) -> Sequence[Due]:
-    return await store.webhooks.claim(now=now, lease_ms=LEASE, busy=busy, limit=limit)
+    return await store.webhooks.claim(now=now, lease_ms=LEASE, under_way=under_way, limit=limit)
 
 
 async def told(
@@ -63,6 +64,12 @@ async def state_of(store: Store, task_id: int) -> tuple[str, int, int | None]:
     webhook = await store.webhooks.of_task(task_id)
     assert webhook is not None
     return webhook.state, webhook.attempts, webhook.next_at
+
+
+async def redelivered(store: Store, task_id: int, url: str, *, now: int) -> None:
+    webhook = await store.webhooks.of_task(task_id)
+    assert webhook is not None
+    await store.webhooks.redeliver(webhook, url, now=now)
 
 
 # The outbox
@@ -93,20 +100,23 @@ async def test_the_accounts_url_holds_for_tasks_without_their_own_and_for_no_oth
     store: Store,
 ) -> None:
     account, other = await funded(store), await funded(store, name="bob")
-    await store.webhooks.set_url(account, URL)
+    await store.webhooks.set_url(account, URL, now=NOW)
     plain, own = await ended(store, account), await ended(store, account, callback_url=OWN)
     foreign = await ended(store, other)
     found = [await store.webhooks.of_task(task_id) for task_id in (plain, own, foreign)]
     assert [one and one.url for one in found] == [URL, OWN, None]
-    await store.webhooks.set_url(account, None)
+    await store.webhooks.set_url(account, None, now=NOW)
     assert await store.webhooks.of_task(await ended(store, account)) is None
-    assert {due.receiver for due in await claimed(store)} == {receiver_of(URL), receiver_of(OWN)}
+    assert {due.receiver for due in await claimed(store)} == {
+        f"{account}/hooks.example.com:443",
+        f"{account}/own.example.org:8443",
+    }
     assert await store.prove() == []
 
 
 async def test_a_task_that_cannot_be_ended_has_no_webhook(store: Store) -> None:
     account = await funded(store)
-    await store.webhooks.set_url(account, URL)
+    await store.webhooks.set_url(account, URL, now=NOW)
     new = new_task(account)
     await store.submit(new)
     old = await taken(store, new.id)
@@ -120,7 +130,7 @@ async def test_a_task_that_cannot_be_ended_has_no_webhook(store: Store) -> None:
 async def test_the_reconciler_tells_of_the_tasks_that_it_ends(postgres_url: str) -> None:
     store = PostgresStore(postgres_url)
     account = await funded(store)
-    await store.webhooks.set_url(account, URL)
+    await store.webhooks.set_url(account, URL, now=NOW)
     new = new_task(account)
     await store.submit(new)
     late = NOW + PATIENCE_MS + FORSAKEN_MS + 1_000_000
@@ -163,14 +173,13 @@ async def test_what_was_claimed_is_given_to_nobody_else_until_the_lease_is_over(
 ) -> None:
     account = await funded(store)
     task_id = await ended(store, account, callback_url=OWN)
-    assert await claimed(store, now=SOON - 1) == []
     (due,) = await claimed(store)
     assert (due.task_id, due.account_id, due.url) == (task_id, account, OWN)
-    assert (due.number, due.tries, due.version, due.previous_until) == (1, 1, 1, None)
+    assert (due.number, due.tries, due.version, due.previous_until) == (1, 0, 1, None)
     assert await claimed(store, now=SOON + LEASE - 1) == []
     (again,) = await claimed(store, now=SOON + LEASE)
-    assert (again.number, again.tries) == (2, 2)
-    assert await state_of(store, task_id) == ("pending", 2, SOON + 2 * LEASE)
+    assert (again.number, again.tries) == (2, 0), "the first one never came to an end"
+    assert await state_of(store, task_id) == ("pending", 2, None)
 
 
 async def test_two_who_look_at_once_get_each_delivery_once(postgres_url: str) -> None:
@@ -194,14 +203,47 @@ async def test_receivers_take_turns_and_busy_ones_get_nothing(store: Store) -> N
     for _ in range(20):
         await ended(store, account, callback_url="https://slow.example.com/")
     quick = await ended(store, account, callback_url=OWN)
-    first = [due.receiver for due in await claimed(store)]
-    assert first.count("slow.example.com") == 8
-    assert first.count("own.example.org:8443") == 1
-    assert await claimed(store, busy=["slow.example.com"]) == []
-    assert len(await claimed(store, limit=5)) == 5
-    await store.webhooks.redeliver(quick, OWN, now=SOON)
-    (due,) = await claimed(store, busy=["slow.example.com"])
+    first = await claimed(store)
+    assert Counter(due.receiver for due in first) == {
+        f"{account}/slow.example.com:443": 8,
+        f"{account}/own.example.org:8443": 1,
+    }
+    assert await claimed(store, under_way=first) == []
+    done = next(due for due in first if due.task_id != quick)
+    others = [due for due in first if due is not done]
+    (more,) = await claimed(store, under_way=others, limit=9)
+    assert more.receiver == done.receiver
+    await redelivered(store, quick, OWN, now=SOON)
+    left = [due for due in first if due.task_id != quick]
+    (due,) = await claimed(store, under_way=left)
     assert due.task_id == quick
+
+
+async def test_accounts_take_turns_and_none_gets_more_than_it_leaves_free(store: Store) -> None:
+    many, few = await funded(store, credit=100 * PRICE), await funded(store, name="bob")
+    for place in range(12):
+        await ended(store, many, callback_url=f"https://h{place}.example.com/")
+    first = await claimed(store, limit=8)
+    assert len(first) == 4
+    quick = await ended(store, few, callback_url="https://h0.example.com/")
+    second = await claimed(store, under_way=first, limit=4)
+    assert [due.task_id for due in second] == [quick], "it shares a host, but no turn"
+    assert await claimed(store, under_way=[*first, *second], limit=3) == []
+
+
+async def test_who_is_sending_something_is_not_given_it_again(store: Store) -> None:
+    account = await funded(store)
+    await ended(store, account, callback_url=OWN)
+    sending = await claimed(store)
+    assert await claimed(store, now=SOON + 2 * LEASE, under_way=sending) == []
+    assert len(await claimed(store, now=SOON + 2 * LEASE)) == 1
+
+
+async def test_what_was_never_tried_is_due_after_a_clock_was_set_back(store: Store) -> None:
+    account = await funded(store)
+    task_id = await ended(store, account, callback_url=OWN)
+    (due,) = await claimed(store, now=SOON - 3_600_000)
+    assert due.task_id == task_id
 
 
 async def test_what_a_dead_process_was_sending_is_released(store: Store) -> None:
@@ -246,24 +288,80 @@ async def test_what_comes_late_is_history_and_changes_nothing(store: Store) -> N
     assert [one.number for one in await store.webhooks.history(task_id)] == [1, 2]
 
 
+@pytest.mark.parametrize("meanwhile", [DeliveryState.PENDING, DeliveryState.FAILED])
+async def test_that_a_receiver_has_it_counts_however_late_it_is_written_down(
+    store: Store, meanwhile: DeliveryState
+) -> None:
+    account = await funded(store)
+    task_id = await ended(store, account, callback_url=OWN)
+    (slow,) = await claimed(store)
+    (other,) = await claimed(store, now=SOON + LEASE)
+    if meanwhile is DeliveryState.FAILED:
+        await told(store, other, meanwhile)
+    await told(store, slow, DeliveryState.DELIVERED, status=200)
+    if meanwhile is DeliveryState.PENDING:
+        await told(store, other, meanwhile, next_at=SOON + 10**6)
+    assert await state_of(store, task_id) == ("delivered", 2, None)
+    assert await store.prove() == []
+
+
+async def test_only_what_came_to_an_end_counts_in_the_round(store: Store) -> None:
+    account = await funded(store)
+    await ended(store, account, callback_url=OWN)
+    now = SOON
+    for number in range(1, 10):
+        (lost,) = await claimed(store, now=now)
+        assert (lost.number, lost.tries) == (number, 0)
+        now += LEASE
+    (due,) = await claimed(store, now=now)
+    await told(store, due, DeliveryState.PENDING, next_at=now)
+    (due,) = await claimed(store, now=now)
+    assert (due.number, due.tries) == (11, 1)
+
+
+async def test_a_redelivery_is_sent_though_the_clock_was_ahead_when_the_receiver_wanted_no_more(
+    store: Store,
+) -> None:
+    account = await funded(store)
+    task_id = await ended(store, account, callback_url=OWN)
+    (due,) = await claimed(store)
+    await told(store, due, DeliveryState.DISABLED, status=410, at=SOON + 2000)
+    await redelivered(store, task_id, OWN, now=SOON + 500)
+    assert [one.task_id for one in await claimed(store, now=SOON + 500)] == [task_id]
+
+
+async def test_a_receiver_that_wanted_no_more_before_its_owner_enabled_it_stays_enabled(
+    store: Store,
+) -> None:
+    account = await funded(store)
+    for _ in range(3):
+        await ended(store, account, callback_url=OWN)
+    first, late, after = await claimed(store)
+    await told(store, first, DeliveryState.DISABLED, status=410)
+    await store.webhooks.set_url(account, OWN, now=SOON + 20)
+    await told(store, late, DeliveryState.DISABLED, status=410, at=SOON + 19)
+    assert list(await store.webhooks.disabled_urls(account)) == []
+    assert (await state_of(store, await ended(store, account, callback_url=OWN)))[0] == "pending"
+    await told(store, after, DeliveryState.DISABLED, status=410, at=SOON + 20)
+    assert list(await store.webhooks.disabled_urls(account)) == [OWN]
+
+
 async def test_a_redelivery_begins_a_new_round_whatever_the_state_and_whoever_is_sending(
     store: Store,
 ) -> None:
     account = await funded(store)
     task_id = await ended(store, account, callback_url=OWN)
-    assert await store.webhooks.redeliver(task_id + 1, OWN, now=SOON) is None
     (sending,) = await claimed(store)
-    again = await store.webhooks.redeliver(task_id, OWN, now=SOON)
-    assert again is not None
-    assert (again.state, again.next_at) == ("pending", SOON)
+    await redelivered(store, task_id, OWN, now=SOON)
+    assert await state_of(store, task_id) == ("pending", 1, SOON + 1)
     await told(store, sending, DeliveryState.DELIVERED, status=200)
     assert (await state_of(store, task_id))[0] == "pending", "it was asked for once more"
     (due,) = await claimed(store)
-    assert (due.number, due.tries) == (2, 1)
+    assert (due.number, due.tries) == (2, 0)
     await told(store, due, DeliveryState.FAILED)
-    await store.webhooks.redeliver(task_id, URL, now=SOON + 99)
+    await redelivered(store, task_id, URL, now=SOON + 99)
     (due,) = await claimed(store, now=SOON + 99)
-    assert (due.number, due.tries, due.receiver) == (3, 1, receiver_of(URL))
+    assert (due.number, due.tries, due.receiver) == (3, 0, receiver_of(account, URL))
 
 
 async def test_a_receiver_that_wants_no_more_is_sent_nothing_until_it_is_enabled(
@@ -285,7 +383,7 @@ async def test_a_receiver_that_wants_no_more_is_sent_nothing_until_it_is_enabled
     assert (await state_of(store, waiting))[0] == "disabled"
     assert await store.prove() == []
 
-    await store.webhooks.redeliver(later, OWN, now=SOON + 50)
+    await redelivered(store, later, OWN, now=SOON + 50)
     (due,) = await claimed(store, now=SOON + 50)
     await told(store, due, DeliveryState.DELIVERED, status=200, at=SOON + 50)
     assert list(await store.webhooks.disabled_urls(account)) == []
@@ -300,7 +398,7 @@ async def test_an_answer_from_before_does_not_enable_a_url_again(store: Store) -
     await told(store, late, DeliveryState.DISABLED, status=410)
     await told(store, early, DeliveryState.DELIVERED, status=200)
     assert list(await store.webhooks.disabled_urls(account)) == [OWN]
-    await store.webhooks.set_url(account, OWN)
+    await store.webhooks.set_url(account, OWN, now=SOON + 20)
     assert list(await store.webhooks.disabled_urls(account)) == []
 
 
@@ -342,7 +440,7 @@ async def test_settings_have_a_first_version_and_each_rotation_makes_another(
     second = await store.webhooks.settings(account)
     assert (second.version, second.version_at, second.previous_at) == (2, NOW + 1, NOW)
     assert (second.live(NOW + 1000), second.live(NOW + 1001)) == ([2, 1], [2])
-    await store.webhooks.set_url(account, URL)
+    await store.webhooks.set_url(account, URL, now=NOW)
     await store.webhooks.rotate(account, overlap_ms=0, now=NOW + 2)
     third = await store.webhooks.settings(account)
     assert (third.url, third.version, third.previous_at) == (URL, 3, NOW + 1)
@@ -354,7 +452,7 @@ async def test_settings_have_a_first_version_and_each_rotation_makes_another(
 
 async def test_an_account_that_said_nothing_else_can_set_its_url(store: Store) -> None:
     account = await funded(store)
-    await store.webhooks.set_url(account, URL)
+    await store.webhooks.set_url(account, URL, now=NOW)
     settings = await store.webhooks.settings(account)
     assert (settings.url, settings.version, settings.version_at) == (URL, 1, NOW)
 

@@ -20,13 +20,13 @@ from calotype.domain.clock import system_clock
 from calotype.domain.errors import failure
 from calotype.domain.ids import encode
 from calotype.domain.task import Event
-from calotype.domain.webhooks import GAPS_SECONDS, Signer, Webhook
+from calotype.domain.webhooks import GAPS_SECONDS, Signer, Webhook, account_of, receiver_of
 from calotype.net.webhooks import WebhookClient
-from calotype.services.deliverer import LEASE_MS, Deliverer
+from calotype.services.deliverer import AT_A_TIME, LEASE_MS, Deliverer
 from calotype.services.delivery import Delivery
 from calotype.services.webhooks import Webhooks
 from calotype.settings import Settings
-from calotype.worker import Images
+from calotype.worker import Images, images_at
 from conformance.tasks import PRICE, funded, image, new_task, read, taken
 from net.names import Lookup
 from net.tls import serving_tls, trusting
@@ -430,6 +430,106 @@ async def test_a_receiver_that_hangs_holds_nobody_else_up(bench: Bench) -> None:
         assert len(dead.got) <= 16
 
 
+async def test_an_account_that_names_a_slow_host_holds_up_no_other_account_there(
+    bench: Bench,
+) -> None:
+    async with receiving(hang) as shared:
+        for _ in range(20):
+            await bench.ended(f"{shared.url}/of-alice")
+        deliverer = bench.deliverer()
+        await deliverer.start()
+        await shared.received(8)
+        shared.then(OK)
+        bench.account = await funded(bench.core.store, name="bob", credit=10 * PRICE)
+        await bench.ended(f"{shared.url}/of-bob")
+        got = await shared.received(9)
+        await deliverer.stop(0)
+    assert "of-bob" in got[8].line
+
+
+async def test_an_account_that_names_many_hosts_that_hang_holds_up_no_other_account(
+    bench: Bench,
+) -> None:
+    names = Lookup(**{f"h{place}_example_com": [["127.0.0.1"]] for place in range(200)})
+    async with receiving(hang) as dead, receiving() as quick:
+        for place in range(200):
+            await bench.ended(dead.url.replace("127.0.0.1", f"h{place}.example.com"))
+        deliverer = bench.deliverer(resolver=names)
+        await deliverer.start()
+        await dead.received(AT_A_TIME // 2)
+        bench.account = await funded(bench.core.store, name="bob", credit=10 * PRICE)
+        await bench.ended(quick.url)
+        await quick.received(1)
+        await deliverer.stop(0)
+        assert len(dead.got) == AT_A_TIME // 2
+
+
+class SlowNames(Lookup):
+    """DNS whose answer for one host comes when it is told to, whoever gave up waiting for it."""
+
+    def __init__(self, slow: str) -> None:
+        super().__init__()
+        self.slow = slow
+        self.free = asyncio.Event()
+
+    async def resolve(self, host: str, *args: Any) -> Any:
+        if host != self.slow:
+            return await super().resolve(host, *args)
+        self.asked.append(host)
+        await self.free.wait()
+        raise OSError
+
+
+async def test_a_place_is_held_until_its_name_lookup_has_ended(bench: Bench) -> None:
+    names = SlowNames("slow.example.com")
+    task_id = await bench.ended("http://slow.example.com/")
+    deliverer = bench.deliverer(resolver=names, timeout=0.01)
+    sending = asyncio.create_task(deliverer.send_due())
+    while not await bench.history(task_id):
+        await asyncio.sleep(0.01)
+    assert bench.gap(await bench.webhook(task_id)) == 5
+    bench.forward(5)
+    assert not sending.done()
+    assert names.asked == ["slow.example.com"]
+    names.free.set()
+    await sending
+    await deliverer.stop(0)
+    assert names.asked == ["slow.example.com"] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("https://EXAMPLE.com./x", "example.com:443"),
+        ("https://example.com:0443/x", "example.com:443"),
+        ("http://example.com?x", "example.com:80"),
+        ("http://[2606:4700::1111]/x", "[2606:4700::1111]:80"),
+        ("nothing", ""),
+    ],
+)
+def test_spellings_of_a_host_and_port_share_a_turn(url: str, endpoint: str) -> None:
+    assert receiver_of(7, url) == f"7/{endpoint}"
+    assert account_of(receiver_of(7, url)) == 7
+
+
+async def test_restarts_do_not_use_up_the_schedule(bench: Bench) -> None:
+    async with receiving(hang) as receiver:
+        task_id = await bench.ended(receiver.url)
+        for number in range(1, 11):
+            deliverer = bench.deliverer()
+            await deliverer.start()
+            await receiver.received(number)
+            assert (await bench.webhook(task_id)).next_at is None, "it is under way"
+            await deliverer.stop(0)
+        receiver.then(answer(503))
+        deliverer = bench.deliverer()
+        await deliverer.start()
+        await receiver.received(11)
+        await deliverer.stop(5)
+    webhook = await bench.webhook(task_id)
+    assert (webhook.state, webhook.attempts, bench.gap(webhook)) == ("pending", 11, 5)
+
+
 async def test_what_ends_while_it_runs_is_sent_at_once(bench: Bench) -> None:
     deliverer = bench.deliverer()
     await deliverer.start()
@@ -458,6 +558,30 @@ async def test_what_was_being_sent_when_it_stopped_is_sent_by_the_next_one_at_it
         bench.forward(LEASE_MS)
         await bench.send_due()
         assert len(receiver.got) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "own_url", "named", "warned"),
+    [
+        ({}, "http://127.0.0.1:81", "http://127.0.0.1:81", False),
+        ({}, "http://0.0.0.0:81", "http://127.0.0.1:81", True),
+        ({}, "http://[::]:81", "http://[::1]:81", True),
+        ({}, "", "http://127.0.0.1:8080", True),
+        ({"public_url": "https://a.example/"}, "http://[::]:81", "https://a.example", False),
+        ({"public_url": "https://a.example/"}, "", "https://a.example", False),
+    ],
+)
+async def test_images_are_named_by_an_address_that_can_be_reached_or_the_log_says_so(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    settings: dict[str, Any],
+    own_url: str,
+    named: str,
+    warned: bool,
+) -> None:
+    assert images_at(Settings(data_dir=tmp_path, **settings), own_url) == named
+    assert ("public_url is not set" in caplog.text) is warned
 
 
 async def test_nothing_that_a_url_may_hold_is_logged(

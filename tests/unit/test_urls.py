@@ -9,6 +9,7 @@ from calotype.domain.errors import InvalidParameter
 from calotype.domain.urls import (
     MAX_URL_CHARS,
     canonical_host,
+    canonical_hosts,
     is_public,
     judge_reference_url,
     parse_reference_url,
@@ -357,11 +358,34 @@ def test_a_name_of_a_private_network_is_refused(url: str) -> None:
         ("http://[0:0:0:0:0:0:0:1]/a.png", "::1"),
         ("http://[fd00::1]:81/a.png", "[FD00:0::1]"),
         ("http://10.0.0.9/a.png", "10.0.0.9"),
+        ("http://10.0.0.9/a.png", "10.0.0.9:80"),
+        ("https://NAS.local/a.png", "nas.local:443"),
+        ("http://[::1]:81/a.png", "[0::1]:81"),
     ],
 )
 def test_a_host_that_the_operator_listed_is_taken(url: str, allowed: str) -> None:
     listed = frozenset({allowed, "not a host!", "other.example.com"})
     assert judge_reference_url(url, allow_hosts=listed) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://10.0.0.9:81/a.png", "10.0.0.9:80"),
+        ("http://nas.local/a.png", "nas.local:443"),
+        ("http://[::1]/a.png", "[::1]:81"),
+    ],
+)
+def test_another_port_than_the_one_that_the_operator_listed_is_refused(
+    url: str, allowed: str
+) -> None:
+    refusal(url, frozenset({allowed}))
+
+
+@pytest.mark.parametrize("entry", ["nas.local:", "nas.local:0", "nas.local:x", "nas.local:65536"])
+def test_a_listed_host_with_no_port_that_there_is_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match="port"):
+        canonical_hosts(frozenset({entry}))
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,6 @@ def _routing_error(error: HTTPException, scope: Scope) -> CalotypeError:
     if error.status_code == 404:  # noqa: PLR2004 -- as the router says it
         return UnknownRoute(f"There is nothing at {path[:200]}; /docs lists what there is.")
     if error.status_code == 405:  # noqa: PLR2004 -- as the router says it
-        allow = (error.headers or {}).get("Allow", "GET")
+        allow = ", ".join(sorted((error.headers or {}).get("Allow", "GET").split(", ")))
         return MethodNotAllowed(f"{path} takes {allow}, not {method}.", allow=allow)
     return MalformedBody(str(error.detail))

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from calotype.api.body import read_json
-from calotype.api.context import Context, authenticate
+from calotype.api.context import Context, authenticate, header
 from calotype.api.render import json_answer
 from calotype.domain.errors import InvalidParameter, MissingField
 from calotype.domain.ids import decode, encode
@@ -49,6 +49,12 @@ class WebhookRoutes:
     async def rotate(self, request: Request) -> Response:
         """POST: a new secret beside the old one."""
         key = await authenticate(request.scope, self._context.accounts)
+        if header(request.scope, b"idempotency-key") is not None:
+            raise InvalidParameter(
+                "Idempotency-Key does not apply here: each rotation makes a new secret. Look at "
+                "GET /v1/webhooks to see whether one came through.",
+                param="Idempotency-Key",
+            )
         fields = await read_json(request.scope, request.receive, optional=True)
         _only(fields, "overlap_seconds", example='{"overlap_seconds": 86400}')
         overlap = _overlap(fields.get("overlap_seconds"))

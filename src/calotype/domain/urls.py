@@ -18,6 +18,7 @@ from calotype.domain.errors import InvalidParameter
 MAX_URL_CHARS: Final = 4096
 _MAX_HOST_CHARS: Final = 253
 _MAX_PORT: Final = 65_535
+_PORTS: Final = {"http": 80, "https": 443}
 _MAX_BYTE: Final = 255
 _IPV4_LABELS: Final = 4
 _PUNYCODE: Final = "xn--"
@@ -28,6 +29,7 @@ _URL_CHARS: Final = "!#$%&'()*+,/:;=?@[]~"
 _URL: Final = re.compile(r"(https?)://([^/?#]*)([^#]*)", re.IGNORECASE)
 _IPV6_AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\])(?::([^:]*))?")
 _NAME_AUTHORITY: Final = re.compile(r"([^:\[\]]*)(?::([^:]*))?")
+_ENTRY_WITH_PORT: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*):[^:]*")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _ASCII_JUNK: Final = re.compile(r"[\x00-\x20\x7f\\]")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -96,6 +98,11 @@ class ReferenceUrl(msgspec.Struct, frozen=True):
     target: str
     """Path and query, percent-encoded; never empty, never with a fragment."""
 
+    @property
+    def endpoint(self) -> str:
+        """Host and port that it leads to."""
+        return with_port(self.host, self.port or _PORTS[self.scheme])
+
     def __str__(self) -> str:
         """The URL as text."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -137,10 +144,19 @@ def parse_reference_url(
     """
     try:
         parts, written = _take_apart(url)
-        _check_host(parts.host, written, allow_hosts)
+        _check_host(parts, written, allow_hosts)
     except _Wrong as wrong:
         raise InvalidParameter(str(wrong), param=param) from None
     return parts
+
+
+def endpoint_of(url: str) -> str:
+    """Host and port that a URL leads to, in their one spelling; empty where it cannot be read."""
+    try:
+        parts, _ = _take_apart(url)
+    except ValueError:
+        return ""
+    return parts.endpoint
 
 
 def canonical_host(host: str) -> str:
@@ -165,13 +181,18 @@ def canonical_host(host: str) -> str:
 
 
 def canonical_hosts(hosts: frozenset[str]) -> frozenset[str]:
-    """The hosts, each in its ``canonical_host`` spelling.
+    """The hosts, each in its ``canonical_host`` spelling, or ``with_port`` where it has a port.
 
     Raises:
         ValueError: one of them is no host.
 
     """
-    return frozenset(map(canonical_host, hosts))
+    return frozenset(map(_canonical_entry, hosts))
+
+
+def with_port(host: str, port: int) -> str:
+    """A canonical host and a port as one text."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_public(address: str) -> bool:
@@ -255,19 +276,25 @@ def _split_authority(authority: str) -> tuple[str, int | None]:
     return host, int(port)
 
 
-def _check_host(host: str, written: str, allow_hosts: frozenset[str]) -> None:
+def _check_host(parts: ReferenceUrl, written: str, allow_hosts: frozenset[str]) -> None:
     """Refuse a canonical host that is not public, unless the operator listed it."""
-    problem = _host_problem(host, written)
-    if problem is None or host in allow_hosts or host in _readable(allow_hosts):
-        return
-    raise _Wrong(problem)
+    problem = _host_problem(parts.host, written)
+    if problem is not None and not {parts.host, parts.endpoint} & _readable(allow_hosts):
+        raise _Wrong(problem)
+
+
+def _canonical_entry(entry: str) -> str:
+    if not _ENTRY_WITH_PORT.fullmatch(entry):
+        return canonical_host(entry)
+    host, port = _split_authority(entry)
+    return canonical_host(host) if port is None else with_port(canonical_host(host), port)
 
 
 def _readable(hosts: frozenset[str]) -> set[str]:
     found = set()
     for host in hosts:
         try:
-            found.add(canonical_host(host))
+            found.add(_canonical_entry(host))
         except ValueError:
             continue
     return found

@@ -6,7 +6,6 @@ Times are milliseconds since 1970, unless they are said to be seconds.
 import base64
 import hashlib
 import hmac
-import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from http import HTTPStatus
@@ -17,7 +16,7 @@ import msgspec
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import encode
 from calotype.domain.task import Event, Task
-from calotype.domain.urls import judge_reference_url
+from calotype.domain.urls import endpoint_of, judge_reference_url
 
 EVENTS: Final[dict[Event, str]] = {Event.COMPLETE: "task.success", Event.FAIL: "task.fail"}
 """What ends a task → the event that its webhook tells of."""
@@ -35,7 +34,6 @@ MAX_URL_BYTES: Final = 2048
 """Of UTF-8: databases index it."""
 MAX_OVERLAP_SECONDS: Final = 7 * 24 * _HOUR
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 -- what every secret begins with
-_RECEIVER: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class DeliveryState(StrEnum):
@@ -82,6 +80,7 @@ class Webhook(msgspec.Struct, frozen=True):
     attempts: int
     last_status: int | None
     next_at: int | None
+    """None while a try is under way, too."""
     created_at: int
 
 
@@ -111,7 +110,7 @@ class Due(msgspec.Struct, frozen=True):
     number: int
     """Of the try that is to be made."""
     tries: int
-    """Of this round, this one included."""
+    """Of this round that came to an end."""
     round_at: int
     version: int
     previous_until: int | None
@@ -148,10 +147,14 @@ def judge_webhook_url(url: object, *, allow_hosts: frozenset[str], param: str) -
     return judged
 
 
-def receiver_of(url: str) -> str:
-    """Host and port of a URL: whoever shares them shares a place among the receivers."""
-    matched = _RECEIVER.match(url)
-    return matched[1].lower() if matched else ""
+def receiver_of(account_id: int, url: str) -> str:
+    """An account, and the host and port of a URL of its: what shares them shares a turn."""
+    return f"{account_id}/{endpoint_of(url)}"
+
+
+def account_of(receiver: str) -> int:
+    """The account of a receiver."""
+    return int(receiver.partition("/")[0])
 
 
 def message_id(task_id: int) -> str:

@@ -25,6 +25,7 @@ from calotype.domain.urls import (
     canonical_hosts,
     is_public,
     parse_reference_url,
+    with_port,
 )
 from calotype.net.lookup import SystemLookup
 
@@ -95,8 +96,8 @@ class CheckedResolver(AbstractResolver):
         found = await self._lookup.resolve(host, port, family)
         if not found:
             raise FetchRefused(f"The host of the {self._noun} URL has no address.", retryable=True)
-        if host not in self._allow_hosts and not all(
-            self._may_reach(record["host"]) for record in found
+        if not self._allowed(host, port) and not all(
+            self._may_reach(record["host"], port) for record in found
         ):
             raise FetchRefused(
                 f"The host of the {self._noun} URL does not resolve to a public address.",
@@ -104,17 +105,47 @@ class CheckedResolver(AbstractResolver):
             )
         return found
 
-    def _may_reach(self, address: str) -> bool:
+    def _may_reach(self, address: str, port: int) -> bool:
         if is_public(address):
             return True
         try:
-            return canonical_host(address) in self._allow_hosts
+            return self._allowed(canonical_host(address), port)
         except ValueError:
             return False
+
+    def _allowed(self, host: str, port: int) -> bool:
+        return host in self._allow_hosts or with_port(host, port) in self._allow_hosts
 
     async def close(self) -> None:
         """Close the lookup."""
         await self._lookup.close()
+
+
+def guarded_session(
+    resolver: CheckedResolver, *, headers: Mapping[str, str], tls: ssl.SSLContext | None
+) -> aiohttp.ClientSession:
+    """A session that keeps nothing between requests: no connection, no address, no cookie.
+
+    Args:
+        resolver: judges the addresses that are connected to.
+        headers: of every request.
+        tls: how TLS peers are verified instead of by the system's authorities.
+
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            resolver=resolver,
+            use_dns_cache=False,
+            force_close=True,
+            limit=0,
+            ssl=tls or True,
+        ),
+        headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+        trust_env=False,
+    )
 
 
 class FetchedStream:
@@ -275,20 +306,8 @@ class GuardedFetcher:
         )
 
     def _new_session(self, allow_hosts: frozenset[str]) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=CheckedResolver(self._lookup, allow_hosts, noun=self._noun),
-                use_dns_cache=False,
-                force_close=True,
-                limit=0,
-                ssl=self._tls or True,
-            ),
-            headers=_HEADERS,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            trust_env=False,
-        )
+        resolver = CheckedResolver(self._lookup, allow_hosts, noun=self._noun)
+        return guarded_session(resolver, headers=_HEADERS, tls=self._tls)
 
 
 class _Clock:

@@ -16,11 +16,13 @@ from yarl import URL
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.urls import canonical_hosts, parse_reference_url
 from calotype.net.answers import retry_after
-from calotype.net.fetcher import CheckedResolver, FetchRefused, network_failure
-from calotype.net.lookup import SystemLookup
+from calotype.net.fetcher import CheckedResolver, FetchRefused, guarded_session, network_failure
+from calotype.net.lookup import LastingLookup, SystemLookup
 
 TIMEOUT_SECONDS: Final = 20.0
 """From the lookup to the head of the answer."""
+LOOKUPS: Final = 128
+"""Names that are looked up at a time."""
 MAX_REPLY_BYTES: Final = 4096
 MAX_REPLY_CHARS: Final = 500
 REPLY_SECONDS: Final = 2.0
@@ -71,7 +73,7 @@ class WebhookClient:
     ) -> None:
         self._allow_hosts = canonical_hosts(allow_hosts)
         self._timeout_seconds = timeout_seconds
-        self._lookup = resolver or SystemLookup()
+        self._lookup = LastingLookup(resolver or SystemLookup(LOOKUPS))
         self._tls = tls
         self._lazy_session: aiohttp.ClientSession | None = None
 
@@ -109,6 +111,14 @@ class WebhookClient:
         finally:
             response.close()
 
+    async def looked_up(self, url: str) -> None:
+        """Wait until nobody looks up the host of a URL any more to which something was posted.
+
+        A request that is late gives up, the lookup in its thread does not.
+        """
+        with suppress(InvalidParameter):
+            await self._lookup.ended(parse_reference_url(url, allow_hosts=self._allow_hosts).host)
+
     async def close(self) -> None:
         """Close every connection; what is being sent ends in an error."""
         if self._lazy_session is not None:
@@ -118,19 +128,10 @@ class WebhookClient:
     @property
     def _session(self) -> aiohttp.ClientSession:
         if self._lazy_session is None:
-            self._lazy_session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=CheckedResolver(self._lookup, self._allow_hosts, noun=_NOUN),
-                    use_dns_cache=False,
-                    force_close=True,
-                    limit=0,
-                    ssl=self._tls or True,
-                ),
+            self._lazy_session = guarded_session(
+                CheckedResolver(self._lookup, self._allow_hosts, noun=_NOUN),
                 headers={"Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-                trust_env=False,
+                tls=self._tls,
             )
         return self._lazy_session
 

@@ -7,7 +7,6 @@ twice, under the same id. Nothing is held up by a receiver that is slow or dead 
 import asyncio
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -18,18 +17,21 @@ import calotype
 from calotype.domain.clock import Clock
 from calotype.domain.errors import Unavailable
 from calotype.domain.ids import encode
+from calotype.domain.urls import endpoint_of
 from calotype.domain.webhooks import DeliveryState, Due, Signer, Try, verdict
-from calotype.net.webhooks import Answer, WebhookClient
+from calotype.net.webhooks import LOOKUPS, Answer, WebhookClient
 from calotype.services.delivery import Delivery
 from calotype.store.port import SharedStore, Store
-from calotype.store.webhooks import SHARE
 
-AT_A_TIME: Final = 64
-"""Deliveries under way in one process."""
+AT_A_TIME: Final = LOOKUPS
+"""Deliveries under way in one process: as many as can be looked up at once."""
 LEASE_MS: Final = 30_000
 """Longer than sending one takes; after it the delivery of a dead process is another's."""
 LOOK_SECONDS: Final = 0.5
 """Between two looks into the outbox; one machine's own is looked into at each event besides."""
+PAUSE_SECONDS: Final = 0.05
+"""After each look at least, whatever happens meanwhile; a long look is followed by a longer one."""
+PAUSE_FACTOR: Final = 4
 FAULT_SECONDS: Final = 2.0
 _HEADERS: Final = {
     "Content-Type": "application/json",
@@ -74,7 +76,7 @@ class Deliverer:
         self._chance = chance
         self._wake = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
-        self._sending: dict[asyncio.Task[None], str] = {}
+        self._sending: dict[asyncio.Task[None], Due] = {}
 
     async def start(self) -> None:
         """Begin, with what an earlier process left, where it was the database's only one."""
@@ -107,6 +109,7 @@ class Deliverer:
         try:
             while True:
                 self._wake.clear()
+                looked = asyncio.get_running_loop().time()
                 try:
                     begun = await self._begin()
                 except Unavailable:
@@ -117,6 +120,8 @@ class Deliverer:
                     log.exception("the outbox of webhooks could not be read; it is tried again")
                     await asyncio.sleep(FAULT_SECONDS)
                     continue
+                took = asyncio.get_running_loop().time() - looked
+                await asyncio.sleep(max(PAUSE_SECONDS, PAUSE_FACTOR * took))
                 if not begun:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_SECONDS):
@@ -129,16 +134,15 @@ class Deliverer:
         room = AT_A_TIME - len(self._sending)
         if room < 1:
             return 0
-        to = Counter(self._sending.values())
         claimed = await self._store.webhooks.claim(
             now=self._clock(),
             lease_ms=LEASE_MS,
-            busy=[receiver for receiver, number in to.items() if number >= SHARE],
+            under_way=list(self._sending.values()),
             limit=room,
         )
         for due in claimed:
             sending = asyncio.create_task(self._send(due))
-            self._sending[sending] = due.receiver
+            self._sending[sending] = due
             sending.add_done_callback(self._sent)
         return len(claimed)
 
@@ -156,6 +160,7 @@ class Deliverer:
             log.warning("%s: the database does not answer; it is sent again", _name(due))
         except Exception:
             log.exception("%s: broke; it is sent again", _name(due))
+        await self._client.looked_up(due.url)
 
     async def _post(self, due: Due, at: int) -> Answer:
         try:
@@ -179,7 +184,7 @@ class Deliverer:
         now = self._clock()
         follows = verdict(
             answer.status,
-            tries=due.tries,
+            tries=due.tries + 1,
             now=now,
             retry_after=answer.retry_after,
             chance=self._chance,
@@ -195,4 +200,4 @@ class Deliverer:
 
 def _name(due: Due) -> str:
     """A delivery for the log; paths and queries may hold tokens."""
-    return f"webhook of {encode('task', due.task_id)} to {due.receiver}"
+    return f"webhook of {encode('task', due.task_id)} to {endpoint_of(due.url)}"

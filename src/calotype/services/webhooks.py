@@ -75,7 +75,7 @@ class Webhooks:
 
         """
         judged = None if url is None else self.judge(url, param="url")
-        await self._store.webhooks.set_url(account_id, judged)
+        await self._store.webhooks.set_url(account_id, judged, now=self._clock())
         return await self.settings(account_id)
 
     async def rotate(self, account_id: int, *, overlap_seconds: int) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Webhooks:
         url = task.request.callback_url
         if url is None:
             url = (await self._store.webhooks.settings(task.account_id)).url or old.url
-        await self._store.webhooks.redeliver(task.id, url, now=self._clock())
+        await self._store.webhooks.redeliver(old, url, now=self._clock())
         return await self.delivery(task)
 
     async def deliveries(

@@ -117,7 +117,8 @@ def _rotate() -> Operation:
         "Webhooks",
         "Make a new webhook secret",
         description="The secret before signs beside it for `overlap_seconds`; one before that no "
-        "longer does. Give receivers the new secret within that time.",
+        "longer does. Give receivers the new secret within that time. `Idempotency-Key` is "
+        "refused: `GET /v1/webhooks` shows whether a rotation came through.",
         answers={"200": _answer("The settings, with both secrets.", "WebhookSettings")},
         codes=("invalid_parameter", "malformed_body", "body_too_large", *KEY, *BROKEN),
     )
@@ -298,7 +299,9 @@ def _entry_fields() -> dict[str, Schema]:
         },
         "url": text("Where it is sent."),
         **_standing(),
-        "next_attempt_at": _maybe(f"When it is tried next, while pending; {UNIX}."),
+        "next_attempt_at": _maybe(
+            f"When it is tried next, while pending and not being sent; {UNIX}."
+        ),
         "created_at": _maybe(f"When the task ended; {UNIX}."),
     }
 

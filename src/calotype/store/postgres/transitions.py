@@ -229,7 +229,7 @@ SELECT id FROM moved
 def webhook_columns(task: Task) -> tuple[str | None, str | None]:
     """What ``COMPLETE`` and ``FAIL`` take at the very end: the task's own URL and its receiver."""
     url = task.request.callback_url
-    return (None, None) if url is None else (url, receiver_of(url))
+    return (None, None) if url is None else (url, receiver_of(task.account_id, url))
 
 
 def asset_columns(assets: Sequence[Asset]) -> list[list[Any]]:

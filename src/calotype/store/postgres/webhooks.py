@@ -26,7 +26,7 @@ outbox AS (
     )
     SELECT told.id, told.account_id, told.url, told.receiver, '{event}',
         CASE WHEN gone.at IS NULL THEN 'pending' ELSE 'disabled' END,
-        CASE WHEN gone.at IS NULL THEN told.updated_at END, told.updated_at, told.updated_at
+        CASE WHEN gone.at IS NULL THEN 0 END, told.updated_at, told.updated_at
     FROM (
         SELECT moved.id, moved.account_id, moved.updated_at, COALESCE({url}, s.url) AS url,
             CASE WHEN {url} IS NULL THEN s.receiver ELSE {receiver} END AS receiver
@@ -34,7 +34,7 @@ outbox AS (
         WHERE moved.has_webhook = 1
     ) AS told
     LEFT JOIN webhook_disabled AS gone
-        ON gone.account_id = told.account_id AND gone.url = told.url
+        ON gone.account_id = told.account_id AND gone.url = told.url AND gone.enabled_at IS NULL
 )
 """
 """Puts the webhook of the task that was ``moved`` to its end into the outbox."""
@@ -48,31 +48,31 @@ has_webhook = CASE WHEN {url} IS NOT NULL OR EXISTS (
 _OF_TASKS: Final = f"SELECT {webhooks.WEBHOOK} FROM webhooks WHERE task_id = ANY($1)"
 _SETTINGS: Final = webhooks.SETTINGS.replace("?", "$")
 _DISABLED_URLS: Final = webhooks.DISABLED_URLS.replace("?", "$")
+_ENABLE: Final = webhooks.ENABLE.replace("?", "$")
 _SET_URL: Final = f"""
-WITH enabled AS ({webhooks.ENABLE.replace("?", "$")})
+WITH enabled AS ({_ENABLE})
 {webhooks.SET_URL.replace("?", "$")}
 """
 _ROTATE: Final = webhooks.ROTATE.replace("?", "$")
 _OF_TASK: Final = webhooks.OF_TASK.replace("?", "$")
 _HISTORY: Final = webhooks.HISTORY.replace("?", "$")
-_REDELIVER: Final = webhooks.REDELIVER.replace("?", "$")
+_REDELIVER: Final = webhooks.REDELIVER.replace("MAX(", "GREATEST(").replace("?", "$")
+_TURNS: Final = webhooks.TURNS.format(
+    account="split_part(receiver, '/', 1)", free="receiver <> ALL(?2::text[])"
+).replace("?", "$")
 _CLAIM: Final = f"""
-{webhooks.RECEIVERS}, due AS (
-    SELECT one.task_id, one.gone FROM (
-        SELECT receiver FROM receivers
-        WHERE receiver IS NOT NULL AND receiver <> ALL($3::text[]) ORDER BY random()
-    ) AS free
+WITH due AS (
+    SELECT one.task_id, one.gone FROM unnest($3::text[], $4::bigint[]) AS free (receiver, room)
     CROSS JOIN LATERAL (
         SELECT task_id, {webhooks.GONE} AS gone FROM webhooks
         WHERE state = 'pending' AND receiver = free.receiver AND next_at <= $1
-        ORDER BY next_at LIMIT {webhooks.SHARE} FOR UPDATE OF webhooks SKIP LOCKED
+            AND task_id <> ALL($5::bigint[])
+        ORDER BY next_at, task_id LIMIT free.room FOR UPDATE OF webhooks SKIP LOCKED
     ) AS one
-    LIMIT $4
 ), claimed AS (
     UPDATE webhooks SET
         state = CASE WHEN due.gone THEN 'disabled' ELSE state END,
         attempts = attempts + (NOT due.gone)::int,
-        tries = tries + (NOT due.gone)::int,
         next_at = CASE WHEN due.gone THEN NULL ELSE $2::bigint END
     FROM due WHERE webhooks.task_id = due.task_id
     RETURNING {", ".join(f"webhooks.{column}" for column in ("state", *webhooks.DUE.split(", ")))}
@@ -87,15 +87,19 @@ WITH kept AS (
     INSERT INTO webhook_attempts (task_id, {webhooks.TRY})
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 ), moved AS (
-    UPDATE webhooks SET state = $8::text, next_at = $9, last_status = $5
-    WHERE task_id = $1 AND attempts = $2 AND round_at = $10 AND state = 'pending'
+    UPDATE webhooks SET state = $8::text, next_at = $9, last_status = $5, tries = tries + 1
+    WHERE task_id = $1 AND round_at = $10 AND ((state = 'pending' AND attempts = $2)
+        OR ($8 = '{DeliveryState.DELIVERED}' AND state IN ('pending', 'failed')))
 ), disabled AS (
     INSERT INTO webhook_disabled AS old (account_id, url, at)
     SELECT $11::bigint, $12::text, $13::bigint WHERE $8 = '{DeliveryState.DISABLED}'
-    ON CONFLICT (account_id, url) DO UPDATE SET at = GREATEST(old.at, excluded.at)
+    ON CONFLICT (account_id, url) DO UPDATE
+    SET at = GREATEST(old.at, excluded.at), enabled_at = NULL
+    WHERE old.enabled_at IS NULL OR old.enabled_at <= $3
 )
-DELETE FROM webhook_disabled
+UPDATE webhook_disabled SET enabled_at = $13
 WHERE $8 = '{DeliveryState.DELIVERED}' AND account_id = $11 AND url = $12 AND at <= $3
+    AND enabled_at IS NULL
 """
 _RELEASE: Final = """
 UPDATE webhooks SET next_at = $1 WHERE state = 'pending' AND attempts > 0 AND next_at > $1
@@ -120,10 +124,10 @@ class PostgresWebhooks:
         """The URLs to which nothing is sent any more."""
         return [row[0] for row in await self._db.fetch(_DISABLED_URLS, account_id)]
 
-    async def set_url(self, account_id: int, url: str | None) -> None:
+    async def set_url(self, account_id: int, url: str | None, *, now: int) -> None:
         """Where tasks that end from now on are told of."""
-        to = None if url is None else receiver_of(url)
-        await self._db.fetch(_SET_URL, account_id, url, to)
+        to = None if url is None else receiver_of(account_id, url)
+        await self._db.fetch(_SET_URL, account_id, url, to, now)
 
     async def rotate(self, account_id: int, *, overlap_ms: int, now: int) -> None:
         """Make a new secret."""
@@ -156,16 +160,29 @@ class PostgresWebhooks:
         found = await self._db.fetch(statement, account_id, last, limit)
         return [webhooks.webhook(row) for row in found]
 
-    async def redeliver(self, task_id: int, url: str, *, now: int) -> Webhook | None:
+    async def redeliver(self, webhook: Webhook, url: str, *, now: int) -> None:
         """Begin a new round of tries."""
-        found = await self._db.fetch(_REDELIVER, task_id, url, receiver_of(url), now)
-        return webhooks.webhook(found[0]) if found else None
+        to = receiver_of(webhook.account_id, url)
+        await self._db.execute(_REDELIVER, webhook.task_id, url, to, now)
 
     async def claim(
-        self, *, now: int, lease_ms: int, busy: Collection[str], limit: int
+        self, *, now: int, lease_ms: int, under_way: Collection[Due], limit: int
     ) -> Sequence[Due]:
         """Deliveries that are due, for this process to send."""
-        found = await self._db.fetch(_CLAIM, now, now + lease_ms, list(busy), limit, patient=True)
+        following = await self._db.fetch(webhooks.NEXT, patient=True)
+        if not following or following[0][0] > now:
+            return []
+        busy = webhooks.busy(under_way)
+        waiting = await self._db.fetch(_TURNS, now, busy, patient=True)
+        shares = webhooks.shares([tuple(row) for row in waiting], under_way, free=limit)
+        if not shares:
+            return []
+        found = await self._db.fetch(
+            _CLAIM,
+            *(now, now + lease_ms, list(shares), list(shares.values())),
+            [due.task_id for due in under_way],
+            patient=True,
+        )
         return [Due(*row) for row in found]
 
     async def record(self, due: Due, made: Try, verdict: Verdict, *, now: int) -> None:

@@ -1,7 +1,7 @@
 """The webhooks of a SQLite database; see ``store.webhooks.WebhookStore``."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -27,20 +27,22 @@ _DEFAULT: Final = (
 _ENQUEUE: Final = (
     "INSERT INTO webhooks (task_id, account_id, url, receiver, event, state, next_at, round_at, "
     "created_at) SELECT ?1, ?2, ?3, ?4, ?5, CASE WHEN gone THEN 'disabled' ELSE 'pending' END, "
-    "CASE WHEN gone THEN NULL ELSE ?6 END, ?6, ?6 FROM (SELECT EXISTS ("
-    "SELECT 1 FROM webhook_disabled WHERE account_id = ?2 AND url = ?3) AS gone)"
+    "CASE WHEN gone THEN NULL ELSE 0 END, ?6, ?6 FROM (SELECT EXISTS ("
+    "SELECT 1 FROM webhook_disabled WHERE account_id = ?2 AND url = ?3 AND enabled_at IS NULL"
+    ") AS gone)"
 )
-_WITH_DUE: Final = (
-    f"{webhooks.RECEIVERS} SELECT receiver FROM receivers WHERE receiver IS NOT NULL AND EXISTS ("
-    "SELECT 1 FROM webhooks AS w WHERE w.state = 'pending' AND w.receiver = receivers.receiver "
-    "AND w.next_at <= ?1) ORDER BY random()"
+_TURNS: Final = webhooks.TURNS.format(
+    account="CAST(receiver AS INTEGER)",
+    free="receiver NOT IN (SELECT value FROM json_each(?2))",
 )
 _CLAIM: Final = (
     f"UPDATE webhooks SET state = CASE WHEN {webhooks.GONE} THEN 'disabled' ELSE state END, "
-    f"attempts = attempts + NOT {webhooks.GONE}, tries = tries + NOT {webhooks.GONE}, "
+    f"attempts = attempts + NOT {webhooks.GONE}, "
     f"next_at = CASE WHEN {webhooks.GONE} THEN NULL ELSE ?3 END "
     "WHERE task_id IN (SELECT w.task_id FROM webhooks AS w WHERE w.state = 'pending' "
-    "AND w.receiver = ?1 AND w.next_at <= ?2 ORDER BY w.next_at LIMIT ?4) "
+    "AND w.receiver = ?1 AND w.next_at <= ?2 "
+    "AND w.task_id NOT IN (SELECT value FROM json_each(?5)) "
+    "ORDER BY w.next_at, w.task_id LIMIT ?4) "
     f"RETURNING state, {webhooks.DUE}"
 )
 _OF_TASKS: Final = (
@@ -51,12 +53,14 @@ _KEEP: Final = (
     f"INSERT OR IGNORE INTO webhook_attempts (task_id, {webhooks.TRY}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _MOVE: Final = (
-    "UPDATE webhooks SET state = ?1, next_at = ?2, last_status = ?3 WHERE task_id = ?4 "
-    "AND attempts = ?5 AND round_at = ?6 AND state = 'pending'"
+    "UPDATE webhooks SET state = ?1, next_at = ?2, last_status = ?3, tries = tries + 1 "
+    "WHERE task_id = ?4 AND round_at = ?6 AND ((state = 'pending' AND attempts = ?5) "
+    f"OR (?1 = '{DeliveryState.DELIVERED}' AND state IN ('pending', 'failed')))"
 )
 _DISABLE: Final = (
     "INSERT INTO webhook_disabled (account_id, url, at) VALUES (?1, ?2, ?3) "
-    "ON CONFLICT (account_id, url) DO UPDATE SET at = MAX(at, excluded.at)"
+    "ON CONFLICT (account_id, url) DO UPDATE SET at = MAX(at, excluded.at), enabled_at = NULL "
+    "WHERE enabled_at IS NULL OR enabled_at <= ?4"
 )
 _RELEASE: Final = (
     "UPDATE webhooks SET next_at = ?1 WHERE state = 'pending' AND attempts > 0 "
@@ -71,7 +75,7 @@ Destination = tuple[str, str]
 def destination(connection: sqlite3.Connection, task: Task) -> Destination | None:
     """Where a task's end is told, now that it has come."""
     if (url := task.request.callback_url) is not None:
-        return url, receiver_of(url)
+        return url, receiver_of(task.account_id, url)
     found: Destination | None = connection.execute(_DEFAULT, (task.account_id,)).fetchone()
     return found
 
@@ -120,13 +124,13 @@ class SqliteWebhooks:
         """The URLs to which nothing is sent any more."""
         return [row[0] for row in await self._read_in_thread(webhooks.DISABLED_URLS, account_id)]
 
-    async def set_url(self, account_id: int, url: str | None) -> None:
+    async def set_url(self, account_id: int, url: str | None, *, now: int) -> None:
         """Where tasks that end from now on are told of."""
 
         def work(connection: sqlite3.Connection) -> None:
-            to = None if url is None else receiver_of(url)
+            to = None if url is None else receiver_of(account_id, url)
             connection.execute(webhooks.SET_URL, (account_id, url, to))
-            connection.execute(webhooks.ENABLE, (account_id, url))
+            connection.execute(webhooks.ENABLE, (account_id, url, None, now))
 
         await self._write(work)
 
@@ -142,7 +146,7 @@ class SqliteWebhooks:
 
     async def of_tasks(self, task_ids: Sequence[int]) -> Sequence[Webhook]:
         """Those deliveries that there are, in any order."""
-        found = self._read(_OF_TASKS, rows.encode(task_ids).decode())
+        found = self._read(_OF_TASKS, _json(task_ids))
         return [webhooks.webhook(row) for row in found]
 
     async def history(self, task_id: int) -> Sequence[Try]:
@@ -163,23 +167,32 @@ class SqliteWebhooks:
         )
         return [webhooks.webhook(row) for row in found]
 
-    async def redeliver(self, task_id: int, url: str, *, now: int) -> Webhook | None:
+    async def redeliver(self, webhook: Webhook, url: str, *, now: int) -> None:
         """Begin a new round of tries."""
-        values = (task_id, url, receiver_of(url), now)
-        found = await self._write(
-            lambda connection: connection.execute(webhooks.REDELIVER, values).fetchall()
+        values = (webhook.task_id, url, receiver_of(webhook.account_id, url), now)
+        await self._write(
+            lambda connection: connection.execute(webhooks.REDELIVER, values).rowcount
         )
-        return webhooks.webhook(found[0]) if found else None
 
     async def claim(
-        self, *, now: int, lease_ms: int, busy: Collection[str], limit: int
+        self, *, now: int, lease_ms: int, under_way: Collection[Due], limit: int
     ) -> Sequence[Due]:
         """Deliveries that are due, for this process to send."""
-        waiting = [row[0] for row in self._read(_WITH_DUE, now) if row[0] not in busy]
-        if not waiting or limit < 1:
+        following = self._read(webhooks.NEXT)
+        if not following or following[0][0] > now:
+            return []
+        waiting = await self._read_in_thread(_TURNS, now, _json(webhooks.busy(under_way)))
+        shares = webhooks.shares(waiting, under_way, free=limit)
+        if not shares:
             return []
         claimed: list[Due] = await self._write(
-            partial(_claim, receivers=waiting, now=now, until=now + lease_ms, limit=limit)
+            partial(
+                _claim,
+                shares=shares,
+                now=now,
+                until=now + lease_ms,
+                but=_json([due.task_id for due in under_way]),
+            )
         )
         return claimed
 
@@ -196,14 +209,11 @@ class SqliteWebhooks:
 
 
 def _claim(
-    connection: sqlite3.Connection, *, receivers: Sequence[str], now: int, until: int, limit: int
+    connection: sqlite3.Connection, *, shares: Mapping[str, int], now: int, until: int, but: str
 ) -> list[Due]:
     claimed: list[Due] = []
-    for receiver in receivers:
-        room = min(webhooks.SHARE, limit - len(claimed))
-        if room < 1:
-            break
-        values = (receiver, now, until, room)
+    for receiver, room in shares.items():
+        values = (receiver, now, until, room, but)
         for state, *due in connection.execute(_CLAIM, values).fetchall():
             if state == DeliveryState.PENDING:
                 signed_by = connection.execute(_SIGNED_BY, (due[1],)).fetchone()
@@ -219,7 +229,11 @@ def _record(
     which = (due.task_id, due.number, due.round_at)
     connection.execute(_MOVE, (verdict.state, verdict.next_at, made.status, *which))
     if verdict.state is DeliveryState.DISABLED:
-        connection.execute(_DISABLE, (due.account_id, due.url, now))
+        connection.execute(_DISABLE, (due.account_id, due.url, now, made.at))
     if verdict.state is DeliveryState.DELIVERED:
         enable = f"{webhooks.ENABLE} AND at <= ?3"
-        connection.execute(enable, (due.account_id, due.url, made.at))
+        connection.execute(enable, (due.account_id, due.url, made.at, now))
+
+
+def _json(values: Sequence[int | str]) -> str:
+    return rows.encode(values).decode()
