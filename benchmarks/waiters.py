@@ -175,9 +175,9 @@ async def ended(target: Target, tasks: Sequence[str]) -> dict[str, float]:
     async def end(task: str) -> None:
         asked[task] = time.time()
         async with target.http.post(f"/v1/tasks/{task}/cancel") as response:
-            await response.read()
+            answer = await response.text()
             if response.status != 200:
-                raise SystemExit(f"not cancelled: {response.status}")
+                raise SystemExit(f"not cancelled: {answer}")
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as ending:
