@@ -30,12 +30,18 @@ from postgres import running_postgres
 
 POLLS: Final = 5000
 STREAMS: Final = 2000
-ENDS_PER_SECOND: Final = 250
+ENDS_PER_SECOND: Final = 125
+"""So slow that a wait of 60 seconds sees the last end."""
 ROUNDS: Final = 3
 SETTLE_SECONDS: Final = 2.0
 """Between the last request sent and the first end, for what has been sent to be read."""
 _HERE: Final = Path(__file__).parent
 _ENDS: Final = "SELECT task_id, at FROM events WHERE state = 'fail'"
+"""By the stamp that an event has, a moment before it is committed."""
+_COMMITS: Final = (
+    "SELECT task_id, (1000 * EXTRACT(epoch FROM pg_xact_commit_timestamp(xmin)))::float8 "
+    "FROM events WHERE state = 'fail'"
+)
 
 
 class Target(NamedTuple):
@@ -90,7 +96,9 @@ async def shared(folder: Path, rows: Rows) -> None:
         floor = await everything(target)
     with (
         tempfile.TemporaryDirectory(prefix="calotype-pg-") as data,
-        running_postgres(Path(data), "max_connections=200", "shared_buffers=512MB") as postgres,
+        running_postgres(
+            Path(data), "shared_buffers=512MB", "track_commit_timestamp=on"
+        ) as postgres,
     ):
         url = postgres.url()
         migration = await asyncio.create_subprocess_exec(
@@ -167,9 +175,9 @@ async def ended(target: Target, tasks: Sequence[str]) -> dict[str, float]:
     async def end(task: str) -> None:
         asked[task] = time.time()
         async with target.http.post(f"/v1/tasks/{task}/cancel") as response:
-            await response.read()
+            answer = await response.text()
             if response.status != 200:
-                raise SystemExit(f"not cancelled: {response.status}")
+                raise SystemExit(f"not cancelled: {answer}")
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as ending:
@@ -257,14 +265,14 @@ def _ends_in_postgres(
     async def ends(asked: Mapping[str, float]) -> Mapping[str, float]:
         database = await asyncpg.connect(url)
         try:
-            return _of(asked, {row[0]: row[1] for row in await database.fetch(_ENDS)})
+            return _of(asked, {row[0]: row[1] for row in await database.fetch(_COMMITS)})
         finally:
             await database.close()
 
     return ends
 
 
-def _of(asked: Mapping[str, float], ends: Mapping[int, int]) -> dict[str, float]:
+def _of(asked: Mapping[str, float], ends: Mapping[int, float]) -> dict[str, float]:
     return {task: ends[decode("task", task) or 0] / 1000 for task in asked}
 
 
