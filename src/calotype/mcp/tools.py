@@ -1,7 +1,9 @@
 """The tools: each is a few calls of the client."""
 
 import asyncio
+import logging
 import tempfile
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +21,7 @@ from calotype.mcp.arguments import (
     ListModels,
     ListTasks,
 )
-from calotype.mcp.faults import ToolFault
+from calotype.mcp.faults import BROKEN, ToolFault, in_doubt, told
 from calotype.mcp.previews import Previews
 from calotype.mcp.references import Reference, References
 
@@ -44,6 +46,8 @@ _OWN: Final = frozenset(
     }
 )
 """Names that mean something of their own to the client, and are no parameters of a model."""
+
+log = logging.getLogger(__name__)
 
 
 class Tools:
@@ -78,8 +82,7 @@ class Tools:
 
     async def generate_image(self, asked: GenerateImage, tell: Tell | None) -> CallToolResult:
         """A new task, and its image when that comes in time."""
-        task = await self._submit(asked, ())
-        return await self._outcome(task, asked.wait_seconds, tell)
+        return await self._bought(await self._submit(asked, ()), asked, tell)
 
     async def edit_image(self, asked: EditImage, tell: Tell | None) -> CallToolResult:
         """The same with references."""
@@ -88,7 +91,7 @@ class Tools:
                 self._client, self._previews, files=self.files, folder=Path(folder)
             )
             task = await self._submit(asked, await reading.read(asked.references))
-        return await self._outcome(task, asked.wait_seconds, tell)
+        return await self._bought(task, asked, tell)
 
     async def get_task(self, asked: GetTask, tell: Tell | None) -> CallToolResult:
         """A task, and its image where it has one or gets one in time."""
@@ -111,17 +114,36 @@ class Tools:
                 f"parameters.{misplaced[0]} is no parameter of a model; list_models tells those."
             )
         parameters: dict[str, Any] = dict(asked.parameters)
+        key = asked.idempotency_key or str(uuid.uuid4())
         try:
             return await self._client.generate(
                 asked.prompt,
                 model=asked.model,
                 references=references,
                 n=asked.n,
-                idempotency_key=asked.idempotency_key,
+                idempotency_key=key,
                 **parameters,
             )
         except ValueError as error:  # what the client itself refuses to send
             raise ToolFault(str(error)) from error
+        except CalotypeError:
+            raise
+        except Exception as error:
+            log.exception("a submission broke")
+            raise ToolFault(in_doubt(BROKEN, key)) from error
+
+    async def _bought(
+        self, task: AsyncTask, asked: GenerateImage, tell: Tell | None
+    ) -> CallToolResult:
+        """The outcome. Where that cannot be had, the task's id, lest the agent buy another one."""
+        try:
+            return await self._outcome(task, asked.wait_seconds, tell)
+        except CalotypeError as error:
+            why = told(error)
+        except Exception:
+            log.exception("%s could not be followed", task.id)
+            why = BROKEN
+        return results.unfollowed({"request": {"prompt": asked.prompt}, **task.raw}, why)
 
     async def _outcome(self, task: AsyncTask, seconds: int, tell: Tell | None) -> CallToolResult:
         document = await self._followed(task, seconds, tell)
