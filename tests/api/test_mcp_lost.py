@@ -101,7 +101,7 @@ async def test_a_key_that_is_revoked_meanwhile_does_not_take_the_task_along(tmp_
         agent(server.url, server.key) as client,
     ):
 
-        async def revoke(progress: float, total: float | None, message: str | None) -> None:
+        async def revoke(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001 -- as the SDK calls it
             key = await server.core.accounts.authenticate(server.key)
             await server.core.accounts.revoke(key)
 
@@ -125,9 +125,13 @@ async def test_a_submission_in_doubt_names_the_key_under_which_to_repeat_it(fail
 
 
 async def test_a_submission_that_was_broken_off_stays_in_doubt_whatever_comes_after() -> None:
-    answers = [broken_off, *[lambda _: refused(429, "rate_limited")] * 3]
+    fails = [broken_off]
+
+    def next_answer(request: web.Request) -> web.StreamResponse:
+        return fails.pop()(request) if fails else refused(429, "rate_limited")
+
     async with (
-        server_that(submits=lambda request: answers.pop(0)(request)) as (url, seen),
+        server_that(submits=next_answer) as (url, seen),
         local_agent(url, KEY) as client,
     ):
         text = refusal(await client.call_tool("generate_image", ASKED))
@@ -140,3 +144,20 @@ async def test_a_refused_submission_is_in_no_doubt() -> None:
         local_agent(url, KEY) as client,
     ):
         assert "idempotency_key" not in refusal(await client.call_tool("generate_image", ASKED))
+
+
+async def test_a_reference_that_the_model_finds_too_large_is_not_kept() -> None:
+    big = {**ACCEPTED, "state": "success", "result": {"data": [{"url": "/none", "bytes": 401}]}}
+    async with (
+        server_that(
+            submits=lambda _: web.json_response(ACCEPTED), tells=lambda _: web.json_response(big)
+        ) as (url, seen),
+        local_agent(url, KEY) as client,
+    ):
+        for reference in (TASK, f"{url}/v1/assets/x"):
+            asked = {**ASKED, "references": [reference] * 3}
+            text = refusal(await client.call_tool("edit_image", asked))
+            assert text == "references[0] has 401 bytes; gpt-image-2 takes 400 of a file at most."
+    paths = [request.path for request in seen]
+    assert paths.count("/v1/assets/x") == 1
+    assert "/v1/images/generations" not in paths

@@ -2,11 +2,9 @@
 
 import asyncio
 import logging
-import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from mcp_types import CallToolResult
@@ -22,6 +20,7 @@ from calotype.mcp.arguments import (
     ListTasks,
 )
 from calotype.mcp.faults import BROKEN, ToolFault, in_doubt, told
+from calotype.mcp.message import Cuts
 from calotype.mcp.previews import Previews
 from calotype.mcp.references import Reference, References
 
@@ -57,6 +56,7 @@ class Tools:
         client: with the caller's key.
         previews: shared by all callers of this process.
         files: whether references may be files of this machine.
+        cuts: what was cut out of the message.
         stopping: whether nobody should be kept waiting any longer.
 
     """
@@ -67,11 +67,13 @@ class Tools:
         previews: Previews,
         *,
         files: bool = False,
+        cuts: Cuts | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
         self._previews = previews
         self.files = files
+        self._cuts = cuts
         self._stopping = stopping
 
     async def list_models(self, asked: ListModels, _tell: Tell | None) -> CallToolResult:
@@ -82,13 +84,21 @@ class Tools:
 
     async def generate_image(self, asked: GenerateImage, tell: Tell | None) -> CallToolResult:
         """A new task, and its image when that comes in time."""
+        _judge(asked)
         return await self._bought(await self._submit(asked, ()), asked, tell)
 
     async def edit_image(self, asked: EditImage, tell: Tell | None) -> CallToolResult:
         """The same with references."""
-        with tempfile.TemporaryDirectory(prefix="calotype-") as folder:
+        _judge(asked)
+        model = await self._client.model(asked.model)
+        with ExitStack() as held:
             reading = References(
-                self._client, self._previews, files=self.files, folder=Path(folder)
+                self._client,
+                self._previews,
+                model=model,
+                files=self.files,
+                cuts=self._cuts,
+                held=held,
             )
             task = await self._submit(asked, await reading.read(asked.references))
         return await self._bought(task, asked, tell)
@@ -108,11 +118,6 @@ class Tools:
         return results.tasks([task.raw async for task in found])
 
     async def _submit(self, asked: GenerateImage, references: Sequence[Reference]) -> AsyncTask:
-        misplaced = sorted(_OWN & asked.parameters.keys())
-        if misplaced:
-            raise ToolFault(
-                f"parameters.{misplaced[0]} is no parameter of a model; list_models tells those."
-            )
         parameters: dict[str, Any] = dict(asked.parameters)
         key = asked.idempotency_key or str(uuid.uuid4())
         try:
@@ -169,6 +174,15 @@ class Tools:
         finally:
             waiting.cancel()
             await asyncio.wait({waiting})
+
+
+def _judge(asked: GenerateImage) -> None:
+    """Refuse what would be taken for something of the client's own."""
+    misplaced = sorted(_OWN & asked.parameters.keys())
+    if misplaced:
+        raise ToolFault(
+            f"parameters.{misplaced[0]} is no parameter of a model; list_models tells those."
+        )
 
 
 async def _ended(task: AsyncTask, seconds: int) -> Document:
