@@ -140,7 +140,10 @@ async def test_a_large_message_is_large_by_its_references_only(idle_server: Serv
     image = uri(noise())
     for document in (edit([image], prompt=image), {**LIST, "params": {"x": image}}):
         reply = await sent(idle_server, json.dumps(document))
-        reply.assert_refused(400, "malformed_body")
+        reply.assert_refused(413, "body_too_large")
+    small = uri(noise(400))
+    reply = await sent(idle_server, json.dumps({**LIST, "params": {"x": small}}))
+    assert len(reply.json["result"]["tools"]) == 6
     for more in ("{}, " * 400_000, "x" * 1_100_000):
         reply = await sent(idle_server, json.dumps(edit([image], x=more)))
         reply.assert_refused(413, "body_too_large")

@@ -15,9 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from calotype.api.body import MAX_JSON_BYTES, ClientGone, check_length, stream
 from calotype.api.context import Context, base_url, bearer, header
-from calotype.domain.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+from calotype.domain.errors import BodyTooLarge, UnsupportedMediaType
 from calotype.mcp.arguments import MAX_REFERENCES
-from calotype.mcp.message import Cuts, Misplaced, TooLarge, cut
+from calotype.mcp.message import Cuts, TooLarge, cut
 
 if TYPE_CHECKING:
     from calotype.mcp.web import Web
@@ -47,8 +47,8 @@ class AgentDoor:
         Raises:
             errors.AuthenticationError: there is no good key.
             errors.UnsupportedMediaType: it is no JSON.
-            errors.BodyTooLarge: over ``MAX_BYTES``, or over a megabyte without its images.
-            errors.MalformedBody: it has images elsewhere than in the references.
+            errors.BodyTooLarge: over ``MAX_BYTES``, or without the images that are references
+                over ``MAX_JSON_BYTES``.
 
         """
         key = bearer(scope)
@@ -112,13 +112,8 @@ def _cut(file: IO[bytes], pieces: list[bytes]) -> tuple[bytes, Cuts]:
         return cut(file, limit=MAX_JSON_BYTES)
     except TooLarge:
         raise BodyTooLarge(
-            f"Without its {MAX_REFERENCES} first data: URIs, the body has more than "
-            f"{MAX_JSON_BYTES} bytes; send a smaller one."
-        ) from None
-    except Misplaced:
-        raise MalformedBody(
-            "The body has a data: URI, or what looks like one, elsewhere than in the references "
-            "of a tool; send it there."
+            f"Without the data: URIs of its references, {MAX_REFERENCES} at most, the body has "
+            f"more than {MAX_JSON_BYTES} bytes; send a smaller one."
         ) from None
 
 

@@ -20,11 +20,7 @@ _DATA_URI: Final = re.compile(rb'(?<!\\)"data:[^"]{0,200};base64,[^"]*+(?<!\\)"'
 
 
 class TooLarge(Exception):
-    """Too much is left of a message without its images."""
-
-
-class Misplaced(Exception):
-    """An image stands where none is taken."""
+    """Too much is left of a message without the images that are references."""
 
 
 class Cuts:
@@ -68,9 +64,10 @@ class Cuts:
 def cut(file: IO[bytes], *, limit: int) -> tuple[bytes, Cuts]:
     """What is left of the message in a file without its images, and those; blocks.
 
+    It is left whole where anything that looks like an image is no reference.
+
     Raises:
         TooLarge: more than ``limit`` bytes are left.
-        Misplaced: not all that was cut out is a reference.
 
     """
     file.seek(0)
@@ -85,7 +82,9 @@ def cut(file: IO[bytes], *, limit: int) -> tuple[bytes, Cuts]:
         at = end
     rest = b"".join([*pieces, text[at:]])
     if not places.keys() <= _references(rest):
-        raise Misplaced
+        if len(text) > limit:
+            raise TooLarge
+        return text, Cuts(file, {})
     return rest, Cuts(file, places)
 
 
