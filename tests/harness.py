@@ -275,6 +275,13 @@ def picture(kind: str = "PNG", *, size: tuple[int, int] = (64, 48), colour: str 
     return out.getvalue()
 
 
+def noise(side: int = 800) -> bytes:
+    """A PNG that is about three times as many bytes as it has pixels."""
+    out = BytesIO()
+    Image.frombytes("RGB", (side, side), secrets.token_bytes(3 * side * side)).save(out, "PNG")
+    return out.getvalue()
+
+
 def form(*parts: Part, end: bool = True) -> bytes:
     """The body of a multipart form, byte for byte; without its ``end`` it was cut off."""
     body = b""

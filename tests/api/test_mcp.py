@@ -19,7 +19,7 @@ from agents import (
     said,
     told,
 )
-from harness import Server, picture, running_server
+from harness import Server, noise, picture, running_server
 
 MODEL = "gpt-image-2"
 JPEG = {"model": "nano-banana-pro", "parameters": {"output_format": "jpg"}}
@@ -259,6 +259,45 @@ async def test_a_reference_that_cannot_be_had_is_refused_in_words(
         assert why in refusal(await client.call_tool("edit_image", asked))
 
 
+@pytest.mark.parametrize(
+    ("model", "number", "why"),
+    [
+        ("nano-banana-pro", 9, "nano-banana-pro takes at most 8 references, and not 9."),
+        ("ideogram-v4", 1, "ideogram-v4 takes no references, and not 1."),
+        (MODEL, 17, "length <= 16"),
+    ],
+)
+async def test_too_many_references_are_refused_before_any_is_fetched(
+    idle_server: Server, model: str, number: int, why: str
+) -> None:
+    asked = {"prompt": "x", "model": model, "references": ["task_0000000000000"] * number}
+    async with agent(idle_server.url, idle_server.key) as client:
+        assert why in refusal(await client.call_tool("edit_image", asked))
+
+
+async def test_references_leave_no_files_behind(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    async with agent(server.url, server.key) as client:
+        first = told(await client.call_tool("generate_image", {"prompt": "x", **JPEG}))
+        uris = [data_uri(picture()), data_uri(noise())]
+        asked = {
+            "prompt": "x",
+            "references": [first["task_id"], *uris],
+            "model": MODEL,
+        }
+
+        async def look(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001 -- as the SDK calls it
+            assert list(folder.iterdir()) == []
+
+        second = told(await client.call_tool("edit_image", asked, progress_callback=look))
+    assert second["state"] == "success"
+    assert list(folder.iterdir()) == []
+
+
 async def test_a_task_without_an_image_is_no_reference(idle_server: Server) -> None:
     task = await idle_server.accepted()
     asked = {"prompt": "x", "model": MODEL, "references": [task["task_id"]]}
@@ -296,6 +335,7 @@ async def test_a_failing_task_is_an_error_that_says_why(server: Server, door: Do
         ({"prompt": 1, "model": MODEL}, "$.prompt"),
         ({"prompt": "x", "model": MODEL, "wait_seconds": 601}, "<= 600"),
         ({"prompt": "x", "model": MODEL, "size": "1K"}, "`size`"),
+        ({"prompt": "x", "model": MODEL, "idempotency_key": "clé"}, "matching regex '^[ -~]+$'"),
     ],
     ids=str,
 )

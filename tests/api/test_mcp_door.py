@@ -1,6 +1,9 @@
 """POST /mcp below the tools: keys, sizes, forms, addresses."""
 
 import asyncio
+import base64
+import json
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ import pytest
 
 from agents import agent, told
 from calotype.api.mcp import MAX_BYTES
-from harness import Reply, Server, running_server
+from harness import Reply, Server, noise, picture, running_server
 
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
@@ -84,6 +87,78 @@ async def test_a_message_that_is_too_large_is_refused(idle_server: Server) -> No
     for body in (BytesIO(b"x" * (MAX_BYTES + 1)), chunks()):
         reply = await idle_server.call("POST", "/mcp", data=body, headers=kind)
         reply.assert_refused(413, "body_too_large")
+
+
+def edit(references: list[str], **arguments: Any) -> dict[str, Any]:
+    asked = {"prompt": "x", "model": "gpt-image-2", "wait_seconds": 0, "references": references}
+    params = {"name": "edit_image", "arguments": {**asked, **arguments}}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+
+async def sent(server: Server, body: str) -> Reply:
+    kind = {"Content-Type": "application/json"}
+    return await server.call("POST", "/mcp", data=BytesIO(body.encode()), headers=kind)
+
+
+def uri(image: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def plainly(document: Any) -> str:
+    return json.dumps(document)
+
+
+def as_php_has_it(document: Any) -> str:
+    return json.dumps(document).replace("/", "\\/")
+
+
+def as_dotnet_has_it(document: Any) -> str:
+    return json.dumps(document).replace("+", "\\u002B")
+
+
+def in_lines(document: Any) -> str:
+    return json.dumps(document).replace("A", "A\\r\\n ")
+
+
+@pytest.mark.parametrize("written", [plainly, as_php_has_it, as_dotnet_has_it, in_lines])
+async def test_the_images_of_a_large_message_arrive_as_they_are(
+    idle_server: Server, written: Callable[[Any], str]
+) -> None:
+    images = [noise(), picture(), noise()]
+    prompt = 'a "data:image/png;base64,AAAA" and {}'
+    document = edit([uri(image) for image in images])
+    body = written(document).replace('"x"', json.dumps(prompt))
+    reply = await sent(idle_server, body)
+    task = await idle_server.task(reply.json["result"]["structuredContent"]["task_id"])
+    assert task["request"]["prompt"] == prompt
+    for url, image in zip(task["request"]["image_input"], images, strict=True):
+        stored = await idle_server.call("GET", url)
+        assert stored.body == image
+
+
+async def test_what_is_wrong_with_an_image_of_a_large_message_is_told_by_its_place(
+    idle_server: Server,
+) -> None:
+    for odd in ("%", "\\ud800", "\\x", "é"):
+        document = json.dumps(edit([uri(picture()), uri(noise())]))
+        reply = await sent(idle_server, document[:-20] + odd + document[-20:])
+        text = reply.json["result"]["content"][0]["text"]
+        assert text.startswith("references[1] is not valid base64: "), odd
+
+
+async def test_a_large_message_is_large_by_its_references_only(idle_server: Server) -> None:
+    image = uri(noise())
+    for document in (edit([image], prompt=image), {**LIST, "params": {"x": image}}):
+        reply = await sent(idle_server, json.dumps(document))
+        reply.assert_refused(413, "body_too_large")
+    small = uri(noise(400))
+    reply = await sent(idle_server, json.dumps({**LIST, "params": {"x": small}}))
+    assert len(reply.json["result"]["tools"]) == 6
+    for more in ("{}, " * 400_000, "x" * 1_100_000):
+        reply = await sent(idle_server, json.dumps(edit([image], x=more)))
+        reply.assert_refused(413, "body_too_large")
+    reply = await sent(idle_server, json.dumps(edit([image] * 4, x="y" * 1_000_000)))
+    assert "`x`" in reply.json["result"]["content"][0]["text"]
 
 
 @pytest.mark.parametrize("host", ["[::1", ":::", "a:b:c", "test:0", "-"])

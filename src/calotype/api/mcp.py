@@ -5,23 +5,31 @@ protocol is answered by the SDK, as the protocol has it.
 """
 
 import asyncio
+import tempfile
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from calotype.api.body import ClientGone, check_length, stream
+from calotype.api.body import MAX_JSON_BYTES, ClientGone, check_length, stream
 from calotype.api.context import Context, base_url, bearer, header
 from calotype.api.render import json_answer
-from calotype.domain.errors import UnsupportedMediaType
+from calotype.domain.errors import BodyTooLarge, UnsupportedMediaType
+from calotype.mcp.arguments import MAX_REFERENCES
+from calotype.mcp.message import Cuts, TooLarge, cut
 
 if TYPE_CHECKING:
     from calotype.mcp.web import Web
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Of a request: room for a few references as data: URIs."""
+_IN_MEMORY: Final = 256 * 1024
+"""Bytes of a request that are held, and parsed as they are."""
+_AT_ONCE: Final = 2
+"""Larger ones that are looked through at a time."""
 _TYPE: Final = (b"content-type", b"application/json")
 _ACCEPT: Final = (b"accept", b"application/json, text/event-stream")
 _SPELLED_OUT: Final = frozenset({b"content-type", b"accept"})
@@ -54,6 +62,7 @@ class AgentDoor:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._web: Web | None = None
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one message of an agent.
@@ -61,31 +70,51 @@ class AgentDoor:
         Raises:
             errors.AuthenticationError: there is no good key.
             errors.UnsupportedMediaType: it is no JSON.
-            errors.BodyTooLarge: over ``MAX_BYTES``.
+            errors.BodyTooLarge: over ``MAX_BYTES``, or without the images that are references
+                over ``MAX_JSON_BYTES``.
 
         """
         key = bearer(scope)
         await self._context.accounts.authenticate(key)
         _check_type(scope)
         check_length(scope, limit=MAX_BYTES)
-        body = b"".join([chunk async for chunk in stream(receive, limit=MAX_BYTES)])
-        if not _is_named_well(body):
-            await _MISNAMED.response()(scope, receive, send)
-            return
         web = self._web or await self._opened(scope)
-        # Who does not say that it reads events gets JSON, also for a */*: the SDK would refuse it.
-        events = b"text/event-stream" in (header(scope, b"accept") or b"").lower()
-        kept = [pair for pair in scope["headers"] if pair[0] not in _SPELLED_OUT]
-        answer = web.answer(
-            {**scope, "headers": [*kept, _TYPE, _ACCEPT]},
-            _again(body, receive),
-            send,
-            key=key,
-            base_url=_address(scope, self._context.public_url),
-            request_id=scope["state"]["request_id"],
-            stream=events,
-        )
-        await (answer if events else _while_there(answer, receive))
+        with ExitStack() as held:
+            body, cuts = await self._read(receive, held)
+            if not _is_named_well(body):
+                await _MISNAMED.response()(scope, receive, send)
+                return
+            # Who does not say that it reads events gets JSON, also for a */*: the SDK would
+            # refuse it.
+            events = b"text/event-stream" in (header(scope, b"accept") or b"").lower()
+            kept = [pair for pair in scope["headers"] if pair[0] not in _SPELLED_OUT]
+            answer = web.answer(
+                {**scope, "headers": [*kept, _TYPE, _ACCEPT]},
+                _again(body, receive),
+                send,
+                key=key,
+                base_url=_address(scope, self._context.public_url),
+                request_id=scope["state"]["request_id"],
+                stream=events,
+                cuts=cuts,
+            )
+            await (answer if events else _while_there(answer, receive))
+
+    async def _read(self, receive: Receive, held: ExitStack) -> tuple[bytes, Cuts | None]:
+        """The body, to be read once more, and the images that were cut out of a large one."""
+        pieces, waiting, file = list[bytes](), 0, None
+        async for chunk in stream(receive, limit=MAX_BYTES):
+            pieces.append(chunk)
+            waiting += len(chunk)
+            if waiting > _IN_MEMORY:
+                if file is None:
+                    file = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 -- it does
+                await asyncio.to_thread(file.writelines, pieces)
+                pieces, waiting = [], 0
+        if file is None:
+            return b"".join(pieces), None
+        async with self._turns:
+            return await asyncio.to_thread(_cut, file, pieces)
 
     async def _opened(self, scope: Scope) -> "Web":
         """What answers; it is imported when the first agent comes, aside from everyone else."""
@@ -100,6 +129,17 @@ def _import() -> "type[Web]":
     from calotype.mcp.web import Web
 
     return Web
+
+
+def _cut(file: IO[bytes], pieces: list[bytes]) -> tuple[bytes, Cuts]:
+    file.writelines(pieces)
+    try:
+        return cut(file, limit=MAX_JSON_BYTES)
+    except TooLarge:
+        raise BodyTooLarge(
+            f"Without the data: URIs of its references, {MAX_REFERENCES} at most, the body has "
+            f"more than {MAX_JSON_BYTES} bytes; send a smaller one."
+        ) from None
 
 
 def _address(scope: Scope, public_url: str) -> str:

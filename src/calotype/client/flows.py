@@ -47,7 +47,7 @@ LONG_POLL_SECONDS: Final = 30
 PAGE: Final = 100
 _GRACE: Final = 15.0
 _LONGEST_PAUSE: Final = 2.0
-_OK, _CREATED_BELOW = 200, 300
+_OK, _CREATED_BELOW, _SERVER_SIDE = 200, 300, 500
 _PASSING: Final = frozenset({429, 502, 503, 504})
 """Statuses that another try can better; 502 and 504 are of proxies before a server that starts."""
 
@@ -89,6 +89,7 @@ class Flows:
         await self._wire.aside(request.buffer)
         headers = {"Idempotency-Key": request.idempotency_key}
         url = api_path("images", "generations")
+        in_doubt = False  # whether any try may have made the task
 
         async def once() -> dict[str, Any]:
             with contextlib.ExitStack() as files:
@@ -100,10 +101,24 @@ class Flows:
                     call = Call(method="POST", url=url, headers=headers, document=document)
                 return task_document(await self._once(call))
 
+        async def watched() -> dict[str, Any]:
+            nonlocal in_doubt
+            try:
+                return await once()
+            except ConnectionFailed as error:
+                in_doubt = in_doubt or error.maybe_received
+                raise
+            except APIError as error:
+                in_doubt = in_doubt or error.status >= _SERVER_SIDE
+                raise
+
         try:
-            return await self._again(once)
+            return await self._again(watched)
         except ConnectionFailed as error:
-            error.idempotency_key = request.idempotency_key
+            error.idempotency_key, error.maybe_received = request.idempotency_key, in_doubt
+            raise
+        except CalotypeError as error:
+            error.idempotency_key = request.idempotency_key if in_doubt else None
             raise
 
     async def submit_batch(
@@ -313,7 +328,7 @@ class Flows:
         """Seconds until the next try at something that goes on; raises when that is hopeless."""
         wait = 0.0
         if isinstance(error, APIError):
-            if error.status not in _PASSING and error.status < 500:  # noqa: PLR2004 -- HTTP's
+            if error.status not in _PASSING and error.status < _SERVER_SIDE:
                 raise error
             wait = error.retry_after or 0.0
         if not lost.tries:

@@ -8,6 +8,8 @@ from msgspec import Meta
 DEFAULT_WAIT: Final = 45
 """Seconds; many agents give up on a call after sixty."""
 MAX_WAIT: Final = 600
+MAX_REFERENCES: Final = 16
+"""Of one call, whichever the model."""
 
 Value = str | int | float | bool | None
 State = Literal["waiting", "queuing", "generating", "success", "fail"]
@@ -53,10 +55,10 @@ class GenerateImage(_Arguments, frozen=True, kw_only=True):
     ] = 1
     wait_seconds: _Wait = DEFAULT_WAIT
     idempotency_key: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=255)] | None,
+        Annotated[str, Meta(min_length=1, max_length=255, pattern="^[ -~]+$")] | None,
         Meta(
-            description="Any text of your choice. A second call with the same key and the same "
-            "arguments gives the same task, and buys nothing."
+            description="Any text of your choice, in printable ASCII characters. A second call "
+            "with the same key and the same arguments gives the same task, and buys nothing."
         ),
     ] = None
 
@@ -65,7 +67,12 @@ class EditImage(GenerateImage, frozen=True, kw_only=True):
     """Arguments of ``edit_image``."""
 
     references: Annotated[
-        list[str], Meta(description="The images to work from, in order.", min_length=1)
+        list[str],
+        Meta(
+            description="The images to work from, in order.",
+            min_length=1,
+            max_length=MAX_REFERENCES,
+        ),
     ]
 
 

@@ -63,6 +63,16 @@ def unfinished(document: Mapping[str, Any]) -> CallToolResult:
     return _task([TextContent(text="\n".join([text, *_lines(task.images)]))], task)
 
 
+def unfollowed(document: Mapping[str, Any], why: str) -> CallToolResult:
+    """A task that was bought, and of which nothing more is known."""
+    task = shown(document)
+    text = (
+        f"{task.task_id} was accepted, but it could not be followed just now: "
+        f"{why.rstrip('.')}. {_GOES_ON}"
+    )
+    return _task([TextContent(text=text)], task)
+
+
 def failed(document: Mapping[str, Any]) -> CallToolResult:
     """A task that came to nothing."""
     task = shown(document)

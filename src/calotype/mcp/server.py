@@ -33,7 +33,7 @@ from calotype.mcp.arguments import (
     TasksShown,
     schema,
 )
-from calotype.mcp.faults import ToolFault, told
+from calotype.mcp.faults import BROKEN, ToolFault, told
 from calotype.mcp.tools import Tell, Tools
 
 _INSTRUCTIONS: Final = (
@@ -191,7 +191,7 @@ async def _call(
         return results.refused(told(error))
     except Exception:
         log.exception("the tool %s broke", params.name)
-        return results.refused("Something broke on our side; the logs tell more.")
+        return results.refused(BROKEN)
 
 
 def _teller(context: ServerRequestContext) -> Tell | None:

@@ -1,10 +1,10 @@
 """The tools: each is a few calls of the client."""
 
 import asyncio
-import tempfile
+import logging
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from mcp_types import CallToolResult
@@ -19,7 +19,8 @@ from calotype.mcp.arguments import (
     ListModels,
     ListTasks,
 )
-from calotype.mcp.faults import ToolFault
+from calotype.mcp.faults import BROKEN, ToolFault, in_doubt, told
+from calotype.mcp.message import Cuts
 from calotype.mcp.previews import Previews
 from calotype.mcp.references import Reference, References
 
@@ -45,6 +46,8 @@ _OWN: Final = frozenset(
 )
 """Names that mean something of their own to the client, and are no parameters of a model."""
 
+log = logging.getLogger(__name__)
+
 
 class Tools:
     """The tools in the hands of one caller.
@@ -53,6 +56,7 @@ class Tools:
         client: with the caller's key.
         previews: shared by all callers of this process.
         files: whether references may be files of this machine.
+        cuts: what was cut out of the message.
         stopping: whether nobody should be kept waiting any longer.
 
     """
@@ -63,11 +67,13 @@ class Tools:
         previews: Previews,
         *,
         files: bool = False,
+        cuts: Cuts | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
         self._previews = previews
         self.files = files
+        self._cuts = cuts
         self._stopping = stopping
 
     async def list_models(self, asked: ListModels, _tell: Tell | None) -> CallToolResult:
@@ -78,17 +84,24 @@ class Tools:
 
     async def generate_image(self, asked: GenerateImage, tell: Tell | None) -> CallToolResult:
         """A new task, and its image when that comes in time."""
-        task = await self._submit(asked, ())
-        return await self._outcome(task, asked.wait_seconds, tell)
+        _judge(asked)
+        return await self._bought(await self._submit(asked, ()), asked, tell)
 
     async def edit_image(self, asked: EditImage, tell: Tell | None) -> CallToolResult:
         """The same with references."""
-        with tempfile.TemporaryDirectory(prefix="calotype-") as folder:
+        _judge(asked)
+        model = await self._client.model(asked.model)
+        with ExitStack() as held:
             reading = References(
-                self._client, self._previews, files=self.files, folder=Path(folder)
+                self._client,
+                self._previews,
+                model=model,
+                files=self.files,
+                cuts=self._cuts,
+                held=held,
             )
             task = await self._submit(asked, await reading.read(asked.references))
-        return await self._outcome(task, asked.wait_seconds, tell)
+        return await self._bought(task, asked, tell)
 
     async def get_task(self, asked: GetTask, tell: Tell | None) -> CallToolResult:
         """A task, and its image where it has one or gets one in time."""
@@ -105,23 +118,37 @@ class Tools:
         return results.tasks([task.raw async for task in found])
 
     async def _submit(self, asked: GenerateImage, references: Sequence[Reference]) -> AsyncTask:
-        misplaced = sorted(_OWN & asked.parameters.keys())
-        if misplaced:
-            raise ToolFault(
-                f"parameters.{misplaced[0]} is no parameter of a model; list_models tells those."
-            )
         parameters: dict[str, Any] = dict(asked.parameters)
+        key = asked.idempotency_key or str(uuid.uuid4())
         try:
             return await self._client.generate(
                 asked.prompt,
                 model=asked.model,
                 references=references,
                 n=asked.n,
-                idempotency_key=asked.idempotency_key,
+                idempotency_key=key,
                 **parameters,
             )
         except ValueError as error:  # what the client itself refuses to send
             raise ToolFault(str(error)) from error
+        except CalotypeError:
+            raise
+        except Exception as error:
+            log.exception("a submission broke")
+            raise ToolFault(in_doubt(BROKEN, key)) from error
+
+    async def _bought(
+        self, task: AsyncTask, asked: GenerateImage, tell: Tell | None
+    ) -> CallToolResult:
+        """The outcome. Where that cannot be had, the task's id, lest the agent buy another one."""
+        try:
+            return await self._outcome(task, asked.wait_seconds, tell)
+        except CalotypeError as error:
+            why = told(error)
+        except Exception:
+            log.exception("%s could not be followed", task.id)
+            why = BROKEN
+        return results.unfollowed({"request": {"prompt": asked.prompt}, **task.raw}, why)
 
     async def _outcome(self, task: AsyncTask, seconds: int, tell: Tell | None) -> CallToolResult:
         document = await self._followed(task, seconds, tell)
@@ -147,6 +174,15 @@ class Tools:
         finally:
             waiting.cancel()
             await asyncio.wait({waiting})
+
+
+def _judge(asked: GenerateImage) -> None:
+    """Refuse what would be taken for something of the client's own."""
+    misplaced = sorted(_OWN & asked.parameters.keys())
+    if misplaced:
+        raise ToolFault(
+            f"parameters.{misplaced[0]} is no parameter of a model; list_models tells those."
+        )
 
 
 async def _ended(task: AsyncTask, seconds: int) -> Document:

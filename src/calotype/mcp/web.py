@@ -14,6 +14,7 @@ from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from calotype.client import AsyncCalotype
+from calotype.mcp.message import Cuts
 from calotype.mcp.previews import Previews
 from calotype.mcp.server import build_server
 from calotype.mcp.tools import Tools
@@ -53,6 +54,7 @@ class Web:
         base_url: str,
         request_id: str,
         stream: bool,
+        cuts: Cuts | None,
     ) -> None:
         """Answer a request whose key was found good.
 
@@ -64,13 +66,14 @@ class Web:
             base_url: how the caller reaches this server.
             request_id: goes with every call that the tools make.
             stream: whether the caller takes server-sent events.
+            cuts: what was cut out of the body.
 
         """
         inside = httpx2.ASGITransport(_below(self._app, urlsplit(base_url).path))
         headers = {"X-Request-Id": request_id}
         async with httpx2.AsyncClient(transport=inside, headers=headers, trust_env=False) as http:
             client = AsyncCalotype(key, base_url, http_client=http)
-            tools = Tools(client, self._previews, stopping=self._stopping)
+            tools = Tools(client, self._previews, cuts=cuts, stopping=self._stopping)
             manager = StreamableHTTPSessionManager(
                 build_server(tools),
                 stateless=True,
