@@ -2,8 +2,8 @@
 
 A process of its own, so that what it spends is not counted for the server, and its notes are not
 late because the benchmark is busy. Reads ``{"port", "requests", "markers"}`` as one line of JSON,
-says ``held`` when all wait, and at the end the time of each one's answer, its own seconds of CPU
-and how many were cut off.
+says ``held`` when all wait, and at the end the time of each one's answer and its own seconds of
+CPU.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ import uvloop
 
 BATCH = 100
 """Connections that are opened at a time."""
+PAUSE_SECONDS = 0.1
+"""Between two batches: a crowd comes, it does not fall from the sky."""
 
 
 class Order(msgspec.Struct):
@@ -38,6 +40,8 @@ class Told(msgspec.Struct):
     arrivals: list[float]
     """Unix time, in the order of the requests; 0 where none came."""
     cpu_seconds: float
+    instead: str = ""
+    """What one of those who were told nothing got instead."""
 
 
 class _Crowd:
@@ -45,6 +49,7 @@ class _Crowd:
         self.marker = order.marker.encode()
         self.held = order.held.encode()
         self.arrivals = [0.0] * len(order.requests)
+        self.instead = b""
         self.over = asyncio.Event()
         self.all_held = asyncio.Event()
         self._left = self._unheld = len(order.requests)
@@ -61,33 +66,40 @@ class _Crowd:
 
 
 class _Waiter(asyncio.Protocol):
-    __slots__ = ("_crowd", "_place", "_request", "_seen", "_transport")
+    __slots__ = ("_crowd", "_held", "_place", "_request", "_seen", "_transport")
 
     def __init__(self, crowd: _Crowd, place: int, request: bytes) -> None:
         self._crowd = crowd
         self._place = place
         self._request = request
         self._seen = b""
+        self._held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._transport.write(self._request)
         if not self._crowd.held:
-            self._crowd.hold()
+            self._hold()
 
     def data_received(self, data: bytes) -> None:
         now = time.time()
-        held = self._crowd.held
-        was_held = held in self._seen
         self._seen += data
-        if held and not was_held and held in self._seen:
-            self._crowd.hold()
+        if self._crowd.held in self._seen:
+            self._hold()
         if self._crowd.marker in self._seen:
             self._crowd.arrivals[self._place] = now
             self._transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._hold()
+        if not self._crowd.arrivals[self._place]:
+            self._crowd.instead = self._seen
         self._crowd.end()
+
+    def _hold(self) -> None:
+        if not self._held:
+            self._held = True
+            self._crowd.hold()
 
 
 async def wait_for_all(order: Order) -> None:
@@ -97,11 +109,13 @@ async def wait_for_all(order: Order) -> None:
     waiters = [_Waiter(crowd, place, request) for place, request in enumerate(requests)]
     for start in range(0, len(waiters), BATCH):
         await asyncio.gather(*(_opened(loop, each, order.port) for each in waiters[start:][:BATCH]))
+        await asyncio.sleep(PAUSE_SECONDS)
     await crowd.all_held.wait()
     print("held", flush=True)
     await crowd.over.wait()
     spent = resource.getrusage(resource.RUSAGE_SELF)
-    told = Told(crowd.arrivals, spent.ru_utime + spent.ru_stime)
+    seconds = spent.ru_utime + spent.ru_stime
+    told = Told(crowd.arrivals, seconds, crowd.instead[-2000:].decode(errors="replace"))
     sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
 
 

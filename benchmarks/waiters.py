@@ -143,8 +143,8 @@ async def each_its_task(target: Target) -> Held:
     return Held(
         (after - before) * 1024 / (POLLS + len(streamed)),
         after,
-        _waits(told.arrivals, [ends[task] for task in tasks]),
-        _waits(heard.arrivals, [ends[task] for task in streamed]),
+        _waits(told, [ends[task] for task in tasks]),
+        _waits(heard, [ends[task] for task in streamed]),
         cpu,
         told.cpu_seconds + heard.cpu_seconds,
     )
@@ -156,7 +156,7 @@ async def of_one_task(target: Target) -> Waits:
     async with waiting(target, [f"/v1/tasks/{task}?wait=60&since=99"] * POLLS) as polls:
         await asyncio.sleep(SETTLE_SECONDS)
         ends = await target.ends(await ended(target, [task]))
-        return _waits((await polls()).arrivals, [ends[task]] * POLLS)
+        return _waits(await polls(), [ends[task]] * POLLS)
 
 
 async def of_one_account(target: Target) -> Waits:
@@ -165,7 +165,7 @@ async def of_one_account(target: Target) -> Waits:
     async with waiting(target, ["/v1/events"] * STREAMS, stream=True) as streams:
         await asyncio.sleep(SETTLE_SECONDS)
         ends = await target.ends(await ended(target, [task]))
-        return _waits((await streams()).arrivals, [ends[task]] * STREAMS)
+        return _waits(await streams(), [ends[task]] * STREAMS)
 
 
 async def ended(target: Target, tasks: Sequence[str]) -> dict[str, float]:
@@ -276,9 +276,11 @@ def _of(asked: Mapping[str, float], ends: Mapping[int, float]) -> dict[str, floa
     return {task: ends[decode("task", task) or 0] / 1000 for task in asked}
 
 
-def _waits(arrivals: Sequence[float], ends: Sequence[float]) -> Waits:
+def _waits(told: crowd.Told, ends: Sequence[float]) -> Waits:
+    arrivals = told.arrivals
     if not all(arrivals):
-        raise SystemExit(f"{sum(not each for each in arrivals)} of {len(arrivals)} had no answer")
+        lost = sum(not each for each in arrivals)
+        raise SystemExit(f"{lost} of {len(arrivals)} were not told; one got: {told.instead}")
     waits = [(arrival - end) * 1000 for arrival, end in zip(arrivals, ends, strict=True)]
     return Waits(median(waits), quantiles(waits, n=100)[98])
 

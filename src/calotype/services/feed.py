@@ -18,6 +18,8 @@ TAIL_SECONDS: Final = 0.05
 """Between two looks at a log that other processes write to."""
 FAULT_SECONDS: Final = 1.0
 PAGE: Final = 500
+MANY: Final = 8
+"""Who wait for one task, from which on it is read for them."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Feed:
                     self._shown.pop(key or 0, None)
 
     async def task(self, task_id: int) -> Task | None:
-        """A task, for one who was woken: what several wait for has been read for them."""
+        """A task, for one who was woken: what many wait for has been read for them."""
         return self._shown.get(task_id) or await self._store.task(task_id)
 
     def hurry(self) -> None:
@@ -135,7 +137,7 @@ class Feed:
         return cursor
 
     async def _show(self, task_id: int) -> None:
-        """Read a task once for all who wait for it; a single one reads it without our help."""
+        """Read a task once for all who wait for it; a few do so themselves, side by side."""
         self._shown.pop(task_id, None)
-        if len(self._tasks.get(task_id, ())) > 1 and (task := await self._store.task(task_id)):
+        if len(self._tasks.get(task_id, ())) >= MANY and (task := await self._store.task(task_id)):
             self._shown[task_id] = task
