@@ -285,6 +285,44 @@ async def test_further_images_are_numbered(kind: Kind, tmp_path: Path) -> None:
     assert (tmp_path / "out-3.png").read_bytes() == b"c"
 
 
+@pytest.mark.parametrize(
+    "word", ["../../etc/x", "/etc/x", "a b", "task\n", "task_\u0661", "", "x" * 129]
+)
+async def test_a_task_whose_id_cannot_name_a_file_is_none(
+    word: str, kind: Kind, tmp_path: Path
+) -> None:
+    async with (
+        rogue(answer(200, {**DONE, "task_id": word}), answer(200, b"image")) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        with pytest.raises(APIError, match="check base_url") as refused:
+            await do((await do(client.task, "task_0")).save, tmp_path)
+    assert refused.value.code == "unexpected_response"
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "ending"),
+    [
+        ({"url": "/a.webp?signature=s", "content_type": "image/png"}, ".png"),
+        ({"url": "/a.webp?signature=s"}, ".webp"),
+        ({"url": "/a.\\evil"}, ".image"),
+        ({"url": "/a", "content_type": "image/../../evil"}, ".image"),
+    ],
+    ids=str,
+)
+async def test_what_names_an_image_in_a_folder_ends_as_images_do(
+    image: dict[str, str], ending: str, kind: Kind, tmp_path: Path
+) -> None:
+    one = {**DONE, "result": {"data": [image]}}
+    async with (
+        rogue(answer(200, one), answer(200, b"image")) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        await do((await do(client.task, "task_0")).save, tmp_path)
+    assert names_in(tmp_path) == [f"task_0{ending}"]
+
+
 # The key
 
 

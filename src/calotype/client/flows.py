@@ -8,6 +8,7 @@ import functools
 import json
 import math
 import mimetypes
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -48,6 +49,8 @@ PAGE: Final = 100
 _GRACE: Final = 15.0
 _LONGEST_PAUSE: Final = 2.0
 _OK, _CREATED_BELOW = 200, 300
+_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9_-]{1,16}")
+"""Of a file that is named as the server says."""
 _PASSING: Final = frozenset({429, 502, 503, 504})
 """Statuses that another try can better; 502 and 504 are of proxies before a server that starts."""
 
@@ -356,7 +359,8 @@ def numbered(target: Path, place: int) -> Path:
 
 def _suffix(image: Image) -> str:
     guessed = mimetypes.guess_extension(image.content_type or "", strict=False)
-    return guessed or Path(urlsplit(image.url).path).suffix or ".image"
+    suffix = guessed or Path(urlsplit(image.url).path).suffix
+    return suffix if _SUFFIX.fullmatch(suffix) else ".image"
 
 
 def _accepted_or_refused(item: Any) -> dict[str, Any] | APIError:
