@@ -1,6 +1,9 @@
 """The client against servers and networks that misbehave."""
 
+import asyncio
+import contextlib
 import json
+import os
 import pickle
 from collections.abc import Callable
 from io import BytesIO
@@ -11,6 +14,7 @@ import pytest
 
 from calotype.client import (
     APIError,
+    AsyncCalotype,
     CalotypeError,
     ConnectionFailed,
     GenerationRequest,
@@ -321,6 +325,80 @@ async def test_what_names_an_image_in_a_folder_ends_as_images_do(
     ):
         await do((await do(client.task, "task_0")).save, tmp_path)
     assert names_in(tmp_path) == [f"task_0{ending}"]
+
+
+async def test_what_a_link_points_to_is_replaced_and_the_link_stays(
+    kind: Kind, tmp_path: Path
+) -> None:
+    (tmp_path / "deep").mkdir()
+    old, link, dangling = tmp_path / "deep/old.png", tmp_path / "link.png", tmp_path / "new.png"
+    old.write_bytes(b"old")
+    link.symlink_to("deep/old.png")
+    dangling.symlink_to("deep/new.png")
+    async with (
+        rogue(*[answer(200, b"image")] * 2) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        assert await do(client.save, "/a.png", link) == link
+        assert await do(client.save, "/a.png", dangling) == dangling
+    assert (str(link.readlink()), str(dangling.readlink())) == ("deep/old.png", "deep/new.png")
+    assert old.read_bytes() == dangling.read_bytes() == b"image"
+    assert names_in(tmp_path / "deep") == ["new.png", "old.png"]
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
+async def test_what_is_no_file_is_written_into_once_and_whole(
+    linked: bool,  # noqa: FBT001 -- a parameter of the test
+    kind: Kind,
+    tmp_path: Path,
+) -> None:
+    pipe = target = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if linked:
+        target = tmp_path / "link.png"
+        target.symlink_to(pipe)
+    whole = answer(200, b"the whole image")
+    # Open for writing too, so that the reader meets no end, and the writer always a reader.
+    with os.fdopen(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        async with rogue(whole[:-5], whole) as served, opened(kind, KEY, served.url) as client:
+            assert await do(client.save, "/a.png", target) == target
+        assert pipe.is_fifo()
+        assert reader.read(100) == b"the whole image"
+
+
+async def test_a_folder_is_no_place_for_an_image_by_its_url(kind: Kind, tmp_path: Path) -> None:
+    async with rogue() as served, opened(kind, KEY, served.url) as client:
+        with pytest.raises(IsADirectoryError):
+            await do(client.save, "/a.png", tmp_path)
+    assert served.heads == []
+
+
+async def test_saving_that_is_cancelled_again_and_again_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    sent, hung_up = asyncio.Event(), asyncio.Event()
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(200, b"the whole image")[:-5])
+        sent.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        hung_up.set()
+
+    async with await asyncio.start_server(half, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with opened(AsyncCalotype, KEY, url) as client:
+            saving = asyncio.create_task(client.save("/a.png", tmp_path / "out.png"))
+            await sent.wait()
+            assert len(names_in(tmp_path)) == 1
+            while not saving.done():
+                saving.cancel()
+                await asyncio.sleep(0)
+            assert saving.cancelled()
+            assert names_in(tmp_path) == []
+        await hung_up.wait()
 
 
 # The key

@@ -174,7 +174,10 @@ class AsyncCalotype:
         return await self._flows.download(url)
 
     async def save(self, url: str, path: str | Path) -> Path:
-        """Fetch an image into a file, which is there whole or not at all."""
+        """Fetch an image into a file, which is there whole or not at all.
+
+        A link's target is replaced, not the link; a device or a pipe is written into.
+        """
         return await self._flows.save(url, Path(path))
 
     # What there is

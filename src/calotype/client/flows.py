@@ -7,9 +7,6 @@ import contextlib
 import functools
 import json
 import math
-import mimetypes
-import re
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +15,6 @@ from urllib.parse import urlsplit
 
 from calotype.client.documents import (
     FINAL,
-    Image,
     images_of,
     is_object,
     task_document,
@@ -31,6 +27,7 @@ from calotype.client.errors import (
     refusal_in_batch,
     unexpected,
 )
+from calotype.client.files import beside, numbered, replaceable, suffix_of
 from calotype.client.port import Reply, Wire
 from calotype.client.requests import Call, GenerationRequest, api_path
 from calotype.client.sse import EventReader, Received
@@ -49,8 +46,6 @@ PAGE: Final = 100
 _GRACE: Final = 15.0
 _LONGEST_PAUSE: Final = 2.0
 _OK, _CREATED_BELOW = 200, 300
-_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9_-]{1,16}")
-"""Of a file that is named as the server says."""
 _PASSING: Final = frozenset({429, 502, 503, 504})
 """Statuses that another try can better; 502 and 504 are of proxies before a server that starts."""
 
@@ -220,22 +215,22 @@ class Flows:
         return await self._again(once)
 
     async def save(self, url: str, target: Path) -> Path:
-        """Fetch an image into a file, which is there whole or not at all."""
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-
+        """Fetch an image into a file, which is there whole or not at all, or into a device."""
+        file_behind = await self._wire.aside(functools.partial(replaceable, target))
+        if file_behind is None:
+            content = await self.download(url)
+            await self._wire.aside(functools.partial(target.write_bytes, content))
+            return target
         call = Call(method="GET", url=url, keyed=False)
 
         async def once() -> Path:
             async with contextlib.aclosing(self._received(call)) as chunks:
-                file = await self._wire.aside(lambda: partial.open("xb"))
-                try:
+                with beside(file_behind) as (partial, file):
                     async for chunk in chunks:
                         await self._wire.aside(functools.partial(file.write, chunk))
                     await self._wire.aside(file.close)
-                    return await self._wire.aside(functools.partial(partial.replace, target))
-                finally:
-                    await self._wire.aside(file.close)
-                    await self._wire.aside(functools.partial(partial.unlink, missing_ok=True))
+                    await self._wire.aside(functools.partial(partial.replace, file_behind))
+                    return target
 
         return await self._again(once)
 
@@ -245,7 +240,7 @@ class Flows:
         if not images:
             raise CalotypeError(f"{document['task_id']} succeeded without an image.")
         if await self._wire.aside(target.is_dir):
-            target /= f"{document['task_id']}{_suffix(images[0])}"
+            target /= f"{document['task_id']}{suffix_of(images[0])}"
         files = list[Path]()
         for place in range(len(images)):
             file = target if place == 0 else numbered(target, place + 1)
@@ -350,17 +345,6 @@ class _Lost:
     def hopeless(self) -> bool:
         """Whether it has been too long."""
         return self._since is not None and time.monotonic() - self._since >= self._patience
-
-
-def numbered(target: Path, place: int) -> Path:
-    """Where the image at this place goes."""
-    return target.with_name(f"{target.stem}-{place}{target.suffix}")
-
-
-def _suffix(image: Image) -> str:
-    guessed = mimetypes.guess_extension(image.content_type or "", strict=False)
-    suffix = guessed or Path(urlsplit(image.url).path).suffix
-    return suffix if _SUFFIX.fullmatch(suffix) else ".image"
 
 
 def _accepted_or_refused(item: Any) -> dict[str, Any] | APIError:

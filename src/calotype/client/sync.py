@@ -167,7 +167,10 @@ class Calotype:
         return run(self._flows.download(url))
 
     def save(self, url: str, path: str | Path) -> Path:
-        """Fetch an image into a file, which is there whole or not at all."""
+        """Fetch an image into a file, which is there whole or not at all.
+
+        A link's target is replaced, not the link; a device or a pipe is written into.
+        """
         return run(self._flows.save(url, Path(path)))
 
     # What there is
