@@ -1,7 +1,6 @@
 """The client against servers and networks that misbehave."""
 
 import asyncio
-import contextlib
 import json
 import os
 import pickle
@@ -10,11 +9,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from calotype.client import (
     APIError,
     AsyncCalotype,
+    Calotype,
     CalotypeError,
     ConnectionFailed,
     GenerationRequest,
@@ -22,7 +23,8 @@ from calotype.client import (
     RateLimitError,
     ServerError,
 )
-from client.speaking import DROP, Kind, answer, do, first, names_in, opened, rogue, stream
+from calotype.client.sse import LONGEST_EVENT
+from client.speaking import DROP, Kind, answer, do, first, handling, names_in, opened, rogue, stream
 
 KEY = "ck_secret"
 ACCEPTED = {"task_id": "task_0", "object": "task", "model": "m", "state": "waiting"}
@@ -235,6 +237,69 @@ async def test_listening_gives_up_a_server_that_stays_away(kind: Kind) -> None:
             await do(client.events)
 
 
+@pytest.mark.parametrize(
+    "headers", ["Content-Type: text/html\r\n", "Content-Type: text/event-stream-not\r\n", ""]
+)
+async def test_what_is_no_stream_is_not_listened_to(headers: str, kind: Kind) -> None:
+    page = answer(200, event(1), headers=headers)
+    async with rogue(page) as served, opened(kind, KEY, served.url) as client:
+        with pytest.raises(APIError, match="no stream of events; check base_url") as refused:
+            await do(client.events)
+    assert (refused.value.code, len(served.heads)) == ("unexpected_response", 1)
+
+
+async def test_a_stream_that_tells_nothing_is_given_up(kind: Kind) -> None:
+    async with (
+        rogue(*[stream(b"\n\nnoise\n\n")] * 2) as served,
+        opened(kind, KEY, served.url, patience=0) as client,
+    ):
+        with pytest.raises(ConnectionFailed, match="ended the stream"):
+            await do(client.events)
+    assert len(served.heads) == 1
+
+
+async def test_a_stream_of_noise_without_end_is_given_up(kind: Kind) -> None:
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(stream())
+        while True:
+            writer.write(b"noise\n\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with (
+        handling(babble) as url,
+        opened(kind, KEY, url, patience=0, timeout=0.5) as client,
+    ):
+        with pytest.raises(ConnectionFailed, match="no event"):
+            await do(client.events)
+
+
+@pytest.mark.parametrize(
+    "noise", [b"x" * LONGEST_EVENT + b"x", b"data: x\n" * (LONGEST_EVENT // 7 + 1)], ids=len
+)
+async def test_an_event_without_end_is_not_kept(noise: bytes, kind: Kind) -> None:
+    async with (
+        rogue(stream(event(1), noise)) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        with pytest.raises(APIError, match=f"more than {LONGEST_EVENT} bytes") as refused:
+            await do(client.events)
+    assert refused.value.code == "unexpected_response"
+
+
+async def test_a_server_that_keeps_silent_is_waited_for_as_long_as_was_said(kind: Kind) -> None:
+    async def keep_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    http = httpx2.Client(timeout=60) if kind is Calotype else httpx2.AsyncClient(timeout=60)
+    async with handling(keep_silent) as url:
+        for given in ({}, {"http_client": http}):
+            async with opened(kind, KEY, url, pauses=(), timeout=0.1, **given) as client:
+                with pytest.raises(ConnectionFailed, match=r"timed out|ReadTimeout"):
+                    await do(client.balance)
+        await do(http.aclose if isinstance(http, httpx2.AsyncClient) else http.close)
+
+
 # Images
 
 
@@ -376,29 +441,23 @@ async def test_a_folder_is_no_place_for_an_image_by_its_url(kind: Kind, tmp_path
 async def test_saving_that_is_cancelled_again_and_again_leaves_nothing_behind(
     tmp_path: Path,
 ) -> None:
-    sent, hung_up = asyncio.Event(), asyncio.Event()
+    sent = asyncio.Event()
 
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer(200, b"the whole image")[:-5])
         sent.set()
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-        writer.close()
-        hung_up.set()
+        await reader.read()
 
-    async with await asyncio.start_server(half, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with opened(AsyncCalotype, KEY, url) as client:
-            saving = asyncio.create_task(client.save("/a.png", tmp_path / "out.png"))
-            await sent.wait()
-            assert len(names_in(tmp_path)) == 1
-            while not saving.done():
-                saving.cancel()
-                await asyncio.sleep(0)
-            assert saving.cancelled()
-            assert names_in(tmp_path) == []
-        await hung_up.wait()
+    async with handling(half) as url, opened(AsyncCalotype, KEY, url) as client:
+        saving = asyncio.create_task(client.save("/a.png", tmp_path / "out.png"))
+        await sent.wait()
+        assert len(names_in(tmp_path)) == 1
+        while not saving.done():
+            saving.cancel()
+            await asyncio.sleep(0)
+        assert saving.cancelled()
+        assert names_in(tmp_path) == []
 
 
 # The key

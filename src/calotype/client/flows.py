@@ -37,12 +37,15 @@ Note = Callable[[str], None]
 
 PAUSES: Final = (0.2, 0.5, 1.0)
 """Seconds before each further try at what did not get through: three, so four in all."""
+TIMEOUT: Final = 60.0
+"""Without a byte for so many seconds, an answer counts as lost."""
 PATIENCE: Final = 60.0
 """Seconds for which waiting and listening outlast a server that does not answer."""
 LONGEST_RETRY_AFTER: Final = 60.0
 """A server that wants to be left alone for longer is not waited for."""
 LONG_POLL_SECONDS: Final = 30
 PAGE: Final = 100
+STREAM: Final = "text/event-stream"
 _GRACE: Final = 15.0
 _LONGEST_PAUSE: Final = 2.0
 _OK, _CREATED_BELOW = 200, 300
@@ -54,9 +57,16 @@ class Flows:
     """Speaks to one server with one key."""
 
     def __init__(
-        self, wire: Wire, *, pauses: Sequence[float], patience: float, note: Note | None
+        self,
+        wire: Wire,
+        *,
+        timeout: float,
+        pauses: Sequence[float],
+        patience: float,
+        note: Note | None,
     ) -> None:
         self._wire = wire
+        self._timeout = timeout
         self._pauses = tuple(pauses)
         self._patience = patience
         self._note = note or (lambda _: None)
@@ -152,7 +162,7 @@ class Flows:
                 method="GET",
                 url=url,
                 query=(("wait", str(poll)), ("since", str(since))),
-                read_seconds=poll + _GRACE,
+                read_seconds=poll + min(_GRACE, self._timeout),
             )
             try:
                 document = task_document(await self._once(call))
@@ -181,18 +191,23 @@ class Flows:
         """
         lost = _Lost(self._patience)
         while True:
-            headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
+            heard = time.monotonic()
+            headers = {"Accept": STREAM, **({"Last-Event-ID": last} if last else {})}
             call = Call(method="GET", url=url, headers=headers)
             try:
-                async with contextlib.aclosing(self._received(call)) as chunks:
+                async with contextlib.aclosing(self._received(call, STREAM)) as chunks:
                     reader = EventReader()
                     async for chunk in chunks:
-                        lost.found()
                         for event in reader.feed(chunk):
                             last = event.id or last
                             yield event
                             if ends and str(event.data.get("state")).lower() in FINAL:
                                 return
+                        if reader.alive:
+                            lost.found()
+                            heard = time.monotonic()
+                        elif time.monotonic() - heard > self._timeout:
+                            raise ConnectionFailed("The stream brings no event")  # noqa: TRY301 -- as when it breaks
             except (ConnectionFailed, APIError) as error:
                 pause = self._hold(lost, error)
             else:
@@ -281,10 +296,12 @@ class Flows:
             raise _not_calotype(call, reply)
         return document
 
-    async def _received(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """The body of an answer as it comes."""
+    async def _received(self, call: Call, kind: str = "") -> AsyncGenerator[bytes, None]:
+        """The body of an answer as it comes; of this media type, when one is given."""
         reply = await self._open(call)
         try:
+            if kind and _media_type(reply) != kind:
+                raise _not_calotype(call, reply, "no stream of events")
             async with contextlib.aclosing(reply.chunks()) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -361,12 +378,15 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _not_calotype(call: Call, reply: Reply) -> APIError:
+def _media_type(reply: Reply) -> str:
+    return (reply.header("Content-Type") or "").partition(";")[0].strip().lower()
+
+
+def _not_calotype(call: Call, reply: Reply, how: str = "not as a Calotype server does") -> APIError:
     where = urlsplit(call.url).path
     return unexpected(
         reply.status,
-        f"{call.method} {where} was answered {reply.status}, not as a Calotype server does; "
-        "check base_url",
+        f"{call.method} {where} was answered {reply.status}, {how}; check base_url",
         retry_after=_retry_after(reply),
     )
 
