@@ -15,6 +15,7 @@ import pytest
 from calotype.client import (
     APIError,
     AsyncCalotype,
+    AsyncTaskTimeout,
     Calotype,
     CalotypeError,
     ConnectionFailed,
@@ -22,6 +23,8 @@ from calotype.client import (
     NotFoundError,
     RateLimitError,
     ServerError,
+    TaskTimeout,
+    WaitTimeout,
 )
 from calotype.client.sse import LONGEST_EVENT
 from client.speaking import DROP, Kind, answer, do, first, handling, names_in, opened, rogue, stream
@@ -179,6 +182,19 @@ async def test_waiting_outlasts_a_restart(kind: Kind) -> None:
     polled = "GET /v1/tasks/task_0?wait=30&since="
     assert served.lines[1:] == [polled + "0", polled + "3", polled + "3", polled + "3"]
     assert len(notes) == 1
+
+
+async def test_a_task_that_was_not_final_in_time_is_waited_for_again(kind: Kind) -> None:
+    expected = TaskTimeout if kind is Calotype else AsyncTaskTimeout
+    async with (
+        rogue(answer(202, ACCEPTED), answer(200, RUNNING), answer(200, DONE)) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        task = await do(client.generate, "x", model="m")
+        with pytest.raises(WaitTimeout, match="generating, 40 %") as late:
+            await do(task.wait, 0)
+        assert type(late.value) is expected
+        assert (await do(late.value.task.wait)).state == "success"
 
 
 async def test_waiting_gives_up_a_server_that_stays_away(kind: Kind) -> None:

@@ -20,7 +20,7 @@ from calotype.client.documents import (
     task_document,
     task_event,
 )
-from calotype.client.errors import APIError
+from calotype.client.errors import APIError, WaitTimeout
 from calotype.client.flows import PATIENCE, PAUSES, TIMEOUT, Flows
 from calotype.client.requests import (
     GenerationRequest,
@@ -247,12 +247,12 @@ class AsyncTask(TaskView):
 
         Raises:
             TaskFailed: it failed.
-            WaitTimeout: it is not final in time; it goes on at the server.
+            AsyncTaskTimeout: it is not final in time; it goes on at the server.
 
         """
         if self.is_final:
-            return settled(self)
-        return settled(self._again(await self._flows.wait(self.raw, timeout)))
+            return settled(self, AsyncTaskTimeout)
+        return settled(self._again(await self._flows.wait(self.raw, timeout)), AsyncTaskTimeout)
 
     async def refresh(self) -> "AsyncTask":
         """The task as it is now."""
@@ -285,3 +285,9 @@ class AsyncTask(TaskView):
 
     def _again(self, document: dict[str, Any]) -> "AsyncTask":
         return AsyncTask(document, self._client, self._flows)
+
+
+class AsyncTaskTimeout(WaitTimeout):
+    """The task is not final in time; ``task.wait()`` waits for it again."""
+
+    task: AsyncTask

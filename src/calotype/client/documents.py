@@ -222,18 +222,21 @@ def struct(document: Any, kind: type[S]) -> S:
         raise unexpected(_OK, message) from error
 
 
-def settled(task: V) -> V:
+def settled(task: V, timeout: type[WaitTimeout]) -> V:
     """A task that succeeded.
+
+    Args:
+        task: whichever it is.
+        timeout: is raised when it is not final.
 
     Raises:
         TaskFailed: it failed.
-        WaitTimeout: it is not final.
 
     """
     if task.state == "fail":
         raise TaskFailed(task)
     if not task.is_final:
-        raise WaitTimeout(task)
+        raise timeout(task)
     return task
 
 

@@ -13,6 +13,8 @@ CalotypeError
 ├── ConnectionFailed          no answer, after every try
 ├── TaskFailed                the task ended without an image: see ``task.error``
 ├── WaitTimeout               the task is not final yet; it goes on at the server
+│   ├── TaskTimeout           of ``Calotype``
+│   └── AsyncTaskTimeout      of ``AsyncCalotype``
 └── WebhookVerificationError  not signed by who holds the secret
 """
 
@@ -128,7 +130,11 @@ class TaskFailed(CalotypeError):
 
 
 class WaitTimeout(CalotypeError):
-    """The task, as it was seen last, is not final; it goes on at the server."""
+    """The task, as it was seen last, is not final; it goes on at the server.
+
+    What a client raises is a ``TaskTimeout`` or an ``AsyncTaskTimeout``, whose task can be waited
+    for again.
+    """
 
     def __init__(self, task: "TaskView") -> None:
         super().__init__(task)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote, urlsplit
 
-Reference = str | os.PathLike[str] | bytes | IO[bytes]
+Reference = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 """A reference image: an http(s) URL, a file, its bytes, or an open binary file."""
 Value = str | int | float | bool | None
 """Of a model's parameter; None leaves it out."""
@@ -76,7 +76,9 @@ class GenerationRequest:
         misplaced = sorted({"image", "image[]", "image_input", "image_input[]"} & {*parameters})
         if misplaced:
             raise ValueError(f"{misplaced[0]}: reference images are given as references=[…].")
-        if isinstance(references, str | bytes | os.PathLike) or hasattr(references, "read"):
+        if isinstance(references, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(
+            references, "read"
+        ):
             raise TypeError("references is a list, also when there is one.")
         fields = {
             "model": model,

@@ -19,7 +19,7 @@ from calotype.client.documents import (
     task_document,
     task_event,
 )
-from calotype.client.errors import APIError
+from calotype.client.errors import APIError, WaitTimeout
 from calotype.client.flows import PATIENCE, PAUSES, TIMEOUT, Flows
 from calotype.client.port import iterate, run
 from calotype.client.requests import (
@@ -240,12 +240,12 @@ class Task(TaskView):
 
         Raises:
             TaskFailed: it failed.
-            WaitTimeout: it is not final in time; it goes on at the server.
+            TaskTimeout: it is not final in time; it goes on at the server.
 
         """
         if self.is_final:
-            return settled(self)
-        return settled(self._again(run(self._flows.wait(self.raw, timeout))))
+            return settled(self, TaskTimeout)
+        return settled(self._again(run(self._flows.wait(self.raw, timeout))), TaskTimeout)
 
     def refresh(self) -> "Task":
         """The task as it is now."""
@@ -277,3 +277,9 @@ class Task(TaskView):
 
     def _again(self, document: dict[str, Any]) -> "Task":
         return Task(document, self._client, self._flows)
+
+
+class TaskTimeout(WaitTimeout):
+    """The task is not final in time; ``task.wait()`` waits for it again."""
+
+    task: Task
