@@ -127,6 +127,30 @@ async def test_a_refusal_is_not_sent_again(kind: Kind) -> None:
     assert len(served.heads) == 1
 
 
+@pytest.mark.parametrize("status", [408, 409, 425, 500, 501])
+async def test_only_what_is_documented_to_pass_is_sent_again(status: int, kind: Kind) -> None:
+    async with (
+        rogue(answer(status, BUSY, headers="Retry-After: 0\r\n")) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        with pytest.raises(APIError) as refused:
+            await do(client.generate, "x", model="m")
+    assert (refused.value.status, len(served.heads)) == (status, 1)
+
+
+@pytest.mark.parametrize("last", [DROP, busy(), answer(502, b"<html>"), answer(202, {"a": "b"})])
+async def test_a_submission_whose_outcome_is_open_can_be_repeated_under_its_key(
+    last: bytes, kind: Kind
+) -> None:
+    async with rogue(*[DROP] * 3, last) as served, opened(kind, KEY, served.url) as client:
+        with pytest.raises(CalotypeError) as failed:
+            await do(client.generate, "x", model="m")
+        key = failed.value.idempotency_key
+        served.answers.append(answer(202, ACCEPTED))
+        assert (await do(client.generate, "x", model="m", idempotency_key=key)).id == "task_0"
+    assert {head["idempotency-key"] for head in served.heads} == {key}
+
+
 async def test_a_server_that_wants_to_be_left_alone_for_long_is_not_asked_again(kind: Kind) -> None:
     async with (
         rogue(busy("3600", status=429)) as served,

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 class CalotypeError(Exception):
     """Anything that this client raises, but for wrong arguments and files that cannot be read."""
 
+    idempotency_key: str | None = None
+    """Of a single submission: the same call with it goes on with its task, if one was made."""
+
 
 class APIError(CalotypeError):
     """The server answered, and not with what was asked for.
@@ -107,9 +110,6 @@ class ConnectionFailed(CalotypeError):
         maybe_received: whether the server may have got the request all the same.
 
     """
-
-    idempotency_key: str | None = None
-    """Of the submission that got no answer: the same call with it goes on with its task."""
 
     def __init__(self, message: str, *, maybe_received: bool = True) -> None:
         super().__init__(message)

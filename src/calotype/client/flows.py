@@ -110,7 +110,7 @@ class Flows:
 
         try:
             return await self._again(once)
-        except ConnectionFailed as error:
+        except CalotypeError as error:
             error.idempotency_key = request.idempotency_key
             raise
 
