@@ -297,7 +297,8 @@ def final(url: str) -> bytes:
         "result": {"data": [{"url": url, "content_type": "image/png"}]},
     }
     event = {"task_id": "task_0", "state": "success", "progress": 100, "at": 1, "task": task}
-    return answer(200, f"id: 1\ndata: {json.dumps(event)}\n\n".encode())
+    body = f"id: 1\ndata: {json.dumps(event)}\n\n".encode()
+    return answer(200, body, headers="Content-Type: text/event-stream\r\n")
 
 
 ACCEPTED = answer(202, {"task_id": "task_0", "state": "waiting"})

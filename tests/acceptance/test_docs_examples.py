@@ -305,11 +305,11 @@ receive(body.encode(), {**headers, "webhook-timestamp": str(int(now.timestamp())
 client.close()
 """
     examples = blocks("docs/guides/python-client.md", "python")
-    saved, winter, events, failed, boats, cancelled, defined, received = run_python(
+    saved, winter, events, waited, failed, boats, cancelled, defined, received = run_python(
         site, [*examples, call]
     )
     assert len(cancelled.split()) == 2
-    assert (saved, boats, defined) == ("", "", "")
+    assert (saved, waited, boats, defined) == ("", "", "", "")
     assert winter.startswith("2048 2048 http://127.0.0.1:")
     assert (events.split()[:2], events.split()[-3:]) == (["waiting", "0"], ["success", "100", "%"])
     assert failed == "content_policy_violation False\n"

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,28 @@ async def rogue(*answers: bytes) -> AsyncIterator[Rogue]:
     served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield served
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def handling(handle: Handler) -> AsyncIterator[str]:
+    """The URL of a server that does so with each connection; it ends once all have hung up."""
+    handlers = set[asyncio.Task[Any] | None]()
+
+    async def each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.current_task())
+        with contextlib.suppress(ConnectionError):
+            await handle(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(each, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*filter(None, handlers))
 
 
 def names_in(folder: Path) -> list[str]:

@@ -1,24 +1,33 @@
 """The client against servers and networks that misbehave."""
 
+import asyncio
 import json
+import os
 import pickle
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from calotype.client import (
     APIError,
+    AsyncCalotype,
+    AsyncTaskTimeout,
+    Calotype,
     CalotypeError,
     ConnectionFailed,
     GenerationRequest,
     NotFoundError,
     RateLimitError,
     ServerError,
+    TaskTimeout,
+    WaitTimeout,
 )
-from client.speaking import DROP, Kind, answer, do, first, names_in, opened, rogue, stream
+from calotype.client.sse import LONGEST_EVENT
+from client.speaking import DROP, Kind, answer, do, first, handling, names_in, opened, rogue, stream
 
 KEY = "ck_secret"
 ACCEPTED = {"task_id": "task_0", "object": "task", "model": "m", "state": "waiting"}
@@ -118,6 +127,30 @@ async def test_a_refusal_is_not_sent_again(kind: Kind) -> None:
     assert len(served.heads) == 1
 
 
+@pytest.mark.parametrize("status", [408, 409, 425, 500, 501])
+async def test_only_what_is_documented_to_pass_is_sent_again(status: int, kind: Kind) -> None:
+    async with (
+        rogue(answer(status, BUSY, headers="Retry-After: 0\r\n")) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        with pytest.raises(APIError) as refused:
+            await do(client.generate, "x", model="m")
+    assert (refused.value.status, len(served.heads)) == (status, 1)
+
+
+@pytest.mark.parametrize("last", [DROP, busy(), answer(502, b"<html>"), answer(202, {"a": "b"})])
+async def test_a_submission_whose_outcome_is_open_can_be_repeated_under_its_key(
+    last: bytes, kind: Kind
+) -> None:
+    async with rogue(*[DROP] * 3, last) as served, opened(kind, KEY, served.url) as client:
+        with pytest.raises(CalotypeError) as failed:
+            await do(client.generate, "x", model="m")
+        key = failed.value.idempotency_key
+        served.answers.append(answer(202, ACCEPTED))
+        assert (await do(client.generate, "x", model="m", idempotency_key=key)).id == "task_0"
+    assert {head["idempotency-key"] for head in served.heads} == {key}
+
+
 async def test_a_server_that_wants_to_be_left_alone_for_long_is_not_asked_again(kind: Kind) -> None:
     async with (
         rogue(busy("3600", status=429)) as served,
@@ -173,6 +206,19 @@ async def test_waiting_outlasts_a_restart(kind: Kind) -> None:
     polled = "GET /v1/tasks/task_0?wait=30&since="
     assert served.lines[1:] == [polled + "0", polled + "3", polled + "3", polled + "3"]
     assert len(notes) == 1
+
+
+async def test_a_task_that_was_not_final_in_time_is_waited_for_again(kind: Kind) -> None:
+    expected = TaskTimeout if kind is Calotype else AsyncTaskTimeout
+    async with (
+        rogue(answer(202, ACCEPTED), answer(200, RUNNING), answer(200, DONE)) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        task = await do(client.generate, "x", model="m")
+        with pytest.raises(WaitTimeout, match="generating, 40 %") as late:
+            await do(task.wait, 0)
+        assert type(late.value) is expected
+        assert (await do(late.value.task.wait)).state == "success"
 
 
 async def test_waiting_gives_up_a_server_that_stays_away(kind: Kind) -> None:
@@ -231,6 +277,69 @@ async def test_listening_gives_up_a_server_that_stays_away(kind: Kind) -> None:
             await do(client.events)
 
 
+@pytest.mark.parametrize(
+    "headers", ["Content-Type: text/html\r\n", "Content-Type: text/event-stream-not\r\n", ""]
+)
+async def test_what_is_no_stream_is_not_listened_to(headers: str, kind: Kind) -> None:
+    page = answer(200, event(1), headers=headers)
+    async with rogue(page) as served, opened(kind, KEY, served.url) as client:
+        with pytest.raises(APIError, match="no stream of events; check base_url") as refused:
+            await do(client.events)
+    assert (refused.value.code, len(served.heads)) == ("unexpected_response", 1)
+
+
+async def test_a_stream_that_tells_nothing_is_given_up(kind: Kind) -> None:
+    async with (
+        rogue(*[stream(b"\n\nnoise\n\n")] * 2) as served,
+        opened(kind, KEY, served.url, patience=0) as client,
+    ):
+        with pytest.raises(ConnectionFailed, match="ended the stream"):
+            await do(client.events)
+    assert len(served.heads) == 1
+
+
+async def test_a_stream_of_noise_without_end_is_given_up(kind: Kind) -> None:
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(stream())
+        while True:
+            writer.write(b"noise\n\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with (
+        handling(babble) as url,
+        opened(kind, KEY, url, patience=0, timeout=0.5) as client,
+    ):
+        with pytest.raises(ConnectionFailed, match="no event"):
+            await do(client.events)
+
+
+@pytest.mark.parametrize(
+    "noise", [b"x" * LONGEST_EVENT + b"x", b"data: x\n" * (LONGEST_EVENT // 7 + 1)], ids=len
+)
+async def test_an_event_without_end_is_not_kept(noise: bytes, kind: Kind) -> None:
+    async with (
+        rogue(stream(event(1), noise)) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        with pytest.raises(APIError, match=f"more than {LONGEST_EVENT} bytes") as refused:
+            await do(client.events)
+    assert refused.value.code == "unexpected_response"
+
+
+async def test_a_server_that_keeps_silent_is_waited_for_as_long_as_was_said(kind: Kind) -> None:
+    async def keep_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    http = httpx2.Client(timeout=60) if kind is Calotype else httpx2.AsyncClient(timeout=60)
+    async with handling(keep_silent) as url:
+        for given in ({}, {"http_client": http}):
+            async with opened(kind, KEY, url, pauses=(), timeout=0.1, **given) as client:
+                with pytest.raises(ConnectionFailed, match=r"timed out|ReadTimeout"):
+                    await do(client.balance)
+        await do(http.aclose if isinstance(http, httpx2.AsyncClient) else http.close)
+
+
 # Images
 
 
@@ -283,6 +392,112 @@ async def test_further_images_are_numbered(kind: Kind, tmp_path: Path) -> None:
         await do((await do(client.task, "task_0")).save, tmp_path / "out.png")
     assert names_in(tmp_path) == ["out-2.png", "out-3.png", "out.png"]
     assert (tmp_path / "out-3.png").read_bytes() == b"c"
+
+
+@pytest.mark.parametrize(
+    "word", ["../../etc/x", "/etc/x", "a b", "task\n", "task_\u0661", "", "x" * 129]
+)
+async def test_a_task_whose_id_cannot_name_a_file_is_none(
+    word: str, kind: Kind, tmp_path: Path
+) -> None:
+    async with (
+        rogue(answer(200, {**DONE, "task_id": word}), answer(200, b"image")) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        with pytest.raises(APIError, match="check base_url") as refused:
+            await do((await do(client.task, "task_0")).save, tmp_path)
+    assert refused.value.code == "unexpected_response"
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "ending"),
+    [
+        ({"url": "/a.webp?signature=s", "content_type": "image/png"}, ".png"),
+        ({"url": "/a.webp?signature=s"}, ".webp"),
+        ({"url": "/a.\\evil"}, ".image"),
+        ({"url": "/a", "content_type": "image/../../evil"}, ".image"),
+    ],
+    ids=str,
+)
+async def test_what_names_an_image_in_a_folder_ends_as_images_do(
+    image: dict[str, str], ending: str, kind: Kind, tmp_path: Path
+) -> None:
+    one = {**DONE, "result": {"data": [image]}}
+    async with (
+        rogue(answer(200, one), answer(200, b"image")) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        await do((await do(client.task, "task_0")).save, tmp_path)
+    assert names_in(tmp_path) == [f"task_0{ending}"]
+
+
+async def test_what_a_link_points_to_is_replaced_and_the_link_stays(
+    kind: Kind, tmp_path: Path
+) -> None:
+    (tmp_path / "deep").mkdir()
+    old, link, dangling = tmp_path / "deep/old.png", tmp_path / "link.png", tmp_path / "new.png"
+    old.write_bytes(b"old")
+    link.symlink_to("deep/old.png")
+    dangling.symlink_to("deep/new.png")
+    async with (
+        rogue(*[answer(200, b"image")] * 2) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        assert await do(client.save, "/a.png", link) == link
+        assert await do(client.save, "/a.png", dangling) == dangling
+    assert (str(link.readlink()), str(dangling.readlink())) == ("deep/old.png", "deep/new.png")
+    assert old.read_bytes() == dangling.read_bytes() == b"image"
+    assert names_in(tmp_path / "deep") == ["new.png", "old.png"]
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
+async def test_what_is_no_file_is_written_into_once_and_whole(
+    linked: bool,  # noqa: FBT001 -- a parameter of the test
+    kind: Kind,
+    tmp_path: Path,
+) -> None:
+    pipe = target = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if linked:
+        target = tmp_path / "link.png"
+        target.symlink_to(pipe)
+    whole = answer(200, b"the whole image")
+    # Open for writing too, so that the reader meets no end, and the writer always a reader.
+    with os.fdopen(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        async with rogue(whole[:-5], whole) as served, opened(kind, KEY, served.url) as client:
+            assert await do(client.save, "/a.png", target) == target
+        assert pipe.is_fifo()
+        assert reader.read(100) == b"the whole image"
+
+
+async def test_a_folder_is_no_place_for_an_image_by_its_url(kind: Kind, tmp_path: Path) -> None:
+    async with rogue() as served, opened(kind, KEY, served.url) as client:
+        with pytest.raises(IsADirectoryError):
+            await do(client.save, "/a.png", tmp_path)
+    assert served.heads == []
+
+
+async def test_saving_that_is_cancelled_again_and_again_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    sent = asyncio.Event()
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(200, b"the whole image")[:-5])
+        sent.set()
+        await reader.read()
+
+    async with handling(half) as url, opened(AsyncCalotype, KEY, url) as client:
+        saving = asyncio.create_task(client.save("/a.png", tmp_path / "out.png"))
+        await sent.wait()
+        assert len(names_in(tmp_path)) == 1
+        while not saving.done():
+            saving.cancel()
+            await asyncio.sleep(0)
+        assert saving.cancelled()
+        assert names_in(tmp_path) == []
 
 
 # The key

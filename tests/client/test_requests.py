@@ -124,6 +124,8 @@ def test_a_request_leaves_out_what_was_not_given() -> None:
         ("https://example.com/a.png", "is a list"),
         (Path("a.png"), "is a list"),
         (b"bytes", "is a list"),
+        (bytearray(b"bytes"), "is a list"),
+        (memoryview(b"bytes"), "is a list"),
         (BytesIO(b"bytes"), "is a list"),
     ],
     ids=str,
@@ -133,6 +135,15 @@ def test_a_reference_that_is_none_is_told_before_anything_is_sent(
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=told):
         GenerationRequest("x", model="m", references=references)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_bytes_of_every_kind_are_references(kind: Kind) -> None:
+    accepted = {"task_id": "task_0", "state": "waiting"}
+    references = [bytearray(b"a picture"), memoryview(b"its copy")]
+    async with rogue(answer(202, accepted)) as served, opened(kind, "ck_x", served.url) as client:
+        await do(client.generate, "x", model="m", references=references)
+    assert served.bodies[0].index(b"a picture") < served.bodies[0].index(b"its copy")
 
 
 def test_references_have_one_name() -> None:

@@ -9,7 +9,7 @@
 idempotency key, so that one whose answer was lost is sent again and still bought once.
 """
 
-from calotype.client.aio import AsyncCalotype, AsyncTask
+from calotype.client.aio import AsyncCalotype, AsyncTask, AsyncTaskTimeout
 from calotype.client.documents import (
     Balance,
     Billing,
@@ -39,13 +39,14 @@ from calotype.client.errors import (
     WebhookVerificationError,
 )
 from calotype.client.requests import GenerationRequest, Reference
-from calotype.client.sync import Calotype, Task
+from calotype.client.sync import Calotype, Task, TaskTimeout
 from calotype.client.webhooks import WebhookEvent, verify_webhook
 
 __all__ = [
     "APIError",
     "AsyncCalotype",
     "AsyncTask",
+    "AsyncTaskTimeout",
     "AuthenticationError",
     "Balance",
     "Billing",
@@ -68,6 +69,7 @@ __all__ = [
     "TaskError",
     "TaskEvent",
     "TaskFailed",
+    "TaskTimeout",
     "TaskView",
     "WaitTimeout",
     "WebhookEvent",

@@ -1,16 +1,19 @@
 """What the server answers, typed: thin views over its documents, which stay at hand as ``raw``."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 import msgspec
 
-from calotype.client.errors import CalotypeError, TaskFailed, WaitTimeout
+from calotype.client.errors import TaskFailed, WaitTimeout, unexpected
 from calotype.client.sse import Received
 
 State = Literal["waiting", "queuing", "generating", "success", "fail"]
 FINAL: Final = ("success", "fail")
+_OK: Final = 200
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -191,45 +194,49 @@ class TaskEvent(Generic[T]):
 
 
 def task_document(document: Any) -> dict[str, Any]:
-    """A document that is a task.
+    """A document that is a task, with an id that can stand in a path and name a file.
 
     Raises:
-        CalotypeError: it is none.
+        APIError: it is none, an ``unexpected_response``.
 
     """
     if isinstance(document, dict):
         found = cast("dict[str, Any]", document)
-        if isinstance(found.get("task_id"), str) and isinstance(found.get("state"), str):
+        word = found.get("task_id")
+        if isinstance(word, str) and _ID.fullmatch(word) and isinstance(found.get("state"), str):
             return found
-    raise CalotypeError("The server answered with something that is no task; check base_url.")
+    raise unexpected(_OK, "The server answered with something that is no task; check base_url")
 
 
 def struct(document: Any, kind: type[S]) -> S:
     """A document as a struct; unknown fields are ignored.
 
     Raises:
-        CalotypeError: it has not this form.
+        APIError: it has not this form, an ``unexpected_response``.
 
     """
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        message = f"The server's {kind.__name__} is not understood: {error}; check base_url."
-        raise CalotypeError(message) from error
+        message = f"The server's {kind.__name__} is not understood: {error}; check base_url"
+        raise unexpected(_OK, message) from error
 
 
-def settled(task: V) -> V:
+def settled(task: V, timeout: type[WaitTimeout]) -> V:
     """A task that succeeded.
+
+    Args:
+        task: whichever it is.
+        timeout: is raised when it is not final.
 
     Raises:
         TaskFailed: it failed.
-        WaitTimeout: it is not final.
 
     """
     if task.state == "fail":
         raise TaskFailed(task)
     if not task.is_final:
-        raise WaitTimeout(task)
+        raise timeout(task)
     return task
 
 
@@ -243,7 +250,7 @@ def task_event(event: Received, task_of: Callable[[dict[str, Any]], T]) -> TaskE
     """An event of a stream.
 
     Raises:
-        CalotypeError: it is none of a task.
+        APIError: it is none of a task, an ``unexpected_response``.
 
     """
     data = task_document(event.data)

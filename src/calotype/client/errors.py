@@ -13,6 +13,8 @@ CalotypeError
 ├── ConnectionFailed          no answer, after every try
 ├── TaskFailed                the task ended without an image: see ``task.error``
 ├── WaitTimeout               the task is not final yet; it goes on at the server
+│   ├── TaskTimeout           of ``Calotype``
+│   └── AsyncTaskTimeout      of ``AsyncCalotype``
 └── WebhookVerificationError  not signed by who holds the secret
 """
 
@@ -27,8 +29,9 @@ class CalotypeError(Exception):
     """Anything that this client raises, but for wrong arguments and files that cannot be read."""
 
     idempotency_key: str | None = None
-    """Of a submission that may have been taken all the same, or that got no answer: the same call
-    with it goes on with its task."""
+    """Of a single submission: the same call with it goes on with its task, if one was made."""
+    maybe_received = False
+    """Of a call that was not answered as it should: whether the server may have carried it out."""
 
 
 class APIError(CalotypeError):
@@ -129,7 +132,11 @@ class TaskFailed(CalotypeError):
 
 
 class WaitTimeout(CalotypeError):
-    """The task, as it was seen last, is not final; it goes on at the server."""
+    """The task, as it was seen last, is not final; it goes on at the server.
+
+    What a client raises is a ``TaskTimeout`` or an ``AsyncTaskTimeout``, whose task can be waited
+    for again.
+    """
 
     def __init__(self, task: "TaskView") -> None:
         super().__init__(task)

@@ -7,8 +7,6 @@ import contextlib
 import functools
 import json
 import math
-import mimetypes
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +15,6 @@ from urllib.parse import urlsplit
 
 from calotype.client.documents import (
     FINAL,
-    Image,
     images_of,
     is_object,
     task_document,
@@ -30,6 +27,7 @@ from calotype.client.errors import (
     refusal_in_batch,
     unexpected,
 )
+from calotype.client.files import beside, numbered, replaceable, suffix_of
 from calotype.client.port import Reply, Wire
 from calotype.client.requests import Call, GenerationRequest, api_path
 from calotype.client.sse import EventReader, Received
@@ -39,12 +37,15 @@ Note = Callable[[str], None]
 
 PAUSES: Final = (0.2, 0.5, 1.0)
 """Seconds before each further try at what did not get through: three, so four in all."""
+TIMEOUT: Final = 60.0
+"""Without a byte for so many seconds, an answer counts as lost."""
 PATIENCE: Final = 60.0
 """Seconds for which waiting and listening outlast a server that does not answer."""
 LONGEST_RETRY_AFTER: Final = 60.0
 """A server that wants to be left alone for longer is not waited for."""
 LONG_POLL_SECONDS: Final = 30
 PAGE: Final = 100
+STREAM: Final = "text/event-stream"
 _GRACE: Final = 15.0
 _LONGEST_PAUSE: Final = 2.0
 _OK, _CREATED_BELOW, _SERVER_SIDE = 200, 300, 500
@@ -56,9 +57,16 @@ class Flows:
     """Speaks to one server with one key."""
 
     def __init__(
-        self, wire: Wire, *, pauses: Sequence[float], patience: float, note: Note | None
+        self,
+        wire: Wire,
+        *,
+        timeout: float,
+        pauses: Sequence[float],
+        patience: float,
+        note: Note | None,
     ) -> None:
         self._wire = wire
+        self._timeout = timeout
         self._pauses = tuple(pauses)
         self._patience = patience
         self._note = note or (lambda _: None)
@@ -114,11 +122,8 @@ class Flows:
 
         try:
             return await self._again(watched)
-        except ConnectionFailed as error:
-            error.idempotency_key, error.maybe_received = request.idempotency_key, in_doubt
-            raise
         except CalotypeError as error:
-            error.idempotency_key = request.idempotency_key if in_doubt else None
+            error.idempotency_key, error.maybe_received = request.idempotency_key, in_doubt
             raise
 
     async def submit_batch(
@@ -169,7 +174,7 @@ class Flows:
                 method="GET",
                 url=url,
                 query=(("wait", str(poll)), ("since", str(since))),
-                read_seconds=poll + _GRACE,
+                read_seconds=poll + min(_GRACE, self._timeout),
             )
             try:
                 document = task_document(await self._once(call))
@@ -198,18 +203,23 @@ class Flows:
         """
         lost = _Lost(self._patience)
         while True:
-            headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
+            heard = time.monotonic()
+            headers = {"Accept": STREAM, **({"Last-Event-ID": last} if last else {})}
             call = Call(method="GET", url=url, headers=headers)
             try:
-                async with contextlib.aclosing(self._received(call)) as chunks:
+                async with contextlib.aclosing(self._received(call, STREAM)) as chunks:
                     reader = EventReader()
                     async for chunk in chunks:
-                        lost.found()
                         for event in reader.feed(chunk):
                             last = event.id or last
                             yield event
                             if ends and str(event.data.get("state")).lower() in FINAL:
                                 return
+                        if reader.alive:
+                            lost.found()
+                            heard = time.monotonic()
+                        elif time.monotonic() - heard > self._timeout:
+                            raise ConnectionFailed("The stream brings no event")  # noqa: TRY301 -- as when it breaks
             except (ConnectionFailed, APIError) as error:
                 pause = self._hold(lost, error)
             else:
@@ -232,22 +242,22 @@ class Flows:
         return await self._again(once)
 
     async def save(self, url: str, target: Path) -> Path:
-        """Fetch an image into a file, which is there whole or not at all."""
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-
+        """Fetch an image into a file, which is there whole or not at all, or into a device."""
+        file_behind = await self._wire.aside(functools.partial(replaceable, target))
+        if file_behind is None:
+            content = await self.download(url)
+            await self._wire.aside(functools.partial(target.write_bytes, content))
+            return target
         call = Call(method="GET", url=url, keyed=False)
 
         async def once() -> Path:
             async with contextlib.aclosing(self._received(call)) as chunks:
-                file = await self._wire.aside(lambda: partial.open("xb"))
-                try:
+                with beside(file_behind) as (partial, file):
                     async for chunk in chunks:
                         await self._wire.aside(functools.partial(file.write, chunk))
                     await self._wire.aside(file.close)
-                    return await self._wire.aside(functools.partial(partial.replace, target))
-                finally:
-                    await self._wire.aside(file.close)
-                    await self._wire.aside(functools.partial(partial.unlink, missing_ok=True))
+                    await self._wire.aside(functools.partial(partial.replace, file_behind))
+                    return target
 
         return await self._again(once)
 
@@ -257,7 +267,7 @@ class Flows:
         if not images:
             raise CalotypeError(f"{document['task_id']} succeeded without an image.")
         if await self._wire.aside(target.is_dir):
-            target /= f"{document['task_id']}{_suffix(images[0])}"
+            target /= f"{document['task_id']}{suffix_of(images[0])}"
         files = list[Path]()
         for place in range(len(images)):
             file = target if place == 0 else numbered(target, place + 1)
@@ -298,10 +308,12 @@ class Flows:
             raise _not_calotype(call, reply)
         return document
 
-    async def _received(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """The body of an answer as it comes."""
+    async def _received(self, call: Call, kind: str = "") -> AsyncGenerator[bytes, None]:
+        """The body of an answer as it comes; of this media type, when one is given."""
         reply = await self._open(call)
         try:
+            if kind and _media_type(reply) != kind:
+                raise _not_calotype(call, reply, "no stream of events")
             async with contextlib.aclosing(reply.chunks()) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -364,16 +376,6 @@ class _Lost:
         return self._since is not None and time.monotonic() - self._since >= self._patience
 
 
-def numbered(target: Path, place: int) -> Path:
-    """Where the image at this place goes."""
-    return target.with_name(f"{target.stem}-{place}{target.suffix}")
-
-
-def _suffix(image: Image) -> str:
-    guessed = mimetypes.guess_extension(image.content_type or "", strict=False)
-    return guessed or Path(urlsplit(image.url).path).suffix or ".image"
-
-
 def _accepted_or_refused(item: Any) -> dict[str, Any] | APIError:
     error = is_object(item) and is_object(item.get("error"))
     refused = refusal_in_batch(error) if error else None
@@ -388,12 +390,15 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _not_calotype(call: Call, reply: Reply) -> APIError:
+def _media_type(reply: Reply) -> str:
+    return (reply.header("Content-Type") or "").partition(";")[0].strip().lower()
+
+
+def _not_calotype(call: Call, reply: Reply, how: str = "not as a Calotype server does") -> APIError:
     where = urlsplit(call.url).path
     return unexpected(
         reply.status,
-        f"{call.method} {where} was answered {reply.status}, not as a Calotype server does; "
-        "check base_url",
+        f"{call.method} {where} was answered {reply.status}, {how}; check base_url",
         retry_after=_retry_after(reply),
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote, urlsplit
 
-Reference = str | os.PathLike[str] | bytes | IO[bytes]
+Reference = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 """A reference image: an http(s) URL, a file, its bytes, or an open binary file."""
 Value = str | int | float | bool | None
 """Of a model's parameter; None leaves it out."""
@@ -18,8 +18,6 @@ Part = tuple[str, tuple[str | None, str | bytes | IO[bytes]]]
 """A part of a form: its name, and its file name with its content. No file name: a text field."""
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8080"
-READ_SECONDS: Final = 60.0
-"""Without a byte for so long, an answer counts as lost."""
 UNSEEKABLE_BYTES: Final = 64 * 1024 * 1024
 """How much of a file that cannot be read twice is taken into memory."""
 _SCHEMES: Final = ("http://", "https://")
@@ -39,7 +37,8 @@ class Call:
     document: Any = None
     """Sent as JSON."""
     form: Sequence[Part] | None = None
-    read_seconds: float = READ_SECONDS
+    read_seconds: float | None = None
+    """In place of the client's timeout."""
 
 
 class GenerationRequest:
@@ -77,7 +76,9 @@ class GenerationRequest:
         misplaced = sorted({"image", "image[]", "image_input", "image_input[]"} & {*parameters})
         if misplaced:
             raise ValueError(f"{misplaced[0]}: reference images are given as references=[…].")
-        if isinstance(references, str | bytes | os.PathLike) or hasattr(references, "read"):
+        if isinstance(references, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(
+            references, "read"
+        ):
             raise TypeError("references is a list, also when there is one.")
         fields = {
             "model": model,

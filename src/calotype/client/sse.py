@@ -1,7 +1,13 @@
 """Server-sent events out of the bytes of a stream."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from calotype.client.errors import unexpected
+
+LONGEST_EVENT: Final = 8 * 1024 * 1024
+"""Bytes of one event, or of a line."""
+_OK: Final = 200
 
 
 class Received(NamedTuple):
@@ -21,21 +27,40 @@ class EventReader:
     def __init__(self) -> None:
         self._rest = b""
         self._fields: dict[str, str] = {}
+        self._size = 0
+        self.alive = False
+        """Whether the last chunk brought an event or a comment to its end."""
 
     def feed(self, chunk: bytes) -> list[Received]:
-        """The events that are whole now."""
+        """The events that are whole now.
+
+        Raises:
+            APIError: one is longer than any event, an ``unexpected_response``.
+
+        """
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        events = []
+        self.alive, events = False, []
         for line in lines:
-            name, _, value = line.decode(errors="replace").removesuffix("\r").partition(":")
+            name, colon, value = line.decode(errors="replace").removesuffix("\r").partition(":")
             if name:
+                self._grow(len(line))
                 self._fields[name] = value.removeprefix(" ")
-            elif not value and (event := self._end()) is not None:
+            elif colon:
+                self.alive = True
+            elif (event := self._end()) is not None:
+                self.alive = True
                 events.append(event)
+        self._grow(0)
         return events
 
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size + len(self._rest) > LONGEST_EVENT:
+            message = f"An event has more than {LONGEST_EVENT} bytes; check base_url"
+            raise unexpected(_OK, message)
+
     def _end(self) -> Received | None:
-        fields, self._fields = self._fields, {}
+        fields, self._fields, self._size = self._fields, {}, 0
         try:
             data = json.loads(fields.get("data", ""))
         except ValueError:

@@ -19,8 +19,8 @@ from calotype.client.documents import (
     task_document,
     task_event,
 )
-from calotype.client.errors import APIError
-from calotype.client.flows import PATIENCE, PAUSES, Flows
+from calotype.client.errors import APIError, WaitTimeout
+from calotype.client.flows import PATIENCE, PAUSES, TIMEOUT, Flows
 from calotype.client.port import iterate, run
 from calotype.client.requests import (
     GenerationRequest,
@@ -42,7 +42,9 @@ class Calotype:
     Args:
         api_key: from ``calotype keys create``; ``CALOTYPE_API_KEY`` unless given.
         base_url: the server; ``CALOTYPE_BASE_URL`` unless given, or this machine.
-        http_client: sends the requests, and is not closed; a new one unless given.
+        http_client: sends the requests, and is not closed; a new one unless given. Its own
+            timeouts are not used.
+        timeout: seconds without a byte after which an answer counts as lost.
         pauses: seconds before each further try at what did not get through.
         patience: seconds for which waiting and listening outlast a server that does not answer.
         on_retry: is told, in a sentence, of each further try.
@@ -55,6 +57,7 @@ class Calotype:
         base_url: str | None = None,
         *,
         http_client: "httpx2.Client | None" = None,
+        timeout: float = TIMEOUT,
         pauses: Sequence[float] = PAUSES,
         patience: float = PATIENCE,
         on_retry: Callable[[str], None] | None = None,
@@ -62,8 +65,8 @@ class Calotype:
         from calotype.client.wire import SyncWire
 
         self.base_url = read_base_url(base_url)
-        wire = SyncWire(self.base_url, read_api_key(api_key), http_client)
-        self._flows = Flows(wire, pauses=pauses, patience=patience, note=on_retry)
+        wire = SyncWire(self.base_url, read_api_key(api_key), http_client, timeout)
+        self._flows = Flows(wire, timeout=timeout, pauses=pauses, patience=patience, note=on_retry)
 
     def close(self) -> None:
         """Close the connections, unless they are those of a given ``http_client``."""
@@ -167,7 +170,10 @@ class Calotype:
         return run(self._flows.download(url))
 
     def save(self, url: str, path: str | Path) -> Path:
-        """Fetch an image into a file, which is there whole or not at all."""
+        """Fetch an image into a file, which is there whole or not at all.
+
+        A link's target is replaced, not the link; a device or a pipe is written into.
+        """
         return run(self._flows.save(url, Path(path)))
 
     # What there is
@@ -234,12 +240,12 @@ class Task(TaskView):
 
         Raises:
             TaskFailed: it failed.
-            WaitTimeout: it is not final in time; it goes on at the server.
+            TaskTimeout: it is not final in time; it goes on at the server.
 
         """
         if self.is_final:
-            return settled(self)
-        return settled(self._again(run(self._flows.wait(self.raw, timeout))))
+            return settled(self, TaskTimeout)
+        return settled(self._again(run(self._flows.wait(self.raw, timeout))), TaskTimeout)
 
     def refresh(self) -> "Task":
         """The task as it is now."""
@@ -271,3 +277,9 @@ class Task(TaskView):
 
     def _again(self, document: dict[str, Any]) -> "Task":
         return Task(document, self._client, self._flows)
+
+
+class TaskTimeout(WaitTimeout):
+    """The task is not final in time; ``task.wait()`` waits for it again."""
+
+    task: Task

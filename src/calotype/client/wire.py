@@ -24,8 +24,9 @@ _LOOPBACK: Final = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 class _Speaker:
     """What both wires know: the server and the key."""
 
-    def __init__(self, base_url: str, api_key: str) -> None:
+    def __init__(self, base_url: str, api_key: str, timeout: float) -> None:
         self._base_url = base_url
+        self._timeout = timeout
         self._headers = {"User-Agent": f"calotype/{__version__}"}
         self._authorization = {"Authorization": f"Bearer {api_key}"}
 
@@ -40,7 +41,9 @@ class _Speaker:
             "headers": headers,
             "json": call.document,
             "files": call.form,
-            "timeout": httpx2.Timeout(call.read_seconds, connect=_CONNECT_SECONDS, pool=None),
+            "timeout": httpx2.Timeout(
+                call.read_seconds or self._timeout, connect=_CONNECT_SECONDS, pool=None
+            ),
         }
 
 
@@ -63,8 +66,10 @@ class _Reply:
 class SyncWire(_Speaker):
     """Blocks."""
 
-    def __init__(self, base_url: str, api_key: str, http: httpx2.Client | None) -> None:
-        super().__init__(base_url, api_key)
+    def __init__(
+        self, base_url: str, api_key: str, http: httpx2.Client | None, timeout: float
+    ) -> None:
+        super().__init__(base_url, api_key, timeout)
         self._owns = http is None
         self._http = http or httpx2.Client(mounts=dict.fromkeys(_LOOPBACK), limits=_limits())
 
@@ -106,8 +111,10 @@ class SyncReply(_Reply):
 class AsyncWire(_Speaker):
     """Waits in asyncio's loop."""
 
-    def __init__(self, base_url: str, api_key: str, http: httpx2.AsyncClient | None) -> None:
-        super().__init__(base_url, api_key)
+    def __init__(
+        self, base_url: str, api_key: str, http: httpx2.AsyncClient | None, timeout: float
+    ) -> None:
+        super().__init__(base_url, api_key, timeout)
         self._owns = http is None
         self._http = http or httpx2.AsyncClient(mounts=dict.fromkeys(_LOOPBACK), limits=_limits())
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from calotype.client import APIError, CalotypeError, ConnectionFailed
+from calotype.client import APIError, CalotypeError
 
 BROKEN: Final = "Something broke on our side; the logs tell more."
 
@@ -14,7 +14,7 @@ class ToolFault(Exception):
 def told(error: CalotypeError) -> str:
     """What the API, or the way to it, has against a call."""
     key = error.idempotency_key
-    if key is None or (isinstance(error, ConnectionFailed) and not error.maybe_received):
+    if key is None or not error.maybe_received:
         return _cause(error)
     return in_doubt(_cause(error), key)
 
