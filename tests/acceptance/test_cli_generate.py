@@ -23,6 +23,7 @@ from acceptance.commands import (
     serving,
     told,
 )
+from acceptance.screen import screen
 from client.speaking import DROP, Rogue, answer, rogue
 
 pytestmark = pytest.mark.usefixtures("data")
@@ -259,6 +260,22 @@ def test_a_run_in_a_terminal_shows_each_image_between_its_bars() -> None:
     text = Terminal(*command, environment={"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"})
     assert text.ended().count("\x1b]1337;File=inline=1;size=") == 3
     assert b"3 images of 3 prompts" in text.seen
+
+
+@pytest.mark.usefixtures("account")
+def test_what_a_run_tells_in_a_terminal_stays_there() -> None:
+    file = prompts("a", "sandbox:refuse", "c", "d", "sandbox:refuse", "f")
+    command = ("generate", "--prompts", file, *MODEL, "-o", "out", "--no-show")
+    text = Terminal(*command, environment={}).ended(code=1)
+    first, *told_of, summary, last = [line for line in screen(text) if line]
+    assert re.match("Run [0-9a-f]{12}: 6 prompts", first)
+    assert sorted(re.split(":|  ", line)[0] for line in told_of) == [
+        "line 2",
+        "line 5",
+        *(f"out/{number:04}.png" for number in (1, 3, 4, 6)),
+    ]
+    assert summary.startswith("4 images of 6 prompts, 2 failed; ")
+    assert "--run" in last
 
 
 @pytest.mark.usefixtures("account")
