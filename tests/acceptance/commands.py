@@ -120,10 +120,10 @@ class Terminal:
     def interrupt(self) -> None:
         os.kill(self._process, signal.SIGINT)
 
-    def ended(self) -> str:
+    def ended(self, *, code: int = 0) -> str:
         """All that was written, once the command is over."""
         self.until(lambda _: False)
         os.close(self._end)
         _, status = os.waitpid(self._process, 0)
-        assert os.waitstatus_to_exitcode(status) == 0, self.seen
+        assert os.waitstatus_to_exitcode(status) == code, self.seen
         return self.seen.decode()

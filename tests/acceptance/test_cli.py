@@ -195,6 +195,7 @@ def test_an_interrupted_command_goes_on_with_its_task_and_buys_nothing_twice(
             [*COMMAND, *GENERATE, "--base-url", url], stderr=subprocess.PIPE, text=True
         ) as waiting:
             assert waiting.stderr is not None
+            assert "is accepted" in waiting.stderr.readline()
             assert "waiting" in waiting.stderr.readline()
             waiting.send_signal(signal.SIGINT)
             hint = re.search(r"--idempotency-key (\S+)", waiting.stderr.read())
@@ -209,6 +210,50 @@ def test_an_interrupted_command_goes_on_with_its_task_and_buys_nothing_twice(
     assert run_json("credits", "show", account)["balance_micro_usdc"] == 9_850_000
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_told_to_stop_or_hung_up_leaves_the_way_to_its_image(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay("laptop", monkeypatch)
+    log = tmp_path / "server.log"
+    with serving(log, "--no-worker") as url:
+        with subprocess.Popen(
+            [*COMMAND, *GENERATE, "--base-url", url], stderr=subprocess.PIPE, text=True
+        ) as waiting:
+            assert waiting.stderr is not None
+            accepted = re.search("calotype tasks save (task_\\w+)", waiting.stderr.readline())
+            assert "waiting" in waiting.stderr.readline()
+            waiting.send_signal(number)
+            assert "--idempotency-key " in waiting.stderr.read()
+        assert waiting.returncode == 128 + number
+    assert accepted
+    with serving(log) as url:
+        save = ("tasks", "save", accepted[1], "--base-url", url)
+        assert re.match(r"out\.png  \d+x\d+$", run(*save, "-o", "out.png").stdout)
+        done = run_json(*save)
+        assert done["files"] == [f"{accepted[1]}.png"]
+        assert Path(done["files"][0]).read_bytes() == Path("out.png").read_bytes()
+    assert len(run_json("tasks", "list")) == 1
+
+
+@pytest.mark.usefixtures("account")
+def test_of_a_task_that_failed_there_is_nothing_to_save() -> None:
+    ended = run("generate", "sandbox:refuse", "--model", "gpt-image-2", code=1)
+    task = ended.stderr.split()[0]
+    ended = run("tasks", "save", task, code=1)
+    assert ended.stderr.splitlines()[-1].endswith("(content_policy_violation)")
+    assert "is a folder" in told("tasks", "save", task, "-o", ".", code=2)
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.usefixtures("account")
+def test_the_key_of_a_task_that_failed_tells_of_that_failure_and_says_so() -> None:
+    command = ("generate", "sandbox:refuse", "--model", "gpt-image-2", "--idempotency-key", "k")
+    first, again = (run(*command, code=1).stderr.splitlines()[-1] for _ in range(2))
+    assert first == again
+    assert "without it the prompt is sent anew" in first
+
+
 def test_a_command_waits_for_its_image_through_a_restart_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +266,7 @@ def test_a_command_waits_for_its_image_through_a_restart_of_the_server(
             text=True,
         )
         assert waiting.stderr is not None
+        assert "is accepted" in waiting.stderr.readline()
         assert "waiting" in waiting.stderr.readline()
     with waiting, serving(log, "--port", url.rpartition(":")[2]):
         assert waiting.wait() == 0

@@ -10,6 +10,7 @@ import pytest
 
 from acceptance.commands import Terminal, run, run_json, told
 from acceptance.fake_account import SECRET, FakeAccount, task
+from acceptance.screen import screen
 from harness import serving
 
 pytestmark = pytest.mark.usefixtures("data")
@@ -89,6 +90,39 @@ async def test_on_a_terminal_a_table_of_tasks_lives(fake: FakeAccount) -> None:
         ["task_0000000000002", "waiting"],
         ["task_0000000000001", "fail"],
     ]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+async def test_a_narrow_table_keeps_ids_states_and_models_whole(
+    columns: int, fake: FakeAccount
+) -> None:
+    refused = {"code": "content_policy_violation", "message": "No."}
+    long = {"prompt": "\x1b[2J" + "a prompt that is far too long " * 4}
+    fake.tasks = [
+        task(2, "fail", error=refused, request=long),
+        task(1, "generating", request=long, model="nano-banana-pro"),
+    ]
+    environment = {"COLUMNS": str(columns)}
+    terminal = await asyncio.to_thread(Terminal, "tasks", "watch", environment=environment)
+    await asyncio.to_thread(terminal.until, lambda seen: b"nano-banana-pro" in seen)
+    terminal.interrupt()
+    lines = screen(await asyncio.to_thread(terminal.ended))
+    first, second = (line for line in lines if line.startswith("task_"))
+    assert first.startswith("task_0000000000002  fail: content_policy_violation  ")
+    assert "  gpt-image-2  " in first
+    assert second.startswith("task_0000000000001  generating  ")
+    assert "  nano-banana-pro  " in second
+    for line in (first, second):
+        assert len(line) <= columns
+        assert re.search("  \ufffd.*…$", line)
+
+
+async def test_an_id_is_no_markup(fake: FakeAccount) -> None:
+    fake.tasks = [{**task(1, "waiting"), "task_id": "[red]x[/red]"}]
+    terminal = await asyncio.to_thread(Terminal, "tasks", "watch", environment={})
+    await asyncio.to_thread(terminal.until, lambda seen: b"[red]x[/red]" in seen)
+    terminal.interrupt()
+    await asyncio.to_thread(terminal.ended)
 
 
 # Webhooks

@@ -23,6 +23,7 @@ from acceptance.commands import (
     serving,
     told,
 )
+from acceptance.screen import screen
 from client.speaking import DROP, Rogue, answer, rogue
 
 pytestmark = pytest.mark.usefixtures("data")
@@ -38,7 +39,8 @@ def prompts(*lines: str) -> str:
 
 
 def names(folder: str) -> list[str]:
-    return sorted(path.name for path in Path(folder).iterdir())
+    """Without the record that a run keeps."""
+    return sorted(path.name for path in Path(folder).glob("[!.]*"))
 
 
 def content(name: str) -> bytes:
@@ -150,6 +152,37 @@ def test_a_run_goes_on_where_it_was_interrupted_and_buys_nothing_twice(
     assert len(run_json("tasks", "list")) == 5
 
 
+def test_a_prompt_whose_task_failed_is_tried_again_by_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, log = pay("laptop", monkeypatch), tmp_path / "server.log"
+    command = ("generate", "--prompts", prompts("a", "sandbox:refuse"), *MODEL, "--run", "r")
+    with serving(log, "--no-worker") as url:
+        late = run(*command, "--base-url", url, "--timeout", "1", code=1)
+        assert late.stderr.count("No image after 1 s") == 2
+        for task in run_json("tasks", "list"):
+            run("tasks", "cancel", task["task_id"], "--base-url", url)
+    with serving(log) as url:
+        for tasks in (4, 5):
+            ended = run(*command, "--base-url", url, code=1)
+            assert ended.stderr.count("(content_policy_violation)") == 1
+            assert names("calotype-r") == ["0001.png"]
+            assert len(run_json("tasks", "list")) == tasks
+    assert spent(account) == 60_000
+
+
+def test_a_prompt_that_is_another_now_is_refused_by_the_run_that_sent_it(account: str) -> None:
+    command = ("generate", *MODEL, "-o", "out", "--run", "r", "--prompts")
+    run(*command, prompts("a", "b"))
+    line = told(*command, prompts("new", "a", "b"), code=2)
+    assert "line 1: is not what run r sent for it" in line
+    assert "line 1:" in told(*command, prompts("a", "b"), "--resolution", "2K", code=2)
+    assert len(run_json("tasks", "list", "--account", account)) == 2
+    run(*command, prompts("a", "b", "c"))
+    assert names("out") == ["0001.png", "0002.png", "0003.png"]
+    assert len(run_json("tasks", "list", "--account", account)) == 3
+
+
 def test_a_new_run_writes_over_no_image_of_another(account: str) -> None:
     file = prompts("a lighthouse")
     run("generate", "--prompts", file, *MODEL, "-o", "out")
@@ -185,6 +218,10 @@ def test_a_command_line_that_cannot_be_followed_buys_nothing(account: str) -> No
     key = ("--idempotency-key", "k")
     assert "--run" in told("generate", "--prompts", file, *MODEL, *key, code=2)
     assert "No such file" in told("generate", "--prompts", "none.txt", *MODEL, code=1)
+    Path("a-2.png").touch()
+    two = ("--n", "2", "-o", "a.png")
+    assert "a-2.png is there already" in told("generate", "a", *MODEL, *two, code=2)
+    Path("a-2.png").unlink()
     file = prompts("a")
     assert "is no folder" in told("generate", "--prompts", file, *MODEL, "-o", file, code=2)
     assert run_json("tasks", "list", "--account", account) == []
@@ -259,6 +296,46 @@ def test_a_run_in_a_terminal_shows_each_image_between_its_bars() -> None:
     text = Terminal(*command, environment={"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"})
     assert text.ended().count("\x1b]1337;File=inline=1;size=") == 3
     assert b"3 images of 3 prompts" in text.seen
+
+
+@pytest.mark.usefixtures("account")
+def test_what_a_run_tells_in_a_terminal_stays_there() -> None:
+    file = prompts("a", "sandbox:refuse", "c", "d", "sandbox:refuse", "f")
+    command = ("generate", "--prompts", file, *MODEL, "-o", "out", "--no-show")
+    text = Terminal(*command, environment={}).ended(code=1)
+    first, *told_of, summary, last = [line for line in screen(text) if line]
+    assert re.match("Run [0-9a-f]{12}: 6 prompts", first)
+    assert sorted(re.split(":|  ", line)[0] for line in told_of) == [
+        "line 2",
+        "line 5",
+        *(f"out/{number:04}.png" for number in (1, 3, 4, 6)),
+    ]
+    assert summary.startswith("4 images of 6 prompts, 2 failed; ")
+    assert "--run" in last
+
+
+@pytest.mark.usefixtures("account")
+def test_one_prompt_in_a_terminal_leaves_the_name_of_its_task_there() -> None:
+    text = Terminal(*GENERATE, "-o", "a.png", environment={"TERM": "dumb"}).ended()
+    accepted, file, paid = [line for line in screen(text) if line]
+    assert re.fullmatch(
+        r"(task_\w{13}) is accepted; calotype tasks save \1 waits for it\.", accepted
+    )
+    assert re.fullmatch(r"a\.png  \d+x\d+", file)
+    assert paid == "0.15 USDC"
+
+
+@pytest.mark.usefixtures("account")
+def test_nothing_that_was_typed_steers_the_terminal() -> None:
+    name, safe = "\x1b]0;owned\x07\x1b[2Jout", "\ufffd]0;owned\ufffd\ufffd[2Jout"
+    ended = generate("-o", f"{name}.png")
+    assert ended.stdout.startswith(f"{safe}.png  ")
+    row = json.dumps({"prompt": "\x1b[2J", "output": name})
+    ended = run("generate", "--prompts", prompts(row), *MODEL, "-o", "out")
+    assert ended.stdout.startswith(f"out/{safe}.png  ")
+    refused = generate("--base-url", "ftp://\x1b[2J.invalid]", "-o", f"{name}.png", code=2)
+    for text in (ended, refused):
+        assert "\x1b" not in text.stdout + text.stderr
 
 
 @pytest.mark.usefixtures("account")

@@ -235,6 +235,20 @@ async def test_the_secrets_of_the_account_are_asked_of_the_server(
                 assert await receiver.get(*signed(DONE, secret=secret)) == 204
 
 
+async def test_a_rotation_while_it_listens_does_not_stop_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeAccount()
+    async with serving(fake.app) as url:
+        monkeypatch.setenv("CALOTYPE_BASE_URL", url)
+        monkeypatch.setenv("CALOTYPE_API_KEY", "ck_fake")
+        async with listening(secret=None) as receiver:
+            assert await receiver.get(*signed(DONE)) == 204
+            fake.settings["secrets"] = [{"secret": OTHER, "created_at": 1, "expires_at": None}]
+            assert await receiver.get(*signed(DONE, secret=OTHER)) == 204
+            assert await receiver.get(*signed(DONE)) == 401
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_it_ends_when_it_is_told_to(number: signal.Signals) -> None:
     async with listening() as receiver:
@@ -251,6 +265,10 @@ async def test_what_is_wrong_with_the_command_line_is_told_in_one_line() -> None
             (["--secret", "hunter2"], "whsec_"),
             ([*secret, "--port", port], "cannot be listened on"),
             ([*secret, "--forward", "example.com"], "http://"),
+            ([*secret, "--forward", "http://"], "the host"),
+            ([*secret, "--forward", "http://:80/hook"], "the host"),
+            ([*secret, "--forward", "http://a:port/"], "the host"),
+            ([*secret, "--host", "\x1b[2J"], "\ufffd[2J:0 cannot be listened on"),
             ([*secret, "--forward", "http://a.example", "--status", "200"], "--status"),
         ]:
             line = await asyncio.to_thread(told, "webhooks", "listen", *arguments, code=2)

@@ -4,6 +4,7 @@ import json
 import re
 import select
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -158,4 +159,20 @@ def test_interrupted_before_the_named_tasks_are_final_it_says_so_by_its_status(
         with Calotype() as client, watching("--json", submit(client).id) as process:
             assert told_next(process)["state"] == "waiting"
             process.send_signal(signal.SIGINT)
+        assert process.returncode == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_when_it_is_told_to_while_the_server_is_silent(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALOTYPE_API_KEY", "ck_x")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("CALOTYPE_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with watching("task_0000000000000") as process:
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(1)
+                process.send_signal(number)
+                assert errors_of(process) == ""
         assert process.returncode == 130

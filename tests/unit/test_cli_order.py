@@ -6,9 +6,11 @@ import pytest
 
 from calotype.cli.faults import CommandFault
 from calotype.cli.order import (
+    Order,
     Value,
     check_folder,
     check_output,
+    judge,
     numbered,
     read_fields,
     read_metadata,
@@ -54,6 +56,8 @@ def test_fields_without_a_value_are_left_out() -> None:
         (["prompt=x"], "first argument"),
         (["metadata=x"], "--metadata"),
         (["self=x"], "no model has it"),
+        (["seed=1e999"], "seed: 1e999 is more than a number can be"),
+        (["seed=-1e999"], "more than a number can be"),
     ],
 )
 def test_a_field_that_is_malformed_or_given_twice_is_refused(extra: list[str], says: str) -> None:
@@ -95,6 +99,45 @@ def test_an_output_is_a_file_in_a_folder_that_exists(tmp_path: Path) -> None:
         check_output(tmp_path)
     with pytest.raises(CommandFault, match="does not exist"):
         check_output(tmp_path / "none" / "out.png")
+
+
+@pytest.mark.parametrize(
+    ("there", "output"),
+    [("out-2.png", "out.png"), ("out-3.PNG", "out"), ("out-2.jpg", "./out"), ("OUT-2.png", "out")],
+)
+def test_a_file_that_was_not_named_is_not_written_over(
+    there: str, output: str, tmp_path: Path
+) -> None:
+    (tmp_path / there).touch()
+    with pytest.raises(CommandFault, match="is there already"):
+        check_output(tmp_path / output, n=3)
+    check_output(tmp_path / output, n=1)
+
+
+def test_files_that_no_image_of_the_request_goes_to_are_in_nobodys_way(tmp_path: Path) -> None:
+    for name in ("out.png", "out-4.png", "out-02.png", "out-2.txt", "other-2.png"):
+        (tmp_path / name).touch()
+    check_output(tmp_path / "out.png", n=3)
+    check_output(tmp_path / "out", n=3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "says"),
+    [
+        ("a", {"image[]": "x"}, "references"),
+        ("a", {"metadata": "x"}, "cannot be sent"),
+        ("a", {"self": "x"}, "cannot be sent"),
+        ("a", {"seed": float("inf")}, "cannot be sent"),
+        ("\udcff", {}, "no Unicode text"),
+    ],
+)
+def test_a_request_that_cannot_be_sent_is_refused_before(
+    prompt: str, fields: dict[str, Value], says: str
+) -> None:
+    order = Order(prompt=prompt, model="m", fields={**fields}, references=[], idempotency_key="k")
+    with pytest.raises(CommandFault, match=says) as caught:
+        judge(order)
+    assert caught.value.exit_code == 2
 
 
 def test_the_folder_of_a_run_need_not_be_there_yet_but_has_to_be_one(tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ import pytest
 
 from calotype.cli.faults import CommandFault
 from calotype.cli.order import Order
-from calotype.cli.prompts import Common, Line, check_run, made, read_lines, read_text
+from calotype.cli.prompts import (
+    Common,
+    Line,
+    check_run,
+    in_the_way,
+    made,
+    make_folders,
+    read_lines,
+    read_text,
+)
 
 COMMON = Common(model="m", fields={"resolution": "2K"}, references=["https://example.com/a.png"])
 
@@ -70,6 +79,18 @@ def test_a_line_of_its_own_leaves_what_all_share_as_it_is() -> None:
         ('{"prompt": "x", "seed": [1]}', "seed must be text, a number, true or false"),
         ('{"prompt": "x", "metadata": {"a": 1}}', "each value of metadata must be text"),
         ('{"prompt": "x", "image": "a.png"}', "write image_input"),
+        ('{"prompt": "x", "image[]": "a.png"}', "write image_input"),
+        ('{"prompt": "x", "image_input[]": "a.png"}', "write image_input"),
+        ('{"prompt": "x", "self": 1}', "self has no place here"),
+        ('{"prompt": "x", "metadata": "a=1"}', "metadata must be an object"),
+        ('{"prompt": "x", "metadata": true}', "metadata must be an object"),
+        ('{"prompt": "x", "seed": 1e999}', "line 1: is no JSON .*Out of range"),
+        ('{"prompt": "x", "seed": ' + "[" * 100_000 + "}", "line 1: is no JSON"),
+        ('{"prompt": "x", "output": "/tmp/x.png"}', "in the folder of the run"),
+        ('{"prompt": "x", "output": "../x.png"}', "in the folder of the run"),
+        ('{"prompt": "x", "output": "a/../../x.png"}', "in the folder of the run"),
+        ('{"prompt": "x", "output": "."}', "in the folder of the run"),
+        ('{"prompt": "x", "output": "a\\u0000b"}', "in the folder of the run"),
         ('{"prompt": "x", "image_input": [7]}', "list of URLs and files"),
         ('{"prompt": "x", "image_input": "none.png"}', "line 1: none.png: is no file"),
         ('{"prompt": "x", "idempotency_key": "k"}', "follows from --run"),
@@ -90,6 +111,47 @@ def test_without_a_model_for_all_each_line_has_to_name_one() -> None:
     assert line.order.model == "own"
     with pytest.raises(CommandFault, match=r"line 1: says no model.*--model"):
         lines("x", common=nothing)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ('"output": "x"', '"output": "x.png"', "line 2: writes out/x.png, as line 1 does"),
+        ('"output": "x.jpg"', '"output": "./x"', "line 2: writes out/x, as line 1 does"),
+        ('"output": "X"', '"output": "x"', "as line 1 does"),
+        ('"output": "\u00e9"', '"output": "e\u0301"', "as line 1 does"),
+        ('"output": "x", "n": 3', '"output": "x-3.png"', "where image 3 of line 1 goes"),
+        ('"output": "x-2"', '"output": "x.png", "n": 2', "line 1: .*image 2 of line 2"),
+    ],
+)
+def test_two_lines_that_would_write_one_file_are_refused(
+    first: str, second: str, says: str
+) -> None:
+    with pytest.raises(CommandFault, match=says):
+        lines(f'{{"prompt": "a", {first}}}\n{{"prompt": "b", {second}}}')
+
+
+def test_numbers_that_no_image_has_are_free_for_another_line() -> None:
+    text = '{"prompt": "a", "output": "x", "n": 2}\n{"prompt": "b", "output": "x-3"}'
+    assert len(lines(text + '\n{"prompt": "c", "output": "x-02"}')) == 3
+
+
+def test_a_run_that_begins_anew_finds_what_is_in_its_way(tmp_path: Path) -> None:
+    (tmp_path / "0001-2.png").touch()
+    assert in_the_way(lines("a", folder=tmp_path)) is None
+    two = Common(model="m", fields={"n": 2}, references=[])
+    found = in_the_way(lines("a", common=two, folder=tmp_path))
+    assert found == tmp_path / "0001-2.png"
+    (tmp_path / "0001.jpg").touch()
+    assert in_the_way(lines("a", folder=tmp_path)) == tmp_path / "0001.jpg"
+
+
+def test_a_folder_where_an_image_should_go_is_found_before_it_is_bought(tmp_path: Path) -> None:
+    found = lines(
+        '{"prompt": "a", "output": "x.png"}\n{"prompt": "b", "output": "x.png/y"}', folder=tmp_path
+    )
+    with pytest.raises(CommandFault, match=r"line 1: .*is a folder"):
+        make_folders(found)
 
 
 def test_a_line_has_its_image_when_one_lies_there_whatever_its_type(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import mimetypes
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from calotype.cli import show
@@ -27,6 +27,10 @@ class Made:
     task: "AsyncTask"
     files: list[Path]
 
+    def document(self) -> dict[str, Any]:
+        """Both as JSON."""
+        return {**self.task.raw, "files": [str(path) for path in self.files]}
+
 
 async def follow(
     client: "AsyncCalotype", order: Order, *, board: "Board", row: str | None, seconds: float
@@ -45,8 +49,6 @@ async def follow(
         CalotypeError: refused or failed (``TaskFailed``), or the server is gone.
 
     """
-    from calotype.client import TaskFailed
-
     try:
         async with asyncio.timeout(seconds):
             task = await client.generate(
@@ -56,13 +58,31 @@ async def follow(
                 idempotency_key=order.idempotency_key,
                 **order.fields,  # type: ignore[arg-type]  # as typed by a person; the server judges
             )
-            name = row or task.id
-            board.update(name, task.state, task.progress)
-            async for event in task.events():
-                board.update(name, event.state, event.progress)
-                task = event.task or task
+            if row is None:
+                board.note(f"{task.id} is accepted; calotype tasks save {task.id} waits for it.")
+            return await attend(task, board=board, row=row or task.id)
     except TimeoutError:
         raise OutOfTime from None
+
+
+async def attend(task: "AsyncTask", *, board: "Board", row: str) -> "AsyncTask":
+    """Follow a task until it has succeeded.
+
+    Args:
+        task: as it was when it was read.
+        board: shows how it goes.
+        row: its name there.
+
+    Raises:
+        CalotypeError: it failed (``TaskFailed``), or the server is gone.
+
+    """
+    from calotype.client import TaskFailed
+
+    board.update(row, task.state, task.progress)
+    async for event in task.events():
+        board.update(row, event.state, event.progress)
+        task = event.task or task
     if task.state == "fail":
         raise TaskFailed(task)
     return task
@@ -111,7 +131,8 @@ def suffix(image: "Image") -> str:
 def tell(made: Made) -> None:
     """Say what was made: a line for each file."""
     for path, image in zip(made.files, made.task.result, strict=True):
-        print(f"{path}  {image.width}x{image.height}" if image.width and image.height else path)
+        size = f"  {image.width}x{image.height}" if image.width and image.height else ""
+        print(show.plain(f"{path}{size}"))
         expected = suffix(image)
         if path.suffix.lower().replace("jpeg", "jpg") != expected:
             show.note(f"{path} holds a {expected.removeprefix('.').upper()} image.")

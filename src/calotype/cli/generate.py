@@ -19,13 +19,16 @@ from calotype.cli.order import (
     Order,
     check_folder,
     check_output,
+    judge,
     read_fields,
     read_metadata,
     read_references,
     wrong,
 )
 from calotype.cli.progress import board
-from calotype.cli.prompts import Common, check_run, made, read_lines, read_text
+from calotype.cli.prompts import Common, check_run, in_the_way, made, read_lines, read_text
+from calotype.cli.record import Record
+from calotype.cli.session import run_until_stopped
 from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing it takes longer than starting
@@ -148,7 +151,8 @@ class _Asked:
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Give the key of an earlier, interrupted command to go on with its task.",
+            help="Give the key of an earlier, interrupted command to go on with its task; "
+            "one that failed takes a new key.",
             show_default="a new one",
         ),
     ] = None
@@ -222,10 +226,12 @@ def _one(asked: _Asked, prompt: str, view: "Viewer") -> None:
         references=read_references(asked.image),
         idempotency_key=asked.idempotency_key or str(uuid.uuid4()),
     )
-    check_output(asked.output)
-    done = asyncio.run(_made(asked, order))
+    judge(order)
+    # Files of an earlier command with the same key are that one's own.
+    check_output(asked.output, n=order.n if asked.idempotency_key is None else 1)
+    done = run_until_stopped(_made(asked, order))
     if asked.json:
-        show.json({**done.task.raw, "files": [str(path) for path in done.files]})
+        show.json(done.document())
     else:
         tell(done)
         billing = done.task.billing
@@ -241,7 +247,7 @@ def _one(asked: _Asked, prompt: str, view: "Viewer") -> None:
 
 
 async def _made(asked: _Asked, order: Order) -> Made:
-    from calotype.client import CalotypeError, ConnectionFailed
+    from calotype.client import CalotypeError, ConnectionFailed, TaskFailed
 
     with board() as rows:
         client = account.async_client(asked.base_url, asked.api_key, note=rows.note)
@@ -260,6 +266,11 @@ async def _made(asked: _Asked, order: Order) -> Made:
             if error.idempotency_key is not None and not error.maybe_received:
                 raise fault from error  # nobody has got the request
             raise CommandFault(_how_to_go_on(fault.message, order)) from error
+        except TaskFailed as error:
+            message = account.fault(error).message
+            if asked.idempotency_key is not None:
+                message += " A key tells of one task only; without it the prompt is sent anew."
+            raise CommandFault(message) from error
         except CalotypeError as error:
             raise account.fault(error) from error
 
@@ -284,22 +295,26 @@ def _several(asked: _Asked, source: str, view: "Viewer") -> None:
     folder = asked.output or Path(f"calotype-{run}")
     lines = read_lines(read_text(source), common=common, run=run, folder=folder)
     check_folder(folder)
+    record = Record(folder, run)
+    record.check(lines)
     there = made(lines)
-    if there and asked.run is None:
+    taken = in_the_way(lines) if asked.run is None else None
+    if taken is not None:
         raise wrong(
-            f"{next(iter(there.values()))} is there already: name another folder with -o, or go "
+            f"{taken} is there already: name another folder with -o, or go "
             "on with the run that made it with --run KEY, which leaves out what is there."
         )
     many = Many(
         lines=lines,
         there=there,
+        record=record,
         concurrency=asked.concurrency,
         seconds=asked.timeout,
         as_json=asked.json,
         view=view.show,
     )
     show.note(f"Run {run}: {len(lines)} prompts, {asked.concurrency} at a time, to {folder}")
-    tally = asyncio.run(_all_made(asked, many, run=run))
+    tally = run_until_stopped(_all_made(asked, many, run=run))
     if asked.json:
         show.note(tally.told())
     else:

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -14,14 +15,23 @@ from aiohttp import web
 from calotype.cli import show
 from calotype.cli.faults import MISCONFIGURED, CommandFault
 from calotype.cli.session import until_told_to_stop
-from calotype.client import WebhookEvent, WebhookVerificationError, verify_webhook
+from calotype.client import (
+    CalotypeError,
+    WebhookEvent,
+    WebhookVerificationError,
+    verify_webhook,
+)
 
 LARGEST_BODY: Final = 4 * 1024 * 1024
 """Bytes."""
 _FORWARD_SECONDS: Final = 30.0
 _BAD_GATEWAY: Final = 502
 _UNAUTHORIZED: Final = 401
+ASK_SECONDS: Final = 5.0
+"""After so long, at the earliest, the secrets are asked for again; and how long that may take."""
 _PASSED_ON: Final = ("content-type", "webhook-id", "webhook-timestamp", "webhook-signature")
+
+Ask = Callable[[], Awaitable[Sequence[str]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +40,7 @@ class Reception:
 
     Args:
         secrets: ``whsec_…``; a message signed with one of them is good.
+        ask: for the secrets once more, which may have been replaced.
         host: address to listen on.
         port: to listen on; 0 takes a free one.
         status: the answer to a good message; any other gets a 401.
@@ -39,6 +50,7 @@ class Reception:
     """
 
     secrets: Sequence[str]
+    ask: "Ask | None"
     host: str
     port: int
     status: int
@@ -51,11 +63,62 @@ class Reception:
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
+class Secrets:
+    """What webhooks are signed with, which may be replaced while we listen.
+
+    Args:
+        known: those of the beginning.
+        ask: for those of now; None when they stay.
+        every: seconds between asking, at least.
+
+    """
+
+    def __init__(
+        self, known: Sequence[str], ask: Ask | None, *, every: float = ASK_SECONDS
+    ) -> None:
+        self._known = known
+        self._ask = ask
+        self._every = every
+        self._asked_at = -math.inf
+        self._asking = asyncio.Lock()
+
+    async def verified(self, body: bytes, headers: Mapping[str, str]) -> WebhookEvent:
+        """A message, after asking for the secrets again when none fits.
+
+        Raises:
+            WebhookVerificationError: it is not signed with one of them, or not just now.
+
+        """
+        before = self._known
+        try:
+            return verify_webhook(body, headers, before)
+        except WebhookVerificationError:
+            if not await self._renewed(before):
+                raise
+        return verify_webhook(body, headers, self._known)
+
+    async def _renewed(self, before: Sequence[str]) -> bool:
+        """Whether there are others now."""
+        if self._ask is None:
+            return False
+        async with self._asking:
+            now = time.monotonic()
+            if self._known is before and now - self._asked_at >= self._every:
+                self._asked_at = now
+                try:
+                    async with asyncio.timeout(ASK_SECONDS):
+                        self._known = await self._ask() or before
+                except (CalotypeError, TimeoutError) as error:
+                    why = str(error) or "no answer"
+                    show.note(f"The secrets could not be asked for again: {why}")
+        return set(self._known) != set(before)
+
+
 class Receiver:
     """Takes webhooks at any path."""
 
     def __init__(self, reception: Reception, http: aiohttp.ClientSession) -> None:
-        self._secrets = reception.secrets
+        self._secrets = Secrets(reception.secrets, reception.ask)
         self._status = reception.status
         self._forward = reception.forward
         self._as_json = reception.as_json
@@ -65,7 +128,7 @@ class Receiver:
         """Verify, forward, print and answer one message."""
         body = await request.read()
         try:
-            event = verify_webhook(body, request.headers, self._secrets)
+            event = await self._secrets.verified(body, request.headers)
         except WebhookVerificationError as error:
             self._tell_refused(request, str(error))
             return web.Response(status=_UNAUTHORIZED, text=f"{error}\n")

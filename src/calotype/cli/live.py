@@ -14,6 +14,7 @@ from calotype.cli.session import until_told_to_stop
 
 if TYPE_CHECKING:  # importing it takes longer than starting
     from rich.table import Table
+    from rich.text import Text
 
     from calotype.client import AsyncCalotype, AsyncTask, TaskEvent
     from calotype.client.documents import TaskView
@@ -31,6 +32,14 @@ _AROUND: Final = 3
 _INTERRUPTED: Final = 130
 _RANKS: Final = {"waiting": 0, "queuing": 1, "generating": 2, "success": 3, "fail": 3}
 
+TaskId = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK_ID",
+        help="Such as task_1k0v3m8a0qz4e.",
+        autocompletion=completion.own_tasks,
+    ),
+]
 Show = Callable[["Event"], None]
 
 
@@ -65,14 +74,7 @@ def watch(
 
 
 def cancel(
-    task: Annotated[
-        str,
-        typer.Argument(
-            metavar="TASK_ID",
-            help="Such as task_1k0v3m8a0qz4e.",
-            autocompletion=completion.own_tasks,
-        ),
-    ],
+    task: TaskId,
     *,
     base_url: account.BaseUrl = account.BASE_URL,
     api_key: account.ApiKey = "",
@@ -96,25 +98,27 @@ def cancel(
 async def _watch(client: "AsyncCalotype", words: Sequence[str], *, json: bool) -> int:
     """Show until told to stop or all is final; the exit code."""
     async with client, until_told_to_stop() as stopped:
-        named = [await client.task(word) for word in dict.fromkeys(words)]
-        board = _Board(named) if sys.stdout.isatty() and not json else None
-        tell: Show = board.hear if board else _print_json if json else _print_line
-        if named:
-            work = asyncio.create_task(_each(named, tell))
-        else:
-            work = asyncio.create_task(_all(client, tell))
-        shown = board.shown(client, fill=not named) if board else contextlib.nullcontext()
+        work = asyncio.create_task(_show(client, words, json=json))
         stopping = asyncio.create_task(stopped.wait())
         try:
-            async with shown:
-                await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (work, stopping):
                 task.cancel()
             await asyncio.wait({work, stopping})
         if not work.cancelled():
             return 0 if work.result() else 1
-        return _INTERRUPTED if named else 0
+        return _INTERRUPTED if words else 0
+
+
+async def _show(client: "AsyncCalotype", words: Sequence[str], *, json: bool) -> bool:
+    """Whether all that was named succeeded; what is not named never ends."""
+    named = [await client.task(word) for word in dict.fromkeys(words)]
+    board = _Board(named) if sys.stdout.isatty() and not json else None
+    tell: Show = board.hear if board else _print_json if json else _print_line
+    shown = board.shown(client, fill=not named) if board else contextlib.nullcontext()
+    async with shown:
+        return await (_each(named, tell) if named else _all(client, tell))
 
 
 async def _all(client: "AsyncCalotype", tell: Show) -> bool:
@@ -245,16 +249,28 @@ class _Board:
         from rich.table import Table
         from rich.text import Text
 
-        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for name in ("TASK", "STATE", "", "MODEL", "PROMPT"):
-            grid.add_column(name, no_wrap=True)
         room = max(1, Console().height - _AROUND)
-        for word, row in sorted(self._rows.items(), reverse=True)[:room]:
-            grid.add_row(
-                show.plain(word),
-                Text(show.plain(f"{row.state}: {row.code}" if row.code else row.state)),
-                ProgressBar(total=100, completed=row.progress, width=_BAR),
-                Text(show.plain(row.model)),
-                Text(show.plain(row.prompt, limit=_PROMPT)),
-            )
+        rows = sorted(self._rows.items(), reverse=True)[:room]
+        words = [Text(show.plain(word)) for word, _ in rows]
+        states = [
+            Text(show.plain(f"{row.state}: {row.code}" if row.code else row.state))
+            for _, row in rows
+        ]
+        models = [Text(show.plain(row.model)) for _, row in rows]
+        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        _keep_whole(grid, "TASK", words)
+        _keep_whole(grid, "STATE", states)
+        grid.add_column("", max_width=_BAR)
+        _keep_whole(grid, "MODEL", models)
+        grid.add_column(Text("PROMPT", no_wrap=True))
+        for word, state, model, (_, row) in zip(words, states, models, rows, strict=True):
+            prompt = Text(show.plain(row.prompt, limit=_PROMPT), no_wrap=True, overflow="ellipsis")
+            bar = ProgressBar(total=100, completed=row.progress)
+            grid.add_row(word, state, bar, model, prompt)
         return grid
+
+
+def _keep_whole(grid: "Table", name: str, cells: "Sequence[Text]") -> None:
+    """Add a column that a narrow terminal does not cut."""
+    width = max(len(name), *(cell.cell_len for cell in cells), 0)
+    grid.add_column(name, no_wrap=True, min_width=width)

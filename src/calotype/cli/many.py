@@ -1,6 +1,7 @@
 """Several requests at a time: each to its files, and what became of all of them."""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from calotype.cli import account, develop, show
 from calotype.cli.develop import Made, OutOfTime
 from calotype.cli.faults import CommandFault, explain
-from calotype.cli.prompts import Line
+from calotype.cli.prompts import Line, make_folders
 from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing it takes longer than starting
     from calotype.cli.progress import Board
-    from calotype.client import AsyncCalotype
+    from calotype.cli.record import Record
+    from calotype.client import AsyncCalotype, AsyncTask
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -52,6 +54,7 @@ class Many:
     Args:
         lines: the requests.
         there: the first image of those that have it already, by the line's number.
+        record: of what the run has sent.
         concurrency: so many at a time.
         seconds: how long one may take.
         as_json: print a JSON object for each request.
@@ -61,6 +64,7 @@ class Many:
 
     lines: Sequence[Line]
     there: Mapping[int, Path]
+    record: "Record"
     concurrency: int
     seconds: float
     as_json: bool
@@ -68,8 +72,7 @@ class Many:
 
     async def through(self, client: "AsyncCalotype", board: "Board") -> Tally:
         """Send all, until each has come to something or none of the rest can."""
-        for folder in {line.output.parent for line in self.lines}:
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folders(self.lines)
         tally = Tally(asked=len(self.lines))
         for line in self.lines:
             if line.number in self.there:
@@ -108,20 +111,39 @@ class Many:
         from calotype.client import CalotypeError
 
         try:
-            task = await develop.follow(
-                client, line.order, board=board, row=_row(line), seconds=self.seconds
-            )
+            task = await self._follow(client, board, line)
             return Made(task, await develop.save(client, task, line.output)), None
         except OutOfTime:
             return None, CommandFault(f"No image after {self.seconds:g} s.")
         except (CommandFault, CalotypeError, OSError) as error:
             return None, error
 
+    async def _follow(self, client: "AsyncCalotype", board: "Board", line: Line) -> "AsyncTask":
+        """What comes of a line: under the key that it was sent with last, or else the next one."""
+        from calotype.client import TaskFailed
+
+        sent = self.record.sent(line)
+        if sent:
+            with contextlib.suppress(TaskFailed):  # that was then
+                return await self._send(client, board, line, times=sent)
+        self.record.sending(line, sent + 1)
+        return await self._send(client, board, line, times=sent + 1)
+
+    async def _send(
+        self, client: "AsyncCalotype", board: "Board", line: Line, *, times: int
+    ) -> "AsyncTask":
+        order = line.order
+        if times > 1:
+            key = f"{order.idempotency_key}/{times}"
+            order = dataclasses.replace(order, idempotency_key=key)
+        return await develop.follow(
+            client, order, board=board, row=_row(line), seconds=self.seconds
+        )
+
     def _tell_made(self, line: Line, done: Made, board: "Board") -> None:
         with board.paused():
             if self.as_json:
-                files = [str(path) for path in done.files]
-                show.json_line({"line": line.number, **done.task.raw, "files": files})
+                show.json_line({"line": line.number, **done.document()})
                 return
             develop.tell(done)
             for path in done.files:

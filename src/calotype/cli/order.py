@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import math
+import mimetypes
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +18,7 @@ Fields = dict[str, Value | dict[str, str]]
 """Fields of a request by their names; only ``metadata`` is an object."""
 
 _HTTP: Final = ("http://", "https://")
+_FURTHER: Final = re.compile(r"(.+)-([1-9]\d{0,5})", re.DOTALL)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_HERE: Final = {
     "idempotency_key": "--idempotency-key",
@@ -47,6 +51,36 @@ class Order:
     references: Sequence[str | Path]
     idempotency_key: str
 
+    @property
+    def n(self) -> int:
+        """How many images are asked for."""
+        n = self.fields.get("n")
+        return n if isinstance(n, int) else 1
+
+
+def judge(order: Order) -> None:
+    """Whether it can be sent at all; what a model takes is for the server to say.
+
+    Raises:
+        CommandFault: it cannot.
+
+    """
+    from calotype.client import GenerationRequest
+
+    try:
+        request = GenerationRequest(
+            order.prompt,
+            model=order.model,
+            references=order.references,
+            idempotency_key=order.idempotency_key,
+            **order.fields,  # type: ignore[arg-type]  # as typed by a person
+        )
+        json.dumps(request.fields, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise wrong("The request holds characters that are no Unicode text.") from None
+    except (TypeError, ValueError) as error:
+        raise wrong(f"The request cannot be sent: {error}") from None
+
 
 def read_fields(named: Mapping[str, Value | None], extra: Sequence[str]) -> Fields:
     """The fields that have a value: those with an option of their own, and ``name=value`` ones.
@@ -65,7 +99,9 @@ def read_fields(named: Mapping[str, Value | None], extra: Sequence[str]) -> Fiel
             raise wrong(f"-p {name}: is given by {_NOT_HERE[name]}.")
         if name in fields:
             raise wrong(f"-p {name}: was given twice.")
-        fields[name] = read_value(value)
+        fields[name] = read = read_value(value)
+        if isinstance(read, float) and not math.isfinite(read):
+            raise wrong(f"-p {name}: {value} is more than a number can be.")
     return fields
 
 
@@ -120,8 +156,12 @@ def read_references(given: Sequence[str], *, where: str = "--image") -> list[str
     return references
 
 
-def check_output(output: Path | None) -> None:
+def check_output(output: Path | None, *, n: int = 1) -> None:
     """Whether a result can be written where it is wanted, before it is paid for.
+
+    Args:
+        output: the file of the first image.
+        n: how many images there will be; further ones write over nothing.
 
     Raises:
         CommandFault: it cannot.
@@ -134,6 +174,9 @@ def check_output(output: Path | None) -> None:
         raise wrong(f"-o {output}: the folder {folder} does not exist; make it first.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise wrong(f"The folder {folder.absolute()} cannot be written; name another with -o.")
+    there = None if output is None else further(output, n=n)
+    if there is not None:
+        raise wrong(f"-o {output}: {there} is there already; name another file, or remove it.")
 
 
 def check_folder(folder: Path) -> None:
@@ -153,6 +196,36 @@ def check_folder(folder: Path) -> None:
 def numbered(path: Path, place: int) -> Path:
     """Where the image at this place goes: the first as named, the second with ``-2``."""
     return path if place == 1 else path.with_name(f"{path.stem}-{place}{path.suffix}")
+
+
+def further(output: Path, *, n: int) -> Path | None:
+    """A file that is where the second of n images would go, or a later one."""
+    if n == 1 or not output.parent.is_dir():
+        return None
+    for path in sorted(output.parent.iterdir()):
+        same = path.suffix == output.suffix if output.suffix else is_image(path)
+        first, place = counted(stem(path))
+        if same and first == stem(output) and 1 < place <= n:
+            return path
+    return None
+
+
+def stem(path: Path) -> str:
+    """The same for paths of which a file system may think that they are one, but for the ending."""
+    bare = path if not path.suffix else path.with_suffix("")
+    return unicodedata.normalize("NFC", os.path.normpath(bare)).casefold()
+
+
+def counted(name: str) -> tuple[str, int]:
+    """The stem of the first image, and the place of this one; 1 unless a number stands behind."""
+    match = _FURTHER.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, 1)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name is that of an image."""
+    kind, _ = mimetypes.guess_type(path.name, strict=False)
+    return kind is not None and kind.startswith("image/")
 
 
 def wrong(message: str) -> CommandFault:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from calotype.cli import show
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
     from rich.progress import Progress, TaskID
 
 
@@ -60,14 +62,33 @@ class _Lines:
 
 class _Bars:
     def __init__(self, rows: int) -> None:
-        self._progress = _progress()
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._progress = _progress(self._console)
         self._bars: dict[str, TaskID] = {}
         self._all = self._progress.add_task("all", total=rows) if rows > 1 else None
+        self._live = self._new_live()
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        with self._progress:
+        self._live.start()
+        try:
             yield
+        finally:
+            self._live.stop()
+
+    def _new_live(self) -> "Live":
+        from rich.live import Live
+
+        return Live(
+            console=self._console,
+            get_renderable=self._progress.get_renderable,
+            refresh_per_second=10,
+            transient=True,
+            redirect_stdout=False,  # what is printed there goes where it was sent
+            redirect_stderr=False,
+        )
 
     def update(self, row: str, state: str, progress: int) -> None:
         if row not in self._bars:
@@ -84,20 +105,21 @@ class _Bars:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        self._progress.stop()
+        self._live.stop()
         try:
             yield
         finally:
             sys.stdout.flush()
-            self._progress.start()
+            # One that was stopped would go back up over what has been written since.
+            self._live = self._new_live()
+            self._live.start()
 
     def note(self, line: str) -> None:
         with self.paused():
             show.note(line)
 
 
-def _progress() -> "Progress":
-    from rich.console import Console
+def _progress(console: "Console") -> "Progress":
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     return Progress(
@@ -105,8 +127,5 @@ def _progress() -> "Progress":
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,  # what is printed there goes where it was sent
-        redirect_stderr=False,
+        console=console,
     )

@@ -2,21 +2,36 @@
 
 import dataclasses
 import json
-import mimetypes
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from calotype.cli.order import Fields, Order, Value, read_references, wrong
+from calotype.cli.faults import CommandFault
+from calotype.cli.order import (
+    Fields,
+    Order,
+    Value,
+    counted,
+    further,
+    is_image,
+    judge,
+    read_references,
+    stem,
+    wrong,
+)
 
 STDIN: Final = "-"
 _RUN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REFERENCES: Final = "write image_input, a list of URLs and files"
 _NOT_HERE: Final = {
     "idempotency_key": "it follows from --run and the number of the line",
-    "image": "write image_input, a list of URLs and files",
-    "references": "write image_input, a list of URLs and files",
+    "image": _REFERENCES,
+    "image[]": _REFERENCES,
+    "image_input[]": _REFERENCES,
+    "references": _REFERENCES,
+    "self": "no model has it",
 }
 
 
@@ -88,31 +103,61 @@ def read_lines(text: str, *, common: Common, run: str, folder: Path) -> list[Lin
         CommandFault: a line cannot be followed, or two would write one file.
 
     """
-    lines = []
-    owners: dict[Path, int] = {}
-    for number, said in _rows(text):
-        line = _line(number, said, common=common, run=run, folder=folder)
-        first = owners.setdefault(line.output, number)
-        if first != number:
-            raise _wrong(number, f"writes {line.output}, as line {first} does.")
-        lines.append(line)
+    lines = [
+        _line(number, said, common=common, run=run, folder=folder) for number, said in _rows(text)
+    ]
     if not lines:
         raise wrong("--prompts: there is no prompt in it.")
+    _check_files(lines)
     return lines
+
+
+def _check_files(lines: Sequence[Line]) -> None:
+    """Whether each line has its files for itself."""
+    owners: dict[str, Line] = {}
+    for line in lines:
+        owner = owners.setdefault(stem(line.output), line)
+        if owner is not line:
+            raise _wrong(line.number, f"writes {line.output}, as line {owner.number} does.")
+    for line in lines:
+        first, place = counted(stem(line.output))
+        of_several = owners.get(first)
+        if of_several is not None and 1 < place <= of_several.order.n:
+            raise _wrong(
+                line.number,
+                f"writes {line.output}, where image {place} of line {of_several.number} goes.",
+            )
+
+
+def make_folders(lines: Sequence[Line]) -> None:
+    """Make the folders that images go to.
+
+    Raises:
+        CommandFault: there is a folder where an image should go.
+        OSError: one cannot be made.
+
+    """
+    for folder in {line.output.parent for line in lines}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for line in lines:
+        if line.output.is_dir():
+            raise _wrong(line.number, f"{line.output} is a folder.")
 
 
 def made(lines: Sequence[Line]) -> dict[int, Path]:
     """The first image of each line that has one already, by the line's number."""
     folders = {line.output.parent for line in lines}
     files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    images = [path for path in sorted(files) if _is_image(path)]
+    images = [path for path in sorted(files) if is_image(path)]
     there = {**{path.with_suffix(""): path for path in images}, **{path: path for path in files}}
     return {line.number: there[line.output] for line in lines if line.output in there}
 
 
-def _is_image(path: Path) -> bool:
-    kind, _ = mimetypes.guess_type(path.name, strict=False)
-    return kind is not None and kind.startswith("image/")
+def in_the_way(lines: Sequence[Line]) -> Path | None:
+    """A file that a run which begins anew would write over."""
+    first = next(iter(made(lines).values()), None)
+    others = (further(line.output, n=line.order.n) for line in lines)
+    return first or next((path for path in others if path), None)
 
 
 def _rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -126,7 +171,7 @@ def _rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             said = json.loads(stripped)
             json.dumps(said, ensure_ascii=False, allow_nan=False).encode()  # as it will be sent
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _wrong(
                 number,
                 f"is no JSON ({error}); a prompt that begins with a brace is written "
@@ -139,8 +184,7 @@ def _line(number: int, said: Mapping[str, Any], *, common: Common, run: str, fol
     rest = {name: value for name, value in said.items() if value is not None}
     prompt = _text(rest.pop("prompt", None), number, "prompt")
     model = _text(rest.pop("model", common.model), number, "model")
-    output = rest.pop("output", None)
-    path = folder / (f"{number:04}" if output is None else _text(output, number, "output"))
+    path = folder / _output(rest.pop("output", f"{number:04}"), number)
     references = common.references
     if "image_input" in rest:
         references = _references(rest.pop("image_input"), number)
@@ -154,7 +198,19 @@ def _line(number: int, said: Mapping[str, Any], *, common: Common, run: str, fol
         references=references,
         idempotency_key=f"{run}/{number}",
     )
+    try:
+        judge(order)
+    except CommandFault as fault:
+        raise _wrong(number, fault.message) from None
     return Line(number=number, order=order, output=path)
+
+
+def _output(value: Any, number: int) -> Path:
+    text = _text(value, number, "output")
+    path = Path(text)
+    if path.anchor or ".." in path.parts or not path.name or "\0" in text:
+        raise _wrong(number, f"output '{text}': write a file in the folder of the run.")
+    return path
 
 
 def _text(value: Any, number: int, name: str) -> str:
@@ -176,12 +232,14 @@ def _references(value: Any, number: int) -> list[str | Path]:
 def _field(value: Any, number: int, name: str) -> Value | dict[str, str]:
     if name in _NOT_HERE:
         raise _wrong(number, f"{name} has no place here: {_NOT_HERE[name]}.")
+    if name == "metadata":
+        if not isinstance(value, dict):
+            raise _wrong(number, 'metadata must be an object, such as {"order": "1234"}.')
+        if not all(isinstance(one, str) for one in value.values()):
+            raise _wrong(number, "each value of metadata must be text.")
+        return value
     if isinstance(value, str | int | float | bool):
         return value
-    if name == "metadata" and isinstance(value, dict):
-        if all(isinstance(one, str) for one in value.values()):
-            return value
-        raise _wrong(number, "each value of metadata must be text.")
     raise _wrong(number, f"{name} must be text, a number, true or false.")
 
 

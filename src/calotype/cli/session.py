@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -57,6 +58,37 @@ def with_core(
             return await body(core)
         finally:
             await core.store.close()
+
+    return asyncio.run(run())
+
+
+def run_until_stopped(work: Coroutine[Any, Any, T]) -> T:
+    """Run to its end, or until it is told to stop: SIGTERM and a hang-up cancel it as Ctrl-C does.
+
+    Raises:
+        typer.Exit: it was told to stop; with 128 and the signal's number, as shells have it.
+
+    """
+
+    async def run() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        stopped_by: list[int] = []
+
+        def stop(number: int) -> None:
+            stopped_by.append(number)
+            if task is not None:
+                task.cancel()
+
+        if sys.platform != "win32":
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                    loop.add_signal_handler(number, stop, number)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if stopped_by:
+                raise typer.Exit(128 + stopped_by[0]) from None
+            raise
 
     return asyncio.run(run())
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calotype.cli import completion, live, session, show
+from calotype.cli import completion, live, save, session, show
 from calotype.cli import credits as credit_commands
 from calotype.cli.faults import CommandFault
 from calotype.domain.ids import decode, encode
@@ -22,10 +22,11 @@ _PROMPT = 48
 app = typer.Typer(
     no_args_is_help=True,
     help="Tasks: of every account, from the database of this machine (list, show, unknown); or "
-    "your own, over the API with a key (watch, cancel).",
+    "your own, over the API with a key (watch, save, cancel).",
 )
 app.command()(live.watch)
 app.command()(live.cancel)
+app.command()(save.save)
 
 
 @app.command(name="list")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -170,15 +171,20 @@ def listen(
     """
     if forward is not None and status is not None:
         raise wrong("--status: with --forward the answer is that of your own receiver.")
-    if forward is not None and not forward.startswith(("http://", "https://")):
-        raise wrong(f"--forward '{forward}': write http:// or https:// and the host.")
+    if forward is not None:
+        _check_forward(forward)
     secrets = secret or _secrets(base_url, api_key)
+
+    async def asked() -> list[str]:
+        async with account.async_client(base_url, api_key, note=show.note) as client:
+            return [one.secret for one in (await client.webhook_settings()).secrets]
 
     from calotype.cli import listen as receiving
 
     receiving.listen(
         receiving.Reception(
             secrets=secrets,
+            ask=None if secret else asked,
             host=host,
             port=port,
             status=status or 204,
@@ -186,6 +192,16 @@ def listen(
             as_json=json,
         )
     )
+
+
+def _check_forward(url: str) -> None:
+    try:
+        split = urlsplit(url)
+        good = split.scheme in {"http", "https"} and split.hostname and split.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise wrong(f"--forward '{url}': write http:// or https:// and the host.")
 
 
 def _secrets(base_url: str, api_key: str) -> list[str]:
