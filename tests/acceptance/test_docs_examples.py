@@ -285,7 +285,8 @@ def test_a_task_is_cancelled_as_the_guide_says(site: Site) -> None:
 
 def test_the_command_lines_of_the_guide_run_one_after_another(site: Site) -> None:
     printed = run(site, blocks("docs/guides/command-line.md", "sh"))
-    _, one, many, again, script, watched = printed
+    _, one, saved, many, again, script, watched = printed
+    assert re.match(r"again\.png  \d+x\d+", saved)
     assert one.splitlines()[0] == "lighthouse.png  1536x864"
     assert many.splitlines()[-1] == "3 images of 3 prompts; 0.27 USDC"
     assert again.splitlines()[-1].startswith("1 images of 3 prompts, 2 were there already; ")
