@@ -2,10 +2,8 @@
 
 import asyncio
 import dataclasses
-import mimetypes
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from calotype.cli import show
 from calotype.cli.faults import CommandFault
@@ -13,7 +11,7 @@ from calotype.cli.order import Order, numbered
 
 if TYPE_CHECKING:  # importing it takes longer than starting
     from calotype.cli.progress import Board
-    from calotype.client import AsyncCalotype, AsyncTask, Image
+    from calotype.client import AsyncCalotype, AsyncTask
 
 
 class OutOfTime(Exception):
@@ -104,13 +102,14 @@ async def save(client: "AsyncCalotype", task: "AsyncTask", output: Path | None) 
 
     """
     from calotype.client import CalotypeError
+    from calotype.client.files import suffix_of
 
     if not task.result:
         raise CommandFault(f"{task.id} succeeded without an image.")
     base = output or Path(task.id)
     files: list[Path] = []
     for place, image in reversed(list(enumerate(task.result, start=1))):
-        named = base if base.suffix else base.with_name(base.name + suffix(image))
+        named = base if base.suffix else base.with_name(base.name + suffix_of(image))
         path = numbered(named, place)
         try:
             await client.save(image.url, path)
@@ -122,18 +121,14 @@ async def save(client: "AsyncCalotype", task: "AsyncTask", output: Path | None) 
     return files
 
 
-def suffix(image: "Image") -> str:
-    """The ending of an image's file, with its dot."""
-    guessed = mimetypes.guess_extension(image.content_type or "", strict=False)
-    return guessed or Path(urlsplit(image.url).path).suffix or ".image"
-
-
 def tell(made: Made) -> None:
     """Say what was made: a line for each file."""
+    from calotype.client.files import suffix_of
+
     for path, image in zip(made.files, made.task.result, strict=True):
         size = f"  {image.width}x{image.height}" if image.width and image.height else ""
         print(show.plain(f"{path}{size}"))
-        expected = suffix(image)
+        expected = suffix_of(image)
         if path.suffix.lower().replace("jpeg", "jpg") != expected:
             show.note(f"{path} holds a {expected.removeprefix('.').upper()} image.")
     asked = made.task.request.get("n", 1)
