@@ -22,7 +22,7 @@ async def test_any_process_goes_on_with_what_another_one_was_asked(
             assert (told(result)["state"], len(pictures(result))) == ("success", 1)
             edit = {"prompt": "x", "model": MODEL, "references": [task_id]}
             refused = await second.call_tool("edit_image", edit)
-            assert "takes no reference images" in refusal(refused)
+            assert "takes no references" in refusal(refused)
 
 
 async def test_a_stopping_server_tells_its_agents_the_task_and_keeps_none_waiting(

@@ -6,6 +6,7 @@ nothing. TLS still verifies the name. Every redirect is a new URL under the same
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -273,8 +274,8 @@ class GuardedFetcher:
         try:
             return parse_reference_url(url, allow_hosts=allow_hosts)
         except InvalidParameter as error:
-            message = error.message.replace("reference", self._noun)
-            raise FetchRefused(message, retryable=False) from None
+            message = re.sub(r"\b[Aa] URL", f"the {self._noun} URL", error.message, count=1)
+            raise FetchRefused(message[:1].upper() + message[1:], retryable=False) from None
 
     def _next_hop(
         self, current: ReferenceUrl, location: str, allow_hosts: frozenset[str]
