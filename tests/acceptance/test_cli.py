@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,15 @@ def test_an_interrupted_command_goes_on_with_its_task_and_buys_nothing_twice(
     assert run_json("credits", "show", account)["balance_micro_usdc"] == 9_850_000
 
 
+@pytest.fixture
+def hears_hang_ups() -> Iterator[None]:
+    """Processes that are started now hear SIGHUP, also where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_hang_ups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_is_told_to_stop_or_hung_up_leaves_the_way_to_its_image(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
