@@ -117,14 +117,6 @@ async def test_a_narrow_table_keeps_ids_states_and_models_whole(
         assert re.search("  \ufffd.*…$", line)
 
 
-async def test_an_id_is_no_markup(fake: FakeAccount) -> None:
-    fake.tasks = [{**task(1, "waiting"), "task_id": "[red]x[/red]"}]
-    terminal = await asyncio.to_thread(Terminal, "tasks", "watch", environment={})
-    await asyncio.to_thread(terminal.until, lambda seen: b"[red]x[/red]" in seen)
-    terminal.interrupt()
-    await asyncio.to_thread(terminal.ended)
-
-
 # Webhooks
 
 
