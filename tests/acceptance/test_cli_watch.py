@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.commands import COMMAND, pay, run, serving, told
+from acceptance.commands import COMMAND, PATIENCE, pay, run, serving, told
 from calotype.client import Calotype, Task
 
 pytestmark = pytest.mark.usefixtures("data")
@@ -99,7 +99,7 @@ def listening(client: Calotype, process: "subprocess.Popen[str]") -> None:
 
 def errors_of(process: "subprocess.Popen[str]") -> str:
     """What it wrote to stderr, once it is over."""
-    return process.communicate(timeout=60)[1]
+    return process.communicate(timeout=PATIENCE)[1]
 
 
 def steps(process: "subprocess.Popen[str]", task: Task) -> list[dict[str, Any]]:
@@ -159,7 +159,7 @@ def test_interrupted_before_the_named_tasks_are_final_it_says_so_by_its_status(
         with Calotype() as client, watching("--json", submit(client).id) as process:
             assert told_next(process)["state"] == "waiting"
             process.send_signal(signal.SIGINT)
-        assert process.returncode == 130
+            assert process.wait(PATIENCE) == 130
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

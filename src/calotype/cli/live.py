@@ -102,13 +102,13 @@ async def _watch(client: "AsyncCalotype", words: Sequence[str], *, json: bool) -
         stopping = asyncio.create_task(stopped.wait())
         try:
             await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return 0 if work.result() else 1
+            return _INTERRUPTED if words else 0
         finally:
             for task in (work, stopping):
                 task.cancel()
-            await asyncio.wait({work, stopping})
-        if not work.cancelled():
-            return 0 if work.result() else 1
-        return _INTERRUPTED if words else 0
+            await asyncio.gather(work, stopping, return_exceptions=True)  # what breaks off now
 
 
 async def _show(client: "AsyncCalotype", words: Sequence[str], *, json: bool) -> bool:
