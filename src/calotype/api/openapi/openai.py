@@ -5,10 +5,9 @@ from typing import Any, Final, get_args
 
 from calotype.api.openai.answers import FORMATS, Kind
 from calotype.api.openai.fields import MAX_PARTIAL_IMAGES
-from calotype.api.openapi.operations import Operation, error_response
+from calotype.api.openapi.operations import BROKEN, KEY, SUBMIT, Operation, refusals
 from calotype.api.openapi.requests import PROMPT, REQUIRED, TEXT, or_null
 from calotype.api.openapi.shapes import Schema, constant, record, reference, text, whole
-from calotype.api.render import STATUSES
 from calotype.domain.catalog import Model
 from calotype.domain.options import MAX_VALUE
 
@@ -16,26 +15,10 @@ TAG: Final = "OpenAI"
 
 _JSON: Final = "OpenAiImageRequest"
 _FORM: Final = "OpenAiImageForm"
-_KEY: Final = ("missing_api_key", "invalid_api_key", "internal_error", "service_unavailable")
-_SUBMIT: Final = (
-    "missing_field",
-    "invalid_parameter",
-    "unsupported_parameter",
-    "unknown_model",
-    "unknown_channel",
-    "too_many_references",
-    "unsupported_reference_type",
-    "malformed_body",
-    *_KEY,
-    "insufficient_balance",
-    "idempotency_conflict",
-    "reference_too_large",
-    "body_too_large",
-    "unsupported_media_type",
-)
+_KEYED: Final = (*KEY, *BROKEN)
+_SUBMIT: Final = tuple(code for code in SUBMIT if code != "unsupported_response_format")
 _SIZE: Final = "^(?:auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
 _COMPLETED: Final = tuple(f"{kind}.completed" for kind in get_args(Kind))
-_TOO_MANY: Final = 429
 _MENDABLE: Final = (
     "\n\nAlso for a task that failed in a way that the client can mend: "
     "`content_policy_violation`, `reference_fetch_failed`, `reference_too_large`, "
@@ -143,7 +126,7 @@ def _models() -> Operation:
         "List the models",
         description="The models that are switched on.",
         answers={"200": _response("The models.", reference("OpenAiModelList"))},
-        codes=_KEY,
+        codes=_KEYED,
     )
 
 
@@ -153,7 +136,7 @@ def _model() -> Operation:
         "Read one model",
         description="One entry of the list.",
         answers={"200": _response("The model.", reference("OpenAiModel"))},
-        codes=(*_KEY, "model_not_found"),
+        codes=(*_KEYED, "model_not_found"),
     )
     name = {"type": "string", "examples": ["nano-banana-pro"]}
     in_path = {"name": "model_id", "in": "path", "required": True, "schema": name}
@@ -164,16 +147,10 @@ def _model() -> Operation:
 def _operation(
     name: str, summary: str, *, description: str, answers: dict[str, Schema], codes: Sequence[str]
 ) -> Operation:
-    by_status: dict[int, list[str]] = {_TOO_MANY: []}
-    for code in codes:
-        by_status.setdefault(STATUSES[code], []).append(code)
-    refusals = {
-        str(status): error_response(status, by_status[status], schema="OpenAiError")
-        for status in sorted(by_status)
-    }
+    refused = refusals(codes, schema="OpenAiError")
     parameters: list[Schema] = [{"$ref": "#/components/parameters/X-Request-Id"}]
     if "424" in answers:
-        refusals["400"]["description"] += _MENDABLE
+        refused["400"]["description"] += _MENDABLE
         parameters.append({"$ref": "#/components/parameters/Idempotency-Key"})
     return {
         "operationId": name,
@@ -181,7 +158,7 @@ def _operation(
         "summary": summary,
         "description": description,
         "parameters": parameters,
-        "responses": {**answers, **refusals},
+        "responses": {**answers, **refused},
     }
 
 

@@ -11,6 +11,25 @@ Operation = dict[str, Any]
 
 KEY: Final = ("missing_api_key", "invalid_api_key")
 BROKEN: Final = ("internal_error", "service_unavailable")
+SUBMIT: Final = (
+    "missing_field",
+    "invalid_parameter",
+    "unsupported_parameter",
+    "unsupported_response_format",
+    "unknown_model",
+    "unknown_channel",
+    "too_many_references",
+    "unsupported_reference_type",
+    "malformed_body",
+    *KEY,
+    "insufficient_balance",
+    "idempotency_conflict",
+    "reference_too_large",
+    "body_too_large",
+    "unsupported_media_type",
+    *BROKEN,
+)
+"""With what a submission is refused."""
 _TOO_MANY: Final = 429
 _SAID: Final = {
     400: "The request is wrong as it stands.",
@@ -59,12 +78,15 @@ def response(
     return made
 
 
-def _refusals(codes: Sequence[str]) -> dict[str, Schema]:
+def refusals(codes: Sequence[str], *, schema: str = "Error") -> dict[str, Schema]:
     """The error answers of an operation, by status; where a key is asked for, 429 is among them."""
     by_status: dict[int, list[str]] = {_TOO_MANY: []} if set(KEY) <= set(codes) else {}
     for code in codes:
         by_status.setdefault(STATUSES[code], []).append(code)
-    return {str(status): error_response(status, by_status[status]) for status in sorted(by_status)}
+    return {
+        str(status): error_response(status, by_status[status], schema=schema)
+        for status in sorted(by_status)
+    }
 
 
 def operation(
@@ -87,7 +109,7 @@ def operation(
         "summary": summary,
         "description": description,
         "parameters": [*parameters, {"$ref": "#/components/parameters/X-Request-Id"}],
-        "responses": {**answers, **_refusals(codes)},
+        "responses": {**answers, **refusals(codes)},
     }
     if not set(KEY) <= set(codes):
         made["security"] = []

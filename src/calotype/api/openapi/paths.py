@@ -5,6 +5,7 @@ from typing import Any, Final
 from calotype.api.openapi import agents
 from calotype.api.openapi.operations import BROKEN as _BROKEN
 from calotype.api.openapi.operations import KEY as _KEY
+from calotype.api.openapi.operations import SUBMIT as _SUBMIT
 from calotype.api.openapi.operations import Operation, error_response
 from calotype.api.openapi.operations import in_path as _in_path
 from calotype.api.openapi.operations import in_query as _in_query
@@ -19,24 +20,6 @@ from calotype.api.waiting import MAX_WAIT
 from calotype.domain.ids import word_pattern
 from calotype.domain.task import State
 
-_SUBMIT: Final = (
-    "missing_field",
-    "invalid_parameter",
-    "unsupported_parameter",
-    "unsupported_response_format",
-    "unknown_model",
-    "unknown_channel",
-    "too_many_references",
-    "unsupported_reference_type",
-    "malformed_body",
-    *_KEY,
-    "insufficient_balance",
-    "idempotency_conflict",
-    "reference_too_large",
-    "body_too_large",
-    "unsupported_media_type",
-    *_BROKEN,
-)
 _ASSET: Final = (
     "invalid_signature",
     "url_expired",
