@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from calotype.cli import show
+from calotype.cli import completion, show
 from calotype.cli.faults import CommandFault
 from calotype.cli.order import wrong
 
@@ -26,6 +26,15 @@ ApiKey = Annotated[
         metavar="KEY",
         help="From calotype keys create; better in the environment than on the command line.",
         show_default=False,
+    ),
+]
+
+TaskId = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK_ID",
+        help="Such as task_1k0v3m8a0qz4e.",
+        autocompletion=completion.own_tasks,
     ),
 ]
 

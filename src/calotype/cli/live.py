@@ -32,14 +32,6 @@ _AROUND: Final = 3
 _INTERRUPTED: Final = 130
 _RANKS: Final = {"waiting": 0, "queuing": 1, "generating": 2, "success": 3, "fail": 3}
 
-TaskId = Annotated[
-    str,
-    typer.Argument(
-        metavar="TASK_ID",
-        help="Such as task_1k0v3m8a0qz4e.",
-        autocompletion=completion.own_tasks,
-    ),
-]
 Show = Callable[["Event"], None]
 
 
@@ -74,7 +66,7 @@ def watch(
 
 
 def cancel(
-    task: TaskId,
+    task: account.TaskId,
     *,
     base_url: account.BaseUrl = account.BASE_URL,
     api_key: account.ApiKey = "",

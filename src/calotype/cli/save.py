@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calotype.cli import account, develop, show
-from calotype.cli.live import TaskId
 from calotype.cli.order import check_output
 from calotype.cli.progress import board
 from calotype.cli.session import run_until_stopped
@@ -16,7 +15,7 @@ if TYPE_CHECKING:  # importing it takes longer than starting
 
 
 def save(
-    task: TaskId,
+    task: account.TaskId,
     *,
     output: Annotated[
         Path | None,

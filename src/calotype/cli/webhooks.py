@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from calotype.cli import account, completion, show
+from calotype.cli import account, show
 from calotype.cli.faults import CommandFault
 from calotype.cli.order import wrong
 
@@ -111,14 +111,7 @@ def deliveries(
 
 @app.command()
 def redeliver(
-    task: Annotated[
-        str,
-        typer.Argument(
-            metavar="TASK_ID",
-            help="Such as task_1k0v3m8a0qz4e.",
-            autocompletion=completion.own_tasks,
-        ),
-    ],
+    task: account.TaskId,
     *,
     base_url: account.BaseUrl = account.BASE_URL,
     api_key: account.ApiKey = "",
