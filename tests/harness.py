@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -27,6 +28,9 @@ GENERATIONS = "/v1/images/generations"
 
 BOUNDARY = "a-boundary-of-the-tests"
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+OUR_CODE = {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}  # noqa: TID251 -- of the tests themselves
+"""For processes with an environment of their own: they run the code that is tested."""
 
 Part = tuple[str, str] | tuple[str, bytes, str]
 """A text field, or a file with its bytes and name."""

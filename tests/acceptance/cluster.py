@@ -23,6 +23,7 @@ import asyncpg
 from calotype.core import Core, build_core
 from calotype.domain.ids import decode
 from calotype.settings import Settings
+from harness import OUR_CODE
 
 PATIENCE: Final = 60.0
 """Seconds after which a condition is taken never to come; no outcome hangs on its value."""
@@ -193,6 +194,7 @@ class Cluster:
                     "CALOTYPE_CATALOG_DIR": str(self.root / "models"),
                     "CALOTYPE_WORKER_LEASE_SECONDS": "4",
                     "CALOTYPE_SANDBOX_PROCESSES": "1",
+                    **OUR_CODE,
                     **self.environment,
                 },
                 stdin=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ import pytest
 from acceptance.cluster import Cluster, running_cluster
 from acceptance.commands import Shared, pay, serving, settle
 from calotype.store.sqlite import SqliteStore
+from harness import OUR_CODE
 from postgres import fresh_database
 
 PATIENCE = 100.0
@@ -123,6 +124,7 @@ class Site:
                     "CALOTYPE_DATA_DIR": str(self.data),
                     "CALOTYPE_CATALOG_DIR": str(self.root / "catalog"),
                     "TMPDIR": str(self.root / "tmp"),
+                    **OUR_CODE,
                     **self.environment,
                 },
                 stdin=subprocess.DEVNULL,

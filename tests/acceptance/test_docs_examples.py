@@ -21,9 +21,16 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from harness import OUR_CODE
+
 ROOT = Path(__file__).parents[2]
 PUBLISHED_URL = "http://127.0.0.1:8080"
-ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "CALOTYPE_SANDBOX_SECONDS": "0"}
+ENVIRONMENT = {
+    "PATH": os.defpath,
+    "LANG": "C.UTF-8",
+    "CALOTYPE_SANDBOX_SECONDS": "0",
+    **OUR_CODE,
+}
 BETWEEN = "\x1e"
 SECONDS = 60
 

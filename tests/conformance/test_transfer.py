@@ -73,6 +73,15 @@ class Machine:
             return list(database.iterdump())
 
 
+KEPT_BY_THE_CONSOLE = (
+    "key_meters (key_id, day_limit) VALUES (99, 5000000)",
+    "channel_switches VALUES (1, 1, 5, 'console')",
+    "audit (at, actor, action, subject, detail, outcome) VALUES (5, 'cli', 'a', 'b', '', 'done')",
+    "session_cutoffs VALUES ('admin', 5)",
+    "spent_links VALUES ('nonce', 5)",
+)
+
+
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A database with every kind of row."""
@@ -127,6 +136,8 @@ async def _worked(data: Path) -> Machine:
         await idle.core.store.note_health(OPEN)
         unfinished = {one.task_id for one in await idle.core.store.unfinished(after=0, limit=10)}
     machine = Machine(data, server.key, revoked, ordered.json["task_id"], unfinished)
+    for kept in KEPT_BY_THE_CONSOLE:
+        machine.change(f"INSERT INTO {kept}")  # noqa: S608 -- our own names
     metadata = f"""CAST('{json.dumps({"order": "7"})}' AS BLOB)"""
     machine.change(f"UPDATE tasks SET metadata = {metadata} WHERE id = {FIRST_TASK}")  # noqa: S608 -- our own text
     machine.change(
@@ -237,6 +248,7 @@ async def test_what_is_known_of_channels_holds_on_the_other_side(
         "channel_slots": 1,
         "channel_health": 1,
         "channel_events": 1,
+        "channel_switches": 0,
     }
     store = PostgresStore(postgres_url)
     assert await store.next_slot(1, per_minute=2, now=6) == 60_004

@@ -42,6 +42,12 @@ TABLES: Final = (
     "webhook_disabled",
     "webhooks",
     "webhook_attempts",
+    "key_meters",
+    "usage_days",
+    "channel_switches",
+    "audit",
+    "session_cutoffs",
+    "spent_links",
 )
 """Every table of the one, copied into the table of the same name of the other."""
 _QUEUE: Final = "pgqueuer"
