@@ -13,6 +13,12 @@ from typing import Any, Final
 from calotype.api import application
 from calotype.api.context import Context
 from calotype.api.edge import Edge
+from calotype.console import routes as console_routes
+from calotype.console.context import Console
+from calotype.console.errors import ErrorPages
+from calotype.console.render import Renderer
+from calotype.console.sessions import Sessions
+from calotype.console.throttle import Throttle
 from calotype.core import Core, channels_of, secret_of
 from calotype.domain.errors import Unavailable
 from calotype.domain.webhooks import Signer
@@ -112,8 +118,40 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
     checks = {"database": core.store.ping, "assets": images.disk.ping}
     if worker:
         checks["queue"] = worker.check
-    built = application.build(context, checks=checks, lifespan=lifespan)
+    console = _console(core, context)
+    built = application.build(
+        context,
+        checks=checks,
+        lifespan=lifespan,
+        console=console_routes.routes(console),
+        error_pages=ErrorPages(console.render),
+    )
     return built.asgi
+
+
+def _console(core: Core, context: Context) -> Console:
+    """The pages, over the services that the API uses."""
+    secret, settings = secret_of(core.settings), core.settings
+    sessions = Sessions(secret, settings=settings, store=core.store, clock=core.clock)
+    return Console(
+        settings=settings,
+        catalog=core.catalog,
+        router=core.router,
+        store=core.store,
+        accounts=core.accounts,
+        assets=context.assets,
+        asset_store=context.asset_store,
+        cancelling=context.cancelling,
+        delivery=context.delivery,
+        feed=context.feed,
+        references=context.references,
+        submission=context.submission,
+        webhooks=context.webhooks,
+        clock=core.clock,
+        render=Renderer(sessions, clock=core.clock),
+        sessions=sessions,
+        throttle=Throttle(),
+    )
 
 
 def _nobody(_task_id: int, _channel_id: int, _priority: int) -> None:

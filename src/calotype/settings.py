@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host that each request names."""
     secret: Secret = Secret("")
     """Signs asset URLs; empty makes one and keeps it in the data folder."""
+    admin_password: Secret = Secret("")
+    """Opens the operator's pages of the console; empty leaves one-time links only."""
     database_url: str = ""
     """``sqlite:///path/to/file.db`` or ``postgresql://user@host/name``; empty is ``calotype.db``
     in the data folder."""
@@ -244,6 +246,7 @@ def _secret_text(folder: Path, name: str) -> str:
 
 
 MIN_SECRET: Final = 16
+MIN_PASSWORD: Final = 12
 
 
 def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
@@ -278,6 +281,12 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
         raise SettingsError(
             f"{said_by['secret']}: must have {MIN_SECRET} characters or more; whoever "
             "guesses it can make image URLs."
+        )
+    password = values.get("admin_password", Secret("")).value
+    if password and len(password) < MIN_PASSWORD:
+        raise SettingsError(
+            f"{said_by['admin_password']}: must have {MIN_PASSWORD} characters or more; whoever "
+            "guesses it may do all that the operator may."
         )
     public = values.get("public_url", "")
     if public and not public.startswith(("http://", "https://")):

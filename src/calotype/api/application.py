@@ -1,6 +1,6 @@
 """The routes, and the application made of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -16,7 +16,7 @@ from calotype.api.cancelling import Cancel
 from calotype.api.context import Context
 from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
-from calotype.api.edge import Edge
+from calotype.api.edge import Edge, ErrorPages
 from calotype.api.images import Generations
 from calotype.api.intake import Intake
 from calotype.api.mcp import AgentDoor
@@ -70,8 +70,10 @@ def build(
     *,
     checks: Mapping[str, Check],
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
+    console: Sequence[Route],
+    error_pages: ErrorPages,
 ) -> Application:
-    """The ASGI application."""
+    """The ASGI application; ``console`` is what it serves besides, errors of it as pages."""
     intake = Intake(context)
     generations, tasks = Generations(context, intake), Tasks(context)
     status, files = Status(context, checks), AssetFiles(context)
@@ -110,6 +112,8 @@ def build(
         Route("/readyz", status.ready),
         Route("/openapi.json", published.document),
         Route("/docs", published.page),
+        *console,
     ]
     rest = Router(routes, redirect_slashes=False, lifespan=lifespan)
-    return Application(Edge(generations, tasks, rest, hurry=context.feed.hurry), published.refresh)
+    edge = Edge(generations, tasks, rest, hurry=context.feed.hurry, pages=error_pages)
+    return Application(edge, published.refresh)

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from calotype.api import tasks
@@ -27,25 +29,47 @@ _FIRST_ERROR: Final = 400
 log = logging.getLogger(__name__)
 
 
+class ErrorPages(Protocol):
+    """How errors look where a browser asks."""
+
+    def covers(self, scope: Scope) -> bool:
+        """Whether a request is for pages."""
+        ...
+
+    def answer(
+        self, scope: Scope, error: CalotypeError, status: int
+    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """Body and headers of the page."""
+        ...
+
+
 class Edge:
     """The ASGI application.
 
     Submission and task retrieval are answered here, without a router in between; everything else
     goes to ``rest``. Whatever is raised below becomes an answer in the contract's shape, on the
-    surface for OpenAI's clients in theirs.
+    surface for OpenAI's clients in theirs, in the console as a page.
 
     Args:
         generations: submission.
         tasks: retrieval.
         rest: every other route.
         hurry: lets nobody wait any longer, for a server that is to stop.
+        pages: the console's errors.
 
     """
 
     def __init__(
-        self, generations: Generations, tasks: Tasks, rest: ASGIApp, *, hurry: Callable[[], None]
+        self,
+        generations: Generations,
+        tasks: Tasks,
+        rest: ASGIApp,
+        *,
+        hurry: Callable[[], None],
+        pages: ErrorPages,
     ) -> None:
         self.hurry = hurry
+        self._pages = pages
         self._generations = generations
         self._tasks = tasks
         self._rest = rest
@@ -58,10 +82,10 @@ class Edge:
             return
         response = _Response(send, self._request_ids.of(scope))
         body = Incoming(scope, receive)
-        shaped = openai.error_answer if scope["path"].startswith(openai.PREFIX) else error_answer
+        shaped = self._shape(scope)
         try:
             answer = await self._answer(scope, body.receive, response)
-        except ClientGone:
+        except (ClientGone, ClientDisconnect):
             return
         except CalotypeError as error:
             answer = shaped(error)
@@ -75,6 +99,18 @@ class Edge:
             answer = shaped(InternalError(message))
         if answer is not None:
             await response.finish(answer, body)
+
+    def _shape(self, scope: Scope) -> Callable[[CalotypeError], Answer]:
+        """How an error is told to whoever asks."""
+        if scope["path"].startswith(openai.PREFIX):
+            return openai.error_answer
+        return partial(self._page, scope) if self._pages.covers(scope) else error_answer
+
+    def _page(self, scope: Scope, error: CalotypeError) -> Answer:
+        told = error_answer(error)
+        body, headers = self._pages.answer(scope, error, told.status)
+        kept = [header for header in told.headers if header[0] != b"content-type"]
+        return Answer(told.status, body, [*headers, *kept])
 
     async def _answer(self, scope: Scope, receive: Receive, response: "_Response") -> Answer | None:
         path, method = scope["path"], scope["method"]

@@ -1,0 +1,1 @@
+"""The web console: pages rendered here over the same services as the API's, at ``/console``."""

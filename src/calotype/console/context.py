@@ -1,0 +1,43 @@
+"""What every page may use."""
+
+import msgspec
+
+from calotype.assets.port import AssetStore
+from calotype.console.render import Renderer
+from calotype.console.sessions import Sessions
+from calotype.console.throttle import Throttle
+from calotype.domain.catalog import Catalog
+from calotype.domain.clock import Clock
+from calotype.services.accounts import Accounts
+from calotype.services.assets import Assets
+from calotype.services.cancelling import Cancelling
+from calotype.services.delivery import Delivery
+from calotype.services.feed import Feed
+from calotype.services.references import ReferenceIntake
+from calotype.services.routing import Router
+from calotype.services.submission import Submission
+from calotype.services.webhooks import Webhooks
+from calotype.settings import Settings
+from calotype.store.port import Store
+
+
+class Console(msgspec.Struct, frozen=True):
+    """The services behind the pages, and what makes pages of them."""
+
+    settings: Settings
+    catalog: Catalog
+    router: Router
+    store: Store
+    accounts: Accounts
+    assets: Assets
+    asset_store: AssetStore
+    cancelling: Cancelling
+    delivery: Delivery
+    feed: Feed
+    references: ReferenceIntake
+    submission: Submission
+    webhooks: Webhooks
+    clock: Clock
+    render: Renderer
+    sessions: Sessions
+    throttle: Throttle

@@ -1,0 +1,1 @@
+"""The pages, a module for each group of them; each has ``routes(console)``."""

@@ -1,0 +1,36 @@
+"""/console: on to where somebody begins."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from calotype.console.access import (
+    HOMES,
+    SIGN_IN,
+    Visitor,
+    account_page,
+    operator_page,
+    sign,
+)
+from calotype.console.context import Console
+from calotype.console.render import redirect
+
+
+def routes(console: Console) -> list[Route]:
+    """The routes of this group."""
+
+    async def home(request: Request) -> Response:
+        signed = await sign(console, request)
+        return redirect(SIGN_IN if signed is None else HOMES[signed.role])
+
+    async def playground(request: Request, _visitor: Visitor) -> Response:
+        return console.render.page(request, "stub.html", title="Playground")
+
+    async def overview(request: Request, _visitor: Visitor) -> Response:
+        return console.render.page(request, "stub.html", title="Overview")
+
+    return [
+        Route("/console", home),
+        Route("/console/playground", account_page(console, playground)),
+        Route("/console/operator", operator_page(console, overview)),
+    ]

@@ -1,0 +1,44 @@
+"""Every route of the console, in one application."""
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import HTMLResponse
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from calotype.console.context import Console
+from calotype.console.errors import PREFIX, ErrorPages, PageError
+from calotype.console.pages import home, sign_in
+from calotype.console.render import HEADERS
+from calotype.console.static_files import PREFIX as STATIC
+
+
+class ConsoleApp:
+    """The console as one ASGI application: its pages, and headers on whatever it answers."""
+
+    def __init__(self, console: Console) -> None:
+        self._errors = ErrorPages(console.render)
+        pages = [*sign_in.routes(console), *home.routes(console)]
+        static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)
+        self._router = Router([static, *pages], redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._router(scope, receive, answer)
+        except PageError as error:
+            body = self._errors.page(scope, error.message, error.status)
+            await HTMLResponse(body, error.status, error.headers)(scope, receive, answer)
+
+
+def routes(console: Console) -> list[Route]:
+    """The console's routes among the server's."""
+    app = ConsoleApp(console)
+    return [Route(PREFIX, app), Route(f"{PREFIX}/{{path:path}}", app)]
