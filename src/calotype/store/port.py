@@ -28,6 +28,7 @@ from calotype.domain.task import (
     State,
     Task,
 )
+from calotype.store.operating import OperatingStore
 from calotype.store.webhooks import WebhookStore
 
 FORGOTTEN_AT_ONCE: Final = 1000
@@ -165,6 +166,11 @@ class Store(Protocol):
     @property
     def webhooks(self) -> WebhookStore:
         """What it keeps of webhooks."""
+        ...
+
+    @property
+    def operating(self) -> OperatingStore:
+        """What it keeps for its operator."""
         ...
 
     async def migrate(self) -> int:

@@ -59,6 +59,7 @@ from calotype.store.postgres.batcher import Batcher
 from calotype.store.postgres.connection import outages_told
 from calotype.store.postgres.database import Database
 from calotype.store.postgres.listening import Listener
+from calotype.store.postgres.operating import PostgresOperating
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
 from calotype.store.postgres.revocations import Revocations
 from calotype.store.postgres.webhooks import PostgresWebhooks
@@ -81,6 +82,7 @@ class PostgresStore:
         self._revocations = Revocations(url)
         self._keys = KeyCache(self._revocations.mark)
         self.webhooks = PostgresWebhooks(self._db)
+        self.operating = PostgresOperating(self._db)
 
     async def migrate(self) -> int:
         return await connection.migrate(self._url)

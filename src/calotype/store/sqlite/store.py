@@ -57,6 +57,7 @@ from calotype.store.sqlite import (
     submission,
     transitions,
 )
+from calotype.store.sqlite.operating import SqliteOperating
 from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.webhooks import SqliteWebhooks
 from calotype.store.sqlite.writer import Writer
@@ -78,6 +79,9 @@ class SqliteStore:
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
         self.webhooks = SqliteWebhooks(
+            write=self._write, read=self._read, read_in_thread=self._read_in_thread
+        )
+        self.operating = SqliteOperating(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
         )
 

@@ -113,6 +113,8 @@ CREATE TABLE audit (
     outcome TEXT NOT NULL               -- 'begun', 'done', or why it was refused
 );
 
+CREATE INDEX audit_action ON audit (action, id);
+
 -- Sessions that were begun before this are over; a subject is 'admin' or 'account:<id>'.
 CREATE TABLE session_cutoffs (
     subject TEXT PRIMARY KEY,

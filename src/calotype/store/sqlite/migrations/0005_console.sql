@@ -95,6 +95,8 @@ CREATE TABLE audit (
     outcome TEXT NOT NULL                    -- 'begun', 'done', or why it was refused
 ) STRICT;
 
+CREATE INDEX audit_action ON audit (action);
+
 -- Sessions that were begun before this are over; a subject is 'admin' or 'account:<id>'.
 CREATE TABLE session_cutoffs (
     subject TEXT PRIMARY KEY,
