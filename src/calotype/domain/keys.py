@@ -23,6 +23,28 @@ class ApiKey(msgspec.Struct, frozen=True):
     created_at: int
     expires_at: int | None
     revoked_at: int | None
+    models: tuple[str, ...] | None = None
+    """The ids of those that it may use; None: every one."""
+    channels: tuple[int, ...] | None = None
+    """The ids of those that may develop its tasks; None: every one."""
+    day_limit: int | None = None
+    """Micro-USDC that it may spend in a UTC day, what is reserved counted in."""
+    month_limit: int | None = None
+    """And in a UTC month."""
+    per_minute: int | None = None
+    """Tasks that it may submit in a minute."""
+    last_used_at: int | None = None
+    """When it was last seen, to half a minute."""
+
+    @property
+    def metered(self) -> bool:
+        """Whether what it submits is counted against a limit."""
+        return not (self.day_limit is None and self.month_limit is None and self.per_minute is None)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether it may do less than its account."""
+        return self.metered or self.models is not None or self.channels is not None
 
 
 def new_key() -> str:

@@ -224,15 +224,23 @@ class Store(Protocol):
         ...
 
     async def add_key(self, key: ApiKey, *, digest: bytes) -> None:
-        """Keep a key by the hash of it."""
+        """Keep a key by the hash of it, and its limits."""
         ...
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
         """The key with this hash, expired and revoked ones too."""
         ...
 
-    async def keys(self) -> Sequence[ApiKey]:
-        """Every key, newest first."""
+    async def key(self, key_id: int) -> ApiKey | None:
+        """A key by its id, expired and revoked ones too, as it stands now."""
+        ...
+
+    async def keys(self, *, account_id: int | None = None) -> Sequence[ApiKey]:
+        """Every key, or every one of an account, newest first."""
+        ...
+
+    async def note_used(self, used: Mapping[int, int]) -> None:
+        """Keep when keys, by their ids, were last used."""
         ...
 
     async def revoke_key(self, key_id: int, *, now: int) -> bool:

@@ -33,6 +33,8 @@ _references = msgspec.json.Decoder(tuple[Reference, ...]).decode
 _result = msgspec.json.Decoder(tuple[ResultImage, ...]).decode
 _arrived = msgspec.json.Decoder(tuple[ArrivedImage, ...]).decode
 _failure = msgspec.json.Decoder(Failure).decode
+_models = msgspec.json.Decoder(tuple[str, ...]).decode
+_channels = msgspec.json.Decoder(tuple[int, ...]).decode
 _metadata = msgspec.json.Decoder(dict[str, str]).decode
 _STATES: Final = {str(state): state for state in State}
 _BILLING: Final = {str(status): status for status in BillingStatus}
@@ -50,8 +52,14 @@ ATTEMPT: Final = (
 ASSET: Final = "id, account_id, key, content_type, bytes, width, height, created_at"
 KEY: Final = (
     "api_keys.id, api_keys.account_id, accounts.name, api_keys.name, api_keys.prefix, "
-    "api_keys.created_at, api_keys.expires_at, api_keys.revoked_at"
+    "api_keys.created_at, api_keys.expires_at, api_keys.revoked_at, api_keys.models, "
+    "api_keys.channels, day_limit, month_limit, per_minute, api_keys.last_used_at"
 )
+KEYS: Final = (
+    f"SELECT {KEY} FROM api_keys JOIN accounts ON accounts.id = api_keys.account_id "
+    "LEFT JOIN key_meters ON key_meters.key_id = api_keys.id"
+)
+"""Every key; to be narrowed by a WHERE."""
 ACCOUNT: Final = "id, name, balance, reserved"
 HEALTH: Final = "channel_id, model, fault, until, strikes, opened_at, updated_at, detail"
 EVENT: Final = "place, task_id, account_id, seq, at, event, state, progress"
@@ -110,7 +118,36 @@ def asset(row: Row) -> Asset:
 
 def key(row: Row) -> ApiKey:
     """A row of ``KEY`` columns."""
-    return ApiKey(*row)
+    *plain, models, channels, day_limit, month_limit, per_minute, last_used_at = row
+    return ApiKey(
+        *plain,
+        models=_models(models) if models else None,
+        channels=_channels(channels) if channels else None,
+        day_limit=day_limit,
+        month_limit=month_limit,
+        per_minute=per_minute,
+        last_used_at=last_used_at,
+    )
+
+
+def key_values(key: ApiKey, digest: bytes) -> tuple[Any, ...]:
+    """What ``statements.ADD_KEY`` takes."""
+    return (
+        key.id,
+        key.account_id,
+        key.name,
+        key.prefix,
+        digest,
+        key.created_at,
+        key.expires_at,
+        None if key.models is None else encode(key.models).decode(),
+        None if key.channels is None else encode(key.channels).decode(),
+    )
+
+
+def meter_values(key: ApiKey) -> tuple[Any, ...]:
+    """What ``statements.ADD_METER`` takes, for a key that is metered."""
+    return (key.id, key.day_limit, key.month_limit, key.per_minute)
 
 
 def account(row: Row) -> Account:

@@ -79,3 +79,11 @@ FORGET_CHANNEL_EVENTS: Final = (
 UNFINISHED_CHANNELS: Final = (
     "SELECT DISTINCT channel_id FROM tasks WHERE completed_at IS NULL ORDER BY channel_id"
 )
+ADD_KEY: Final = (
+    "INSERT INTO api_keys "
+    "(id, account_id, name, prefix, digest, created_at, expires_at, models, channels) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+)
+ADD_METER: Final = (
+    "INSERT INTO key_meters (key_id, day_limit, month_limit, per_minute) VALUES (?1, ?2, ?3, ?4)"
+)

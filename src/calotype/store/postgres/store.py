@@ -48,6 +48,7 @@ from calotype.store.postgres import (
     channels,
     connection,
     jobs,
+    keys,
     listening,
     log,
     reconciliation,
@@ -167,17 +168,10 @@ class PostgresStore:
         return [Entry(EntryKind(kind), *rest) for kind, *rest in found]
 
     async def add_key(self, key: ApiKey, *, digest: bytes) -> None:
-        await self._db.execute(
-            "INSERT INTO api_keys (id, account_id, name, prefix, digest, created_at, expires_at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            key.id,
-            key.account_id,
-            key.name,
-            key.prefix,
-            digest,
-            key.created_at,
-            key.expires_at,
-        )
+        async with self._db.connection() as db, db.transaction():
+            await db.execute(keys.ADD_KEY, *rows.key_values(key, digest))
+            if key.metered:
+                await db.execute(keys.ADD_METER, *rows.meter_values(key))
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
         if (known := self._keys.get(digest)) is not None:
@@ -185,8 +179,7 @@ class PostgresStore:
         await self._revocations.listen()
         mark = self._revocations.mark()
         found = await self._db.fetch(
-            f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
-            "WHERE digest = $1",
+            f"{rows.KEYS} WHERE digest = $1",
             digest,
         )
         if not found:
@@ -195,12 +188,18 @@ class PostgresStore:
         self._keys.put(digest, key, mark=mark)
         return key
 
-    async def keys(self) -> Sequence[ApiKey]:
-        found = await self._db.fetch(
-            f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
-            "ORDER BY api_keys.id DESC"
-        )
+    async def key(self, key_id: int) -> ApiKey | None:
+        found = await self._db.fetch(f"{rows.KEYS} WHERE api_keys.id = $1", key_id)
+        return rows.key(found[0]) if found else None
+
+    async def keys(self, *, account_id: int | None = None) -> Sequence[ApiKey]:
+        wanted = "" if account_id is None else "WHERE api_keys.account_id = $1 "
+        values = () if account_id is None else (account_id,)
+        found = await self._db.fetch(f"{rows.KEYS} {wanted}ORDER BY api_keys.id DESC", *values)
         return [rows.key(row) for row in found]
+
+    async def note_used(self, used: Mapping[int, int]) -> None:
+        await self._db.execute(keys.NOTE_USED, [*used], [*used.values()])
 
     async def revoke_key(self, key_id: int, *, now: int) -> bool:
         found = await self._db.fetch(

@@ -1,10 +1,11 @@
 """Accounts, API keys and the entries that a person books."""
 
 import sqlite3
+from collections.abc import Mapping
 
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import EFFECTS, Balance, EntryKind
-from calotype.store import rows
+from calotype.store import rows, statements
 from calotype.store.port import Account
 from calotype.store.refusals import cannot_take_away
 
@@ -46,19 +47,19 @@ def book(
 
 
 def add_key(connection: sqlite3.Connection, key: ApiKey, digest: bytes) -> None:
-    """Keep a key by its hash."""
+    """Keep a key by its hash, and its limits."""
+    connection.execute(statements.ADD_KEY, rows.key_values(key, digest))
+    if key.metered:
+        connection.execute(statements.ADD_METER, rows.meter_values(key))
+
+
+def note_used(connection: sqlite3.Connection, used: Mapping[int, int]) -> None:
+    """Keep when keys were last used, unless they were since."""
     connection.execute(
-        "INSERT INTO api_keys (id, account_id, name, prefix, digest, created_at, expires_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            key.id,
-            key.account_id,
-            key.name,
-            key.prefix,
-            digest,
-            key.created_at,
-            key.expires_at,
-        ),
+        "UPDATE api_keys SET last_used_at = MAX(COALESCE(last_used_at, 0), seen.at) "
+        "FROM (SELECT value ->> 0 AS id, value ->> 1 AS at FROM json_each(?)) AS seen "
+        "WHERE api_keys.id = seen.id",
+        (rows.encode([*used.items()]).decode(),),
     )
 
 

@@ -143,8 +143,7 @@ class SqliteStore:
         if (known := self._keys.get(digest)) is not None:
             return known
         found = self._read(
-            f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
-            "WHERE digest = ?",
+            f"{rows.KEYS} WHERE digest = ?",
             digest,
         )
         if not found:
@@ -153,12 +152,20 @@ class SqliteStore:
         self._keys.put(digest, key, mark=mark)
         return key
 
-    async def keys(self) -> Sequence[ApiKey]:
-        found = self._read(
-            f"SELECT {rows.KEY} FROM api_keys JOIN accounts ON accounts.id = account_id "
-            "ORDER BY api_keys.id DESC"
+    async def key(self, key_id: int) -> ApiKey | None:
+        found = self._read(f"{rows.KEYS} WHERE api_keys.id = ?", key_id)
+        return rows.key(found[0]) if found else None
+
+    async def keys(self, *, account_id: int | None = None) -> Sequence[ApiKey]:
+        wanted = "" if account_id is None else "WHERE api_keys.account_id = ? "
+        values = () if account_id is None else (account_id,)
+        found = await self._read_in_thread(
+            f"{rows.KEYS} {wanted}ORDER BY api_keys.id DESC", *values
         )
         return [rows.key(row) for row in found]
+
+    async def note_used(self, used: Mapping[int, int]) -> None:
+        await self._write(partial(accounts.note_used, used=used))
 
     async def revoke_key(self, key_id: int, *, now: int) -> bool:
         revoked = await self._write(partial(accounts.revoke_key, key_id=key_id, now=now))
