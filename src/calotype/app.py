@@ -23,11 +23,13 @@ from calotype.core import Core, channels_of, secret_of
 from calotype.domain.errors import Unavailable
 from calotype.domain.webhooks import Signer
 from calotype.services import cancelling
+from calotype.services.audit import Audit
 from calotype.services.callbacks import TOPIC, Callbacks, packed
 from calotype.services.cancelling import Cancelling
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.health import HealthKeeper
+from calotype.services.signin import Links
 from calotype.services.submission import Submission
 from calotype.services.webhooks import Webhooks
 from calotype.settings import SettingsError
@@ -147,6 +149,8 @@ def _console(core: Core, context: Context) -> Console:
         references=context.references,
         submission=context.submission,
         webhooks=context.webhooks,
+        audit=Audit(core.store, clock=core.clock),
+        links=Links(secret, core.clock),
         clock=core.clock,
         render=Renderer(sessions, clock=core.clock),
         sessions=sessions,

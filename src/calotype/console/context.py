@@ -10,11 +10,13 @@ from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
 from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
+from calotype.services.audit import Audit
 from calotype.services.cancelling import Cancelling
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
+from calotype.services.signin import Links
 from calotype.services.submission import Submission
 from calotype.services.webhooks import Webhooks
 from calotype.settings import Settings
@@ -37,6 +39,8 @@ class Console(msgspec.Struct, frozen=True):
     references: ReferenceIntake
     submission: Submission
     webhooks: Webhooks
+    audit: Audit
+    links: Links
     clock: Clock
     render: Renderer
     sessions: Sessions

@@ -132,12 +132,17 @@ class Sessions:
         session = self._read(request)
         if session is None:
             return None
-        key = None
-        if session.role == "account":
-            key = await self._key(session.key_id)
-            if key is None:
-                return None
-        return Signed(session, key)
+        key = None if session.key_id is None else await self._store.key(session.key_id)
+        if session.role == "account" and (key is None or not self._is_good(key)):
+            return None
+        signed = Signed(session, key)
+        ended = await self._store.operating.cutoff(signed.subject)
+        return signed if ended is None or session.issued_at > ended else None
+
+    async def end_all(self, signed: Signed) -> None:
+        """End every session of whoever this is, this one too, whatever our clock says."""
+        now = max(self._clock(), signed.session.issued_at)
+        await self._store.operating.cut_off(signed.subject, now=now)
 
     def _read(self, request: Request) -> Session | None:
         value = request.cookies.get(self._name(request, _SESSION))
@@ -150,13 +155,9 @@ class Sessions:
         age = self._clock() - session.issued_at
         return session if age < HOURS[session.role] * _HOUR * 1000 else None
 
-    async def _key(self, key_id: int | None) -> ApiKey | None:
-        """The key while it is good."""
-        found = [key for key in await self._store.keys() if key.id == key_id]
-        if not found or found[0].revoked_at is not None:
-            return None
-        expires_at = found[0].expires_at
-        return found[0] if expires_at is None or self._clock() < expires_at else None
+    def _is_good(self, key: ApiKey) -> bool:
+        alive = key.expires_at is None or self._clock() < key.expires_at
+        return alive and key.revoked_at is None
 
     # Forms
 
