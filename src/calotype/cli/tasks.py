@@ -21,8 +21,8 @@ _PROMPT = 48
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Tasks: of every account, from the database of this machine (list, show, unknown, resolve); or "
-    "your own, over the API with a key (watch, save, cancel).",
+    help="Tasks: of every account, from the database of this machine (list, show, unknown, "
+    "resolve); or your own, over the API with a key (watch, save, cancel).",
 )
 app.command()(live.watch)
 app.command()(live.cancel)
@@ -196,7 +196,7 @@ def _print_attempts(core: "Core", attempts: Sequence[Attempt]) -> None:
                 ""
                 if attempt.cost_micro_usdc is None
                 else f"{format_usd(attempt.cost_micro_usdc)} USDC",
-                attempt.fault or attempt.code or "",
+                attempt.resolution or attempt.fault or attempt.code or "",
                 show.plain(attempt.detail or ""),
             ]
             for attempt in attempts
@@ -303,4 +303,6 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "code": attempt.code,
         "fault": attempt.fault,
         "detail": attempt.detail,
+        "resolved_at": show.seconds(attempt.resolved_at),
+        "resolution": attempt.resolution,
     }
