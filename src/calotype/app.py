@@ -28,7 +28,7 @@ from calotype.services.callbacks import TOPIC, Callbacks, packed
 from calotype.services.cancelling import Cancelling
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
-from calotype.services.health import HealthKeeper
+from calotype.services.health import HealthKeeper, keep_fresh
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
 from calotype.services.webhooks import Webhooks
@@ -96,9 +96,11 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         await images.disk.sweep()
         if not settings.shared_database:  # whatever was wrong may have been mended meanwhile
             await _keeper(core).forget({each.channel_id for each in await core.store.health()})
+        core.switches.watch(built.refresh)
+        await core.switches.refresh()
         keepers = [
             asyncio.create_task(_keep_house(core)),
-            asyncio.create_task(_keeper(core).keep_fresh()),
+            asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
         ]
         try:
             with _reloading(core, upstreams, worker, shown=built.refresh):
@@ -244,8 +246,9 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
     await core.store.prepare()
     images, upstreams = Images(core), Upstreams(core)
     await images.disk.sweep()
+    await core.switches.refresh()
     worker = Worker(core, images, upstreams, channels=channels)
-    keeper = asyncio.create_task(_keeper(core).keep_fresh())
+    keeper = asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh))
     try:
         with _reloading(core, upstreams, worker):
             await worker.start()

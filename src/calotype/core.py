@@ -21,7 +21,10 @@ from calotype.judging import judged
 from calotype.providers.kind import SetUpFault, kind_of
 from calotype.providers.sandbox import built_in_channel
 from calotype.services.accounts import Accounts
+from calotype.services.audit import Audit
+from calotype.services.operating import Operating
 from calotype.services.routing import Router
+from calotype.services.switches import Switches
 from calotype.settings import Settings, SettingsError
 from calotype.store.port import Store
 from calotype.store.sqlite import SqliteStore
@@ -37,6 +40,9 @@ class Core(msgspec.Struct, frozen=True):
     router: Router
     store: Store
     accounts: Accounts
+    audit: Audit
+    switches: Switches
+    operating: Operating
     ids: IdSource
     clock: Clock
 
@@ -57,19 +63,24 @@ def build_core(settings: Settings) -> Core:
     catalog = load_catalog(settings.catalog_dir)
     store = _store(settings)
     ids = IdSource(system_clock)
+    router = Router(
+        channels_of(settings, catalog),
+        upstreams=catalog.upstreams,
+        breakers=Breakers(),
+        chance=random.SystemRandom(),
+        clock=system_clock,
+        narrow=_narrowed,
+    )
+    audit, switches = Audit(store, clock=system_clock), Switches(store, router)
     return Core(
         settings=settings,
         catalog=catalog,
-        router=Router(
-            channels_of(settings, catalog),
-            upstreams=catalog.upstreams,
-            breakers=Breakers(),
-            chance=random.SystemRandom(),
-            clock=system_clock,
-            narrow=_narrowed,
-        ),
+        router=router,
         store=store,
         accounts=Accounts(store, ids=ids, clock=system_clock),
+        audit=audit,
+        switches=switches,
+        operating=Operating(store, router, audit=audit, switches=switches, clock=system_clock),
         ids=ids,
         clock=system_clock,
     )

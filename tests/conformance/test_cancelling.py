@@ -298,8 +298,9 @@ async def test_a_task_succeeds_with_what_came_when_nobody_knows_of_the_rest(
     after = await read(store, task.id)
     assert (after.state, after.result) == (State.SUCCESS, (result_image(picture),))
     assert (after.actual, after.released) == (PRICE // 2, PRICE - PRICE // 2)
-    ((number_, attempt),) = await store.unknown_attempts(limit=9)
-    assert (number_, attempt.state, attempt.detail) == (task.id, "unknown", "?")
+    (unknown,) = await store.operating.unknown(limit=9)
+    attempt = unknown.attempt
+    assert (unknown.task_id, attempt.state, attempt.detail) == (task.id, "unknown", "?")
     assert attempt.code == ("upstream_outcome_unknown" if is_open else None)
     assert await store.prove() == []
 

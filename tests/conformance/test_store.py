@@ -386,13 +386,13 @@ async def test_attempts_that_may_have_been_billed_are_listed_the_last_ended_firs
         await store.close_attempt(task, number, state=AttemptState.REFUSED, detail="", now=NOW + 20)
         number = await store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW)
         await store.fail(task, why, attempt=(number, AttemptState.UNKNOWN), now=ended)
-    found = await store.unknown_attempts(limit=2)
-    assert [(task_id, attempt.number) for task_id, attempt in found] == [
+    found = await store.operating.unknown(limit=2)
+    assert [(one.task_id, one.attempt.number) for one in found] == [
         (tasks[1].id, 2),
         (tasks[2].id, 2),
     ]
-    assert found[0][1] == (await store.attempts(tasks[1].id))[1]
-    assert len(await store.unknown_attempts(limit=9)) == 3
+    assert found[0].attempt == (await store.attempts(tasks[1].id))[1]
+    assert len(await store.operating.unknown(limit=9)) == 3
 
 
 async def test_a_task_goes_on_at_another_channel(store: Store) -> None:

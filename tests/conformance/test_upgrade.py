@@ -210,8 +210,13 @@ async def test_everything_is_there_after_the_upgrade_and_the_books_hold(old: Old
     }
     (accepted,) = await store.attempts(ACCEPTED)
     assert (accepted.upstream_id, accepted.code, accepted.fault) == ("up-1", None, None)
-    ((task_id, unknown),) = await store.unknown_attempts(limit=9)
-    assert (task_id, unknown.detail, unknown.finished_at) == (UNKNOWN, "It broke off.", NOW + 5)
+    (found,) = await store.operating.unknown(limit=9)
+    unknown = found.attempt
+    assert (found.task_id, unknown.detail, unknown.finished_at) == (
+        UNKNOWN,
+        "It broke off.",
+        NOW + 5,
+    )
     assert await store.unfinished_channels() == [7]
     assert (await store.health(), await store.channel_events(since=0, limit=9)) == ([], [])
     await store.close()
@@ -327,8 +332,8 @@ async def test_a_process_of_the_version_before_works_on_while_and_after_it_is_up
     await store.migrate()
     await develop(2)
     assert await old.run(READ, WAITING) == expected
-    found = await store.unknown_attempts(limit=9)
-    assert [(task_id, one.number) for task_id, one in found] == [
+    found = await store.operating.unknown(limit=9)
+    assert [(one.task_id, one.attempt.number) for one in found] == [
         (UNKNOWN, 1),
         (WAITING, 2),
         (WAITING, 1),

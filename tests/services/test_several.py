@@ -226,8 +226,9 @@ async def test_of_an_answer_that_is_lost_those_that_came_are_the_result(
     task = await bench.ran(provider, task_id=task_id)
     await assert_paid(bench, task, *range(arrived))
     assert provider.sent == []
-    ((number, attempt),) = await bench.store.unknown_attempts(limit=9)
-    assert (number, attempt.state) == (task_id, AttemptState.UNKNOWN)
+    (unknown,) = await bench.store.operating.unknown(limit=9)
+    attempt = unknown.attempt
+    assert (unknown.task_id, attempt.state) == (task_id, AttemptState.UNKNOWN)
     assert (attempt.code, attempt.fault) == ("upstream_outcome_unknown", "upstream")
     assert attempt.detail == (
         f"{arrived} of 3 images had come. The server stopped while the request was on its way."

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calotype.cli import session, show
-from calotype.cli.faults import CommandFault
 from calotype.domain.health import WHOLE
 
 if TYPE_CHECKING:  # importing it takes longer than the command
     from calotype.core import Core
     from calotype.domain.channel import Channel
     from calotype.domain.health import Health
+    from calotype.store.operating import Switch
     from calotype.store.port import ChannelEvent
 
 _WELL = "well"
@@ -28,18 +28,40 @@ def channels(
         str | None,
         typer.Option(help="Open the breakers' way of this channel again.", metavar="SLUG"),
     ] = None,
+    disable: Annotated[
+        str | None,
+        typer.Option(
+            help="Have this channel take no new tasks, until told otherwise.", metavar="SLUG"
+        ),
+    ] = None,
+    enable: Annotated[
+        str | None,
+        typer.Option(help="Have it take new tasks, also where enabled = false.", metavar="SLUG"),
+    ] = None,
+    as_configured: Annotated[
+        str | None, typer.Option(help="Leave it to the configuration again.", metavar="SLUG")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the channels with their models, limits and health."""
+    """List the channels with their models, limits and health; or switch one."""
 
     async def body(core: "Core") -> list[dict[str, Any]]:
+        from calotype.services.audit import CLI
+
         if reset is not None:
-            await _reset(core, reset)
+            await core.operating.reset(CLI, reset)
+        for slug, enabled in ((disable, False), (enable, True), (as_configured, None)):
+            if slug is not None:
+                await core.operating.switch(CLI, slug, enabled=enabled)
         if events:
             happened = await core.store.channel_events(since=0, limit=limit)
             return [_event(core, one) for one in happened]
         health = await core.store.health()
-        return [_channel(core, each, list(health)) for each in core.router.channels]
+        switches = {one.channel_id: one for one in await core.store.operating.switches()}
+        return [
+            _channel(core, each, list(health), switches.get(each.id))
+            for each in core.router.channels
+        ]
 
     found = session.with_core(context, body, make=False)
     if json:
@@ -54,18 +76,17 @@ def channels(
         )
 
 
-async def _reset(core: "Core", slug: str) -> None:
-    known = {channel.slug: channel.id for channel in core.router.channels}
-    if slug not in known:
-        raise CommandFault(f"There is no channel '{slug}'; there are {', '.join(known)}.")
-    for health in await core.store.health():
-        if health.channel_id == known[slug]:
-            await core.store.clear_health(health.channel_id, health.model, now=core.clock())
-
-
-def _channel(core: "Core", channel: "Channel", health: "list[Health]") -> dict[str, Any]:
+def _channel(
+    core: "Core", channel: "Channel", health: "list[Health]", switch: "Switch | None"
+) -> dict[str, Any]:
     now = core.clock()
     states = [_state(one, now) for one in health if one.channel_id == channel.id]
+    on = channel.enabled if switch is None else switch.enabled
+    if on and not states:
+        states = [_WELL]
+    if switch is not None or not on:
+        by = "" if switch is None else f" (by {switch.by})"
+        states.append(f"switched {'on' if on else 'off'}{by}")
     return {
         "id": channel.id,
         "slug": channel.slug,
@@ -75,7 +96,7 @@ def _channel(core: "Core", channel: "Channel", health: "list[Health]") -> dict[s
         "weight": channel.weight,
         "concurrency": channel.concurrency,
         "requests_per_minute": channel.requests_per_minute,
-        "state": "; ".join(states) or (_WELL if channel.enabled else "switched off"),
+        "state": "; ".join(states),
     }
 
 

@@ -310,8 +310,8 @@ async def _count_unfinished(core: Core) -> int:
 
 async def _unknown_attempts(core: Core) -> list[tuple[str, Attempt]]:
     """Attempts of which nobody knows whether they were bought, with their tasks' names."""
-    found = await core.store.unknown_attempts(limit=UNKNOWN_READ)
-    return [(encode("task", task_id), attempt) for task_id, attempt in found]
+    found = await core.store.operating.unknown(limit=UNKNOWN_READ)
+    return [(encode("task", one.task_id), one.attempt) for one in found]
 
 
 def _is_free(core: Core, attempt: Attempt) -> bool:

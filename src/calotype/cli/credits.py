@@ -40,7 +40,7 @@ def add(
 
     async def body(core: "Core") -> "Account":
         owner = await find(core, account)
-        return await core.accounts.add_credit(owner, amount, note=note)
+        return await book(core, owner, amount, note=note)
 
     owner = session.with_core(context, body)
     done = (
@@ -96,6 +96,15 @@ async def find(core: "Core", name: str) -> "Account":
     raise CommandFault(
         f"There is no account '{name}'; {hint} calotype keys create opens an account."
     )
+
+
+async def book(core: "Core", owner: "Account", amount: int, *, note: str) -> "Account":
+    """Add credit to an account or take some away, as the audit has it; what it has by then."""
+    from calotype.services.audit import CLI
+
+    said = f"{format_usd(amount)} USDC{f': {note}' if note else ''}"
+    async with core.audit.action(CLI, "credit.add", f"account {owner.name}", said):
+        return await core.accounts.add_credit(owner, amount, note=note)
 
 
 def _overview(owners: "Sequence[Account]") -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calotype.cli import arguments, session, show
+from calotype.cli import credits as credit_commands
 from calotype.cli.faults import CommandFault
 from calotype.domain.ids import decode, encode
 from calotype.domain.keys import ApiKey, hash_key, is_well_formed
@@ -61,15 +62,22 @@ def create(
     """
 
     async def body(core: "Core") -> None:
-        secret, key = await core.accounts.create_key(
-            name, account=account or name, expires_in_seconds=expires_in
-        )
+        from calotype.services.audit import CLI
+
+        owned_by = account or name
+        async with core.audit.action(
+            CLI, "key.create", f"account {owned_by}", f"key '{name}'"
+        ) as noting:
+            secret, key = await core.accounts.create_key(
+                name, account=owned_by, expires_in_seconds=expires_in
+            )
+            noting.detail += f", {encode('key', key.id)}"
         print(secret, flush=True)
         until = f"good until {show.moment(key.expires_at)}" if expires_in else "does not expire"
         show.note(f"{encode('key', key.id)} '{key.name}' of account '{key.account}', {until}.")
         owner = await core.accounts.find(key.account)
         if owner is not None and credit is not None:
-            owner = await core.accounts.add_credit(owner, credit, note=f"with key '{key.name}'")
+            owner = await credit_commands.book(core, owner, credit, note=f"with key '{key.name}'")
         if owner is not None:
             show.note(f"The account has {format_usd(owner.balance.available)} USDC available.")
         show.note("Keep the key: it is not shown again.")
@@ -130,7 +138,14 @@ def revoke(
     async def body(core: "Core") -> None:
         found = _the_one(key, await _matching(core, key))
         described = f"{encode('key', found.id)} '{found.name}' of account '{found.account}'"
-        if await core.accounts.revoke(found):
+        from calotype.services.audit import CLI
+
+        async with core.audit.action(
+            CLI, "key.revoke", encode("key", found.id), described
+        ) as noting:
+            revoked = await core.accounts.revoke(found)
+            noting.detail += "" if revoked else ", which was revoked already"
+        if revoked:
             print(f"Revoked {show.plain(described)}.")
         else:
             print(f"{show.plain(described)} was revoked already.")

@@ -8,6 +8,7 @@ import typer
 
 from calotype import __version__
 from calotype.cli import (
+    admin,
     channels,
     doctor,
     faults,
@@ -70,6 +71,7 @@ app.command()(generate.generate)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(webhooks.app, name="webhooks")
 app.command()(mcp.mcp)
+app.add_typer(admin.app, name="admin")
 app.command()(doctor.doctor)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calotype.cli import completion, live, save, session, show
+from calotype.cli import completion, live, save, session, show, unknown
 from calotype.cli import credits as credit_commands
 from calotype.cli.faults import CommandFault
 from calotype.domain.ids import decode, encode
@@ -21,12 +21,14 @@ _PROMPT = 48
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Tasks: of every account, from the database of this machine (list, show, unknown); or "
-    "your own, over the API with a key (watch, save, cancel).",
+    help="Tasks: of every account, from the database of this machine (list, show, unknown, "
+    "resolve); or your own, over the API with a key (watch, save, cancel).",
 )
 app.command()(live.watch)
 app.command()(live.cancel)
 app.command()(save.save)
+app.command()(unknown.unknown)
+app.command()(unknown.resolve)
 
 
 @app.command(name="list")
@@ -109,37 +111,6 @@ def show_task(
             _print_webhook(webhook)
 
     session.with_core(context, body, make=False)
-
-
-@app.command(name="unknown")
-def unknown_attempts(
-    context: typer.Context,
-    *,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List attempts that an upstream may have billed although no image came of them."""
-
-    async def body(core: "Core") -> list[list[str]]:
-        return [
-            [
-                encode("task", task_id),
-                str(attempt.number),
-                _channel(core, attempt.channel_id),
-                show.moment(attempt.started_at),
-                show.plain(attempt.detail or ""),
-            ]
-            for task_id, attempt in await core.store.unknown_attempts(limit=limit)
-        ]
-
-    rows = session.with_core(context, body, make=False)
-    columns = ["TASK", "ATTEMPT", "CHANNEL", "STARTED", "DETAIL"]
-    if json:
-        show.json([dict(zip(map(str.lower, columns), row, strict=True)) for row in rows])
-    elif rows:
-        show.table(columns, rows)
-    else:
-        show.note("There are none.")
 
 
 def _channel(core: "Core", channel_id: int) -> str:
@@ -225,7 +196,7 @@ def _print_attempts(core: "Core", attempts: Sequence[Attempt]) -> None:
                 ""
                 if attempt.cost_micro_usdc is None
                 else f"{format_usd(attempt.cost_micro_usdc)} USDC",
-                attempt.fault or attempt.code or "",
+                attempt.resolution or attempt.fault or attempt.code or "",
                 show.plain(attempt.detail or ""),
             ]
             for attempt in attempts
@@ -332,4 +303,6 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "code": attempt.code,
         "fault": attempt.fault,
         "detail": attempt.detail,
+        "resolved_at": show.seconds(attempt.resolved_at),
+        "resolution": attempt.resolution,
     }

@@ -141,6 +141,10 @@ class Attempt(msgspec.Struct, frozen=True):
     """The reason for machines, one of ``errors.FAILURES``."""
     fault: str | None = None
     """Where the reason lies, an ``outcomes.Fault``."""
+    resolved_at: int | None = None
+    """When the operator settled what was unknown."""
+    resolution: str | None = None
+    """And how: ``billed`` or ``free``."""
 
 
 class Reference(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import assert_never
 
 from calotype.domain.clock import Clock
@@ -117,13 +117,15 @@ class HealthKeeper:
         """Learn what the other processes know."""
         self._breakers.adopt(await self._store.health(), now=self._clock())
 
-    async def keep_fresh(self) -> None:
-        """Learn it again and again, until cancelled."""
-        while True:
+
+async def keep_fresh(*sources: Callable[[], Awaitable[None]]) -> None:
+    """Learn what other processes know of channels, again and again, until cancelled."""
+    while True:
+        for refresh in sources:
             try:
-                await self.refresh()
+                await refresh()
             except Unavailable:
-                log.warning("the channels' health has to wait: the database does not answer")
+                log.warning("what is known of channels has to wait: the database does not answer")
             except Exception:
-                log.exception("the channels' health could not be read; it is tried again")
-            await asyncio.sleep(FRESH_SECONDS)
+                log.exception("what is known of channels could not be read; it is tried again")
+        await asyncio.sleep(FRESH_SECONDS)

@@ -66,6 +66,7 @@ class Router:
         self._by_model: dict[str, tuple[Channel, ...]] = {}
         self._narrow = narrow
         self._wires: dict[tuple[int, str], Wire | None] = {}
+        self._switched: Mapping[int, bool] = {}
         self.replace(channels)
 
     def replace(self, channels: Sequence[Channel]) -> None:
@@ -75,6 +76,18 @@ class Router:
         self._retired = {id_: each for id_, each in gone.items() if id_ not in self._channels}
         self._by_model.clear()
         self._wires.clear()
+
+    def switch(self, switched: Mapping[int, bool]) -> bool:
+        """Put in force what was switched by hand, stronger than ``enabled``; whether it is new."""
+        if switched == self._switched:
+            return False
+        self._switched = switched
+        self._by_model.clear()
+        return True
+
+    def takes_new(self, channel: Channel) -> bool:
+        """Whether a channel takes new tasks, as configured or as it was switched by hand."""
+        return self._switched.get(channel.id, channel.enabled)
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -97,7 +110,7 @@ class Router:
             able = [
                 channel
                 for channel in self._channels.values()
-                if channel.enabled and channel.serves(model)
+                if self.takes_new(channel) and channel.serves(model)
             ]
             able.sort(key=lambda channel: (-channel.priority, channel.id))
             self._by_model[model] = tuple(able)

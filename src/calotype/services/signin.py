@@ -42,8 +42,7 @@ class Links:
     def make(self, *, minutes: int = MINUTES) -> str:
         """A new token, for a URL."""
         expires_at = self._clock() + minutes * 60_000
-        token = self._serializer.dumps([secrets.token_urlsafe(16), expires_at])
-        return token if isinstance(token, str) else token.decode()
+        return self._serializer.dumps([secrets.token_urlsafe(16), expires_at])
 
     def check(self, token: str) -> Link | None:
         """What a token says; None when it is not one of ours, or has expired."""

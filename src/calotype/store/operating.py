@@ -1,18 +1,125 @@
-"""What a store keeps for its operator: a port of its own, and the SQL that the stores share.
+"""What a store keeps for its operator: a port of its own; ``operating_sql`` has the SQL of it.
 
 All times are milliseconds since 1970, all amounts micro-USDC.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
+
+from calotype.domain.money import Balance
+from calotype.domain.task import Attempt, State, Task
 
 BEGUN: Final = "begun"
 """The outcome of an action that is under way, or that its process did not outlive."""
 DONE: Final = "done"
 LINKS_KEPT_MS: Final = 24 * 3600 * 1000
 """A spent link is remembered so long after it has expired, whoever's clock is behind."""
+
+
+FIGURED: Final = 500
+"""Attempts of a channel, the newest ones, that its figures are made of."""
+WALKED: Final = 5_000
+"""Tasks that one page looks at where no index leads to those that are asked for."""
+
+Resolution = Literal["billed", "free"]
+"""What the operator found out of an attempt whose outcome was unknown."""
+
+
+class ChannelFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How a channel has done lately; at most its newest ``FIGURED`` attempts."""
+
+    channel_id: int
+    attempts: int
+    done: int
+    refused: int
+    failed: int
+    unknown: int
+    costed: int
+    """Attempts of which it is known what the upstream charged."""
+    cost: int
+    """What it charged for those."""
+    paid: int
+    """What clients paid for the tasks that ended with those."""
+    milliseconds: tuple[int, ...]
+    """How long each of the done ones took, ascending."""
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of done ones among those that have ended; None where none has."""
+        ended = self.done + self.refused + self.failed + self.unknown
+        return self.done / ended if ended else None
+
+    def percentile(self, share: float) -> int | None:
+        """Milliseconds within which that share of the done ones was done; None without any."""
+        if not self.milliseconds:
+            return None
+        return self.milliseconds[max(0, math.ceil(share * len(self.milliseconds)) - 1)]
+
+
+class QueueDepth(msgspec.Struct, frozen=True):
+    """The tasks whose turn it is at a channel."""
+
+    channel_id: int
+    waiting: int
+    queuing: int
+    generating: int
+    oldest_at: int
+    """When the oldest of them was accepted."""
+
+
+class AttemptCursor(msgspec.Struct, frozen=True):
+    """Where a list of attempts goes on: what the last one shown says of itself."""
+
+    finished_at: int
+    task_id: int
+    number: int
+
+
+class UnknownAttempt(msgspec.Struct, frozen=True):
+    """An attempt that may have been billed although no image came of it."""
+
+    task_id: int
+    account_id: int
+    model: str
+    attempt: Attempt
+
+    @property
+    def cursor(self) -> AttemptCursor:
+        """What leads to the attempts after it."""
+        return AttemptCursor(self.attempt.finished_at or 0, self.task_id, self.attempt.number)
+
+
+class TaskPage(msgspec.Struct, frozen=True):
+    """Tasks that were found, newest first."""
+
+    tasks: tuple[Task, ...]
+    go_on: int | None
+    """The id before which to look on; None at the end. There may be more behind an empty page."""
+
+
+class AccountRow(msgspec.Struct, frozen=True):
+    """An account as its operator sees it."""
+
+    id: int
+    name: str
+    balance: Balance
+    unfinished: int
+    created_at: int
+    keys: int
+    """Those that are not revoked."""
+    last_used_at: int | None
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """A channel that was switched by hand, whatever the configuration says."""
+
+    channel_id: int
+    enabled: bool
+    at: int
+    by: str
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
@@ -29,35 +136,69 @@ class AuditEntry(msgspec.Struct, frozen=True):
     """``begun``, ``done``, or why it was refused."""
 
 
-_AUDIT: Final = "id, at, actor, action, subject, detail, outcome"
-BEGIN_ACTION: Final = (
-    "INSERT INTO audit (at, actor, action, subject, detail, outcome) "
-    f"VALUES (?1, ?2, ?3, ?4, ?5, '{BEGUN}') RETURNING id"
-)
-END_ACTION: Final = "UPDATE audit SET outcome = ?2, detail = ?3 WHERE id = ?1"
-ACTIONS: Final = f"SELECT {_AUDIT} FROM audit WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
-ACTIONS_CALLED: Final = (
-    f"SELECT {_AUDIT} FROM audit WHERE id < ?1 AND action = ?3 ORDER BY id DESC LIMIT ?2"
-)
-CUT_OFF: Final = (
-    "INSERT INTO session_cutoffs (subject, at) VALUES (?1, ?2) ON CONFLICT (subject) "
-    "DO UPDATE SET at = excluded.at WHERE session_cutoffs.at < excluded.at"
-)
-CUTOFF: Final = "SELECT at FROM session_cutoffs WHERE subject = ?1"
-FORGET_LINKS: Final = "DELETE FROM spent_links WHERE expires_at < ?1"
-SPEND_LINK: Final = (
-    "INSERT INTO spent_links (nonce, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING "
-    "RETURNING nonce"
-)
-
-
-def audit_entry(row: Sequence[Any]) -> AuditEntry:
-    """A row of the audit."""
-    return AuditEntry(*row)
-
-
 class OperatingStore(Protocol):
     """The operator's side of one database."""
+
+    # What is going on
+
+    async def figures(self, *, since: int) -> Sequence[ChannelFigures]:
+        """How channels have done with attempts that began since then, by channel."""
+        ...
+
+    async def depth(self) -> Sequence[QueueDepth]:
+        """The tasks that are not final, by the channel whose turn it is."""
+        ...
+
+    async def tasks(
+        self,
+        *,
+        account_id: int | None = None,
+        state: State | None = None,
+        model: str | None = None,
+        channel_id: int | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> TaskPage:
+        """Everyone's tasks, newest first, with an id below ``before``.
+
+        Where no index leads to what is asked for, a page looks at ``WALKED`` tasks at most, so
+        that none takes long; it then may be short, or empty, although there is more to ``go_on``
+        to.
+        """
+        ...
+
+    async def accounts(
+        self, *, after: str = "", text: str = "", limit: int
+    ) -> Sequence[AccountRow]:
+        """Accounts by name: those after a name, with a text in it, whatever its case."""
+        ...
+
+    # Attempts that may have been billed
+
+    async def unknown(
+        self, *, resolved: bool = False, before: AttemptCursor | None = None, limit: int
+    ) -> Sequence[UnknownAttempt]:
+        """Attempts whose outcome is unknown, settled by the operator or not, last ended first."""
+        ...
+
+    async def resolve(
+        self, task_id: int, number: int, *, resolution: Resolution, cost: int | None, now: int
+    ) -> bool:
+        """Settle an attempt whose outcome is unknown, once; False where there is none to settle.
+
+        A ``cost`` is what the upstream charged; it counts in the usage of the task's day, too.
+        """
+        ...
+
+    # Channels switched by hand
+
+    async def switch(self, channel_id: int, *, enabled: bool | None, by: str, now: int) -> None:
+        """Switch a channel on or off, whatever the configuration says; None: as that says."""
+        ...
+
+    async def switches(self) -> Sequence[Switch]:
+        """The channels that were switched, by id."""
+        ...
 
     # What was done, by whom
 

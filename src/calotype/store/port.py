@@ -330,10 +330,6 @@ class Store(Protocol):
         """Every attempt of a task, oldest first."""
         ...
 
-    async def unknown_attempts(self, *, limit: int) -> Sequence[tuple[int, Attempt]]:
-        """The attempts that may have been billed, with their task's id, the last ended first."""
-        ...
-
     async def cancel(self, task_id: int, *, account_id: int, now: int) -> Task | None:
         """Stop an account's task as far as that can be done here; None when it has no such task.
 

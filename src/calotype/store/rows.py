@@ -47,7 +47,7 @@ TASK: Final = (
 STANDING: Final = "claim, completed_at, cancel_at"
 ATTEMPT: Final = (
     "number, channel_id, state, upstream_id, started_at, finished_at, detail, cost_micro_usdc, "
-    "code, fault"
+    "code, fault, resolved_at, resolution"
 )
 ASSET: Final = "id, account_id, key, content_type, bytes, width, height, created_at"
 KEY: Final = (

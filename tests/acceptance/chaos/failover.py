@@ -160,7 +160,7 @@ async def _client(server: Server, numbers: Any, report: Report) -> None:
 
 async def _judge(server: Server, report: Report) -> None:
     store = server.core.store
-    unknown = await store.unknown_attempts(limit=report.tasks)
+    unknown = await store.operating.unknown(limit=report.tasks)
     report.unknown = len(unknown)
     report.faults += await store.prove()
     lost = report.ends["upstream_outcome_unknown"]

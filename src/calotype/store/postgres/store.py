@@ -267,14 +267,6 @@ class PostgresStore:
         )
         return [rows.attempt(row) for row in found]
 
-    async def unknown_attempts(self, *, limit: int) -> Sequence[tuple[int, Attempt]]:
-        found = await self._db.fetch(
-            f"SELECT task_id, {rows.ATTEMPT} FROM attempts WHERE unknown_at IS NOT NULL "
-            "ORDER BY unknown_at DESC, task_id DESC, number DESC LIMIT $1",
-            limit,
-        )
-        return [(row[0], rows.attempt(row[1:])) for row in found]
-
     async def replayed(
         self, account_id: int, idempotency_key: str, *, fingerprint: bytes
     ) -> Submitted | None:

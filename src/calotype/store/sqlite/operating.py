@@ -1,20 +1,52 @@
-"""The operator's side of a SQLite database; see ``store.operating.OperatingStore``."""
+"""The operator's side of a SQLite database; see ``store.operating.OperatingStore``.
 
+``INDEXED BY``: SQLite keeps no statistics here, so the choice is made once, in the text.
+"""
+
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
-from calotype.store import operating, rows
-from calotype.store.operating import AuditEntry
-from calotype.store.port import EVER
+from calotype.domain.task import AttemptState, State
+from calotype.store import operating_sql as sql
+from calotype.store import rows
+from calotype.store.operating import (
+    LINKS_KEPT_MS,
+    AccountRow,
+    AttemptCursor,
+    AuditEntry,
+    ChannelFigures,
+    QueueDepth,
+    Resolution,
+    Switch,
+    TaskPage,
+    UnknownAttempt,
+)
+from calotype.store.operating_sql import Walk
+from calotype.store.port import EVER, NOTHING
+from calotype.store.searching import search_of
+from calotype.store.sqlite import search
+
+_OPEN: Final = "tasks INDEXED BY tasks_unfinished"
+_CHANNELS: Final = f"{sql.CHANNELS_SENT_TO} SELECT id FROM sent_to WHERE id IS NOT NULL"
+_FIGURES: Final = sql.figures_of(
+    f"({sql.newest('attempts INDEXED BY attempts_of_channel', channel='?2')}) AS newest "
+    "CROSS JOIN tasks ON tasks.id = newest.task_id",
+    group="json_group_array",
+)
+_DEPTH: Final = sql.DEPTH.format(tasks=_OPEN)
+_UNKNOWN: Final = {
+    resolved: sql.unknown(f"a.state = '{AttemptState.UNKNOWN}'", model="t.model", resolved=resolved)
+    for resolved in (False, True)
+}
+_ADD_COST: Final = sql.ADD_COST.format(model="tasks.model")
+_ACCOUNTS: Final = sql.ACCOUNTS.format(within="instr(lower(name), lower(?2)) > 0")
 
 
 class _Read(Protocol):
     def __call__(self, statement: str, *values: Any) -> list[rows.Row]: ...
-
-
-class _ReadInThread(Protocol):
-    async def __call__(self, statement: str, *values: Any) -> list[rows.Row]: ...
 
 
 class SqliteOperating:
@@ -23,7 +55,7 @@ class SqliteOperating:
     Args:
         write: does a piece of work in the next transaction.
         read: what a statement finds, read in the event loop.
-        read_in_thread: the same for what nobody bounds.
+        read_with: does a piece of work that reads what nobody bounds, in a thread.
 
     """
 
@@ -32,22 +64,111 @@ class SqliteOperating:
         *,
         write: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
         read: _Read,
-        read_in_thread: _ReadInThread,
+        read_with: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
     ) -> None:
         self._write = write
         self._read = read
-        self._read_in_thread = read_in_thread
+        self._read_with = read_with
+
+    async def figures(self, *, since: int) -> Sequence[ChannelFigures]:
+        """How channels have done."""
+
+        def work(connection: sqlite3.Connection) -> list[ChannelFigures]:
+            found = []
+            for (channel_id,) in connection.execute(_CHANNELS).fetchall():
+                *row, took = connection.execute(_FIGURES, (since, channel_id)).fetchone()
+                if row[0]:
+                    found.append(sql.figures(channel_id, row, json.loads(took)))
+            return found
+
+        figures: list[ChannelFigures] = await self._read_with(work)
+        return figures
+
+    async def depth(self) -> Sequence[QueueDepth]:
+        """The tasks that are not final, by channel."""
+        return [QueueDepth(*row) for row in await self._find(_DEPTH)]
+
+    async def tasks(
+        self,
+        *,
+        account_id: int | None = None,
+        state: State | None = None,
+        model: str | None = None,
+        channel_id: int | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> TaskPage:
+        """Everyone's tasks, newest first."""
+        if account_id is not None and channel_id is None:
+            asked = search_of(
+                account_id,
+                state=state,
+                model=model,
+                since=None,
+                metadata=NOTHING,
+                before=before,
+                limit=limit,
+            )
+            found = await self._read_with(partial(search.find, search=asked))
+            return sql.task_page(found, limit=limit, floor=None)
+        last = EVER if before is None else min(before, EVER)
+        walk = Walk(account_id, state, model, channel_id, last, limit)
+        page: TaskPage = await self._read_with(partial(_walked, walk=walk))
+        return page
+
+    async def accounts(
+        self, *, after: str = "", text: str = "", limit: int
+    ) -> Sequence[AccountRow]:
+        """Accounts by name."""
+        found = await self._find(_ACCOUNTS, after, text, limit)
+        return [sql.account_row(row) for row in found]
+
+    async def unknown(
+        self, *, resolved: bool = False, before: AttemptCursor | None = None, limit: int
+    ) -> Sequence[UnknownAttempt]:
+        """Attempts whose outcome is unknown."""
+        at = before or AttemptCursor(EVER, EVER, EVER)
+        found = await self._find(_UNKNOWN[resolved], at.finished_at, at.task_id, at.number, limit)
+        return [sql.unknown_attempt(row) for row in found]
+
+    async def resolve(
+        self, task_id: int, number: int, *, resolution: Resolution, cost: int | None, now: int
+    ) -> bool:
+        """Settle an attempt whose outcome is unknown."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            found = connection.execute(sql.TO_RESOLVE, (task_id, number)).fetchone()
+            if found is None:
+                return False
+            connection.execute(sql.RESOLVE, (task_id, number, now, resolution, cost))
+            if cost is not None:
+                connection.execute(_ADD_COST, (task_id, cost - found[0]))
+            return True
+
+        resolved: bool = await self._write(work)
+        return resolved
+
+    async def switch(self, channel_id: int, *, enabled: bool | None, by: str, now: int) -> None:
+        """Switch a channel."""
+        if enabled is None:
+            await self._change(sql.UNSWITCH, channel_id)
+        else:
+            await self._change(sql.SWITCH, channel_id, int(enabled), now, by)
+
+    async def switches(self) -> Sequence[Switch]:
+        """The channels that were switched."""
+        return [sql.switch(row) for row in self._read(sql.SWITCHES)]
 
     async def begin_action(
         self, *, actor: str, action: str, subject: str, detail: str, now: int
     ) -> int:
         """Write down that something is about to be done."""
         values = (now, actor, action, subject, detail)
-        return int((await self._change(operating.BEGIN_ACTION, *values))[0][0])
+        return int((await self._change(sql.BEGIN_ACTION, *values))[0][0])
 
     async def end_action(self, entry_id: int, *, outcome: str, detail: str) -> None:
         """Write down what came of it."""
-        await self._change(operating.END_ACTION, entry_id, outcome, detail)
+        await self._change(sql.END_ACTION, entry_id, outcome, detail)
 
     async def actions(
         self, *, before: int | None = None, limit: int, action: str | None = None
@@ -55,26 +176,26 @@ class SqliteOperating:
         """The audit, newest first."""
         values = (EVER if before is None else before, limit)
         if action is None:
-            found = await self._read_in_thread(operating.ACTIONS, *values)
+            found = await self._find(sql.ACTIONS, *values)
         else:
-            found = await self._read_in_thread(operating.ACTIONS_CALLED, *values, action)
-        return [operating.audit_entry(row) for row in found]
+            found = await self._find(sql.ACTIONS_CALLED, *values, action)
+        return [sql.audit_entry(row) for row in found]
 
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""
-        await self._change(operating.CUT_OFF, subject, now)
+        await self._change(sql.CUT_OFF, subject, now)
 
     async def cutoff(self, subject: str) -> int | None:
         """The time before which its sessions are over."""
-        found = self._read(operating.CUTOFF, subject)
+        found = self._read(sql.CUTOFF, subject)
         return found[0][0] if found else None
 
     async def spend_link(self, nonce: str, *, expires_at: int, now: int) -> bool:
         """Use up a one-time link."""
 
         def work(connection: sqlite3.Connection) -> bool:
-            connection.execute(operating.FORGET_LINKS, (now - operating.LINKS_KEPT_MS,))
-            return bool(connection.execute(operating.SPEND_LINK, (nonce, expires_at)).fetchall())
+            connection.execute(sql.FORGET_LINKS, (now - LINKS_KEPT_MS,))
+            return bool(connection.execute(sql.SPEND_LINK, (nonce, expires_at)).fetchall())
 
         spent: bool = await self._write(work)
         return spent
@@ -84,3 +205,17 @@ class SqliteOperating:
             lambda connection: connection.execute(statement, values).fetchall()
         )
         return found
+
+    async def _find(self, statement: str, *values: Any) -> list[rows.Row]:
+        found: list[rows.Row] = await self._read_with(
+            lambda connection: connection.execute(statement, values).fetchall()
+        )
+        return found
+
+
+def _walked(connection: sqlite3.Connection, *, walk: Walk) -> TaskPage:
+    tasks = _OPEN if walk.only_open else "tasks NOT INDEXED"
+    lowest = connection.execute(walk.floor(tasks), (walk.before,)).fetchone()
+    floor = lowest[0] if lowest else None
+    found = connection.execute(walk.page(tasks, model="model"), walk.values(floor or 0))
+    return sql.task_page([rows.task(row) for row in found], limit=walk.limit, floor=floor)

@@ -82,7 +82,7 @@ class SqliteStore:
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
         )
         self.operating = SqliteOperating(
-            write=self._write, read=self._read, read_in_thread=self._read_in_thread
+            write=self._write, read=self._read, read_with=self._with_own_reader
         )
 
     async def migrate(self) -> int:
@@ -228,14 +228,6 @@ class SqliteStore:
             f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = ? ORDER BY number", task_id
         )
         return [rows.attempt(row) for row in found]
-
-    async def unknown_attempts(self, *, limit: int) -> Sequence[tuple[int, Attempt]]:
-        found = await self._read_in_thread(
-            f"SELECT task_id, {rows.ATTEMPT} FROM attempts WHERE state = '{AttemptState.UNKNOWN}' "
-            "ORDER BY finished_at DESC, task_id DESC, number DESC LIMIT ?",
-            limit,
-        )
-        return [(row[0], rows.attempt(row[1:])) for row in found]
 
     async def replayed(
         self, account_id: int, idempotency_key: str, *, fingerprint: bytes

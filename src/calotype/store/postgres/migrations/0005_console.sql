@@ -88,6 +88,8 @@ CREATE INDEX ledger_of_account ON ledger (account_id, id);
 ALTER TABLE attempts
     ADD COLUMN resolved_at BIGINT,   -- when the operator settled what is unknown
     ADD COLUMN resolution TEXT;      -- 'billed' or 'free'
+CREATE INDEX attempts_unresolved ON attempts (unknown_at)
+    WHERE unknown_at IS NOT NULL AND resolved_at IS NULL;
 CREATE INDEX attempts_of_channel ON attempts (channel_id, started_at);
 
 -- The client wanted its images gone.
