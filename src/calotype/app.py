@@ -32,6 +32,8 @@ IDEMPOTENCY_KEPT_MS: Final = 48 * 3600 * 1000
 """Twice what the contract promises."""
 CHANNEL_EVENTS_KEPT_MS: Final = 30 * 24 * 3600 * 1000
 HOUSEKEEPING_SECONDS: Final = 600.0
+KEYS_NOTED_SECONDS: Final = 30.0
+"""How late it may be told that a key was used."""
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             await _keeper(core).forget({each.channel_id for each in await core.store.health()})
         keepers = [
             asyncio.create_task(_keep_house(core)),
+            asyncio.create_task(_keep_noting_keys(core)),
             asyncio.create_task(_keeper(core).keep_fresh()),
         ]
         try:
@@ -105,6 +108,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             for keeper in keepers:
                 keeper.cancel()
             await feed.close()
+            await _note_keys(core)
             await upstreams.close()
             await images.close()
             await core.store.close()
@@ -233,3 +237,16 @@ async def _keep_house(core: Core) -> None:
         except Exception:
             log.exception("housekeeping broke; it is tried again later")
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def _keep_noting_keys(core: Core) -> None:
+    while True:
+        await asyncio.sleep(KEYS_NOTED_SECONDS)
+        await _note_keys(core)
+
+
+async def _note_keys(core: Core) -> None:
+    try:
+        await core.accounts.note_used()
+    except Unavailable:
+        log.warning("when keys were last used is written later: the database does not answer")

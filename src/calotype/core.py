@@ -57,19 +57,20 @@ def build_core(settings: Settings) -> Core:
     catalog = load_catalog(settings.catalog_dir)
     store = _store(settings)
     ids = IdSource(system_clock)
+    router = Router(
+        channels_of(settings, catalog),
+        upstreams=catalog.upstreams,
+        breakers=Breakers(),
+        chance=random.SystemRandom(),
+        clock=system_clock,
+        narrow=_narrowed,
+    )
     return Core(
         settings=settings,
         catalog=catalog,
-        router=Router(
-            channels_of(settings, catalog),
-            upstreams=catalog.upstreams,
-            breakers=Breakers(),
-            chance=random.SystemRandom(),
-            clock=system_clock,
-            narrow=_narrowed,
-        ),
+        router=router,
         store=store,
-        accounts=Accounts(store, ids=ids, clock=system_clock),
+        accounts=Accounts(store, catalog, router, ids=ids, clock=system_clock),
         ids=ids,
         clock=system_clock,
     )
