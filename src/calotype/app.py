@@ -40,6 +40,8 @@ IDEMPOTENCY_KEPT_MS: Final = 48 * 3600 * 1000
 """Twice what the contract promises."""
 CHANNEL_EVENTS_KEPT_MS: Final = 30 * 24 * 3600 * 1000
 HOUSEKEEPING_SECONDS: Final = 600.0
+KEYS_NOTED_SECONDS: Final = 30.0
+"""How late it may be told that a key was used."""
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +103,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         keepers = [
             asyncio.create_task(_keep_house(core)),
             asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
+            asyncio.create_task(_keep_noting_keys(core)),
         ]
         try:
             with _reloading(core, upstreams, worker, shown=built.refresh):
@@ -115,6 +118,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             for keeper in keepers:
                 keeper.cancel()
             await feed.close()
+            await _note_keys(core)
             await upstreams.close()
             await images.close()
             await core.store.close()
@@ -278,3 +282,16 @@ async def _keep_house(core: Core) -> None:
         except Exception:
             log.exception("housekeeping broke; it is tried again later")
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def _keep_noting_keys(core: Core) -> None:
+    while True:
+        await asyncio.sleep(KEYS_NOTED_SECONDS)
+        await _note_keys(core)
+
+
+async def _note_keys(core: Core) -> None:
+    try:
+        await core.accounts.note_used()
+    except Unavailable:
+        log.warning("when keys were last used is written later: the database does not answer")

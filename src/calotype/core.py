@@ -77,10 +77,10 @@ def build_core(settings: Settings) -> Core:
         catalog=catalog,
         router=router,
         store=store,
-        accounts=Accounts(store, ids=ids, clock=system_clock),
         audit=audit,
         switches=switches,
         operating=Operating(store, router, audit=audit, switches=switches, clock=system_clock),
+        accounts=Accounts(store, catalog, router, ids=ids, clock=system_clock),
         ids=ids,
         clock=system_clock,
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 
 from calotype.domain.ids import IdSource
+from calotype.domain.keys import ApiKey, hash_key
 from calotype.domain.money import EntryKind
 from calotype.domain.task import Asset, NewTask, Reference, Request, Task
 from calotype.store.port import LoggedEvent, Store
@@ -56,6 +57,32 @@ async def funded(store: Store, *, credit: int = 10 * PRICE, name: str = "ada") -
     account = await store.open_account(name, now=NOW)
     await store.book(account.id, EntryKind.CREDIT, credit, note="", now=NOW)
     return account.id
+
+
+async def limited(
+    store: Store,
+    account_id: int,
+    *,
+    per_day: int | None = None,
+    per_month: int | None = None,
+    per_minute: int | None = None,
+) -> ApiKey:
+    """A key of an account, with limits."""
+    key = ApiKey(
+        id=_ids.next(),
+        account_id=account_id,
+        account="ada",
+        name="limited",
+        prefix="ck_limited",
+        created_at=NOW,
+        expires_at=None,
+        revoked_at=None,
+        day_limit=per_day,
+        month_limit=per_month,
+        per_minute=per_minute,
+    )
+    await store.add_key(key, digest=hash_key(str(key.id)))
+    return key
 
 
 async def submitted(store: Store, account_id: int) -> int:

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 
 from calotype.domain.errors import CANCELLED, IdempotencyConflict, InsufficientBalance, failure
 from calotype.domain.ids import IdSource
+from calotype.domain.keys import ApiKey
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
     FINAL,
@@ -48,6 +49,7 @@ from calotype.domain.task import (
 from calotype.store.port import Fenced, IdTaken, Store
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
+from conformance.tasks import limited
 from postgres import fresh_database
 
 T = TypeVar("T")
@@ -57,6 +59,8 @@ pytestmark = pytest.mark.timeout(400)  # a history that fails takes minutes to b
 NOW = 1_760_000_000_000
 WHY = failure("upstream_failed", "It broke.")
 ACCOUNTS = ("ada", "bob")
+MOST = {"ada": None, "bob": 10**9}
+"""What the key of each may spend in a day: bob's is counted."""
 CLOSED = [state for state in AttemptState if state not in OPEN_ATTEMPT]
 
 _ids = IdSource(lambda: NOW)
@@ -156,12 +160,14 @@ class World:
         self.books = Books()
         self.number = next(_worlds)
         self.account_ids: dict[str, int] = {}
+        self.keys: dict[str, ApiKey] = {}
 
     async def open(self) -> None:
         await self.store.prepare()
         for name in ACCOUNTS:
             account = await self.store.open_account(f"{name} {self.number}", now=NOW)
             self.account_ids[name] = account.id
+            self.keys[name] = await limited(self.store, account.id, per_day=MOST[name])
 
     async def book(self, name: str, kind: EntryKind, amount: int) -> Balance:
         return await self.store.book(self.account_ids[name], kind, amount, note="", now=NOW)
@@ -178,7 +184,8 @@ class World:
         return NewTask(
             id=number,
             account_id=self.account_ids[name],
-            key_id=1,
+            key_id=self.keys[name].id,
+            metered=self.keys[name].metered,
             request_id=f"req_{number}",
             request=Request("gpt-image-2", "a cat", 1, {}),
             references=(),

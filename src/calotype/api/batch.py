@@ -5,6 +5,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from calotype.api.allowance import allowance_told
 from calotype.api.body import media_type, read_json
 from calotype.api.context import Context, authenticate, header
 from calotype.api.images import envelope
@@ -18,6 +19,7 @@ from calotype.domain.errors import (
     UnsupportedMediaType,
     UnsupportedParameter,
 )
+from calotype.domain.keys import ApiKey
 from calotype.domain.task import State
 from calotype.services.submission import Accepted, Asked, check_idempotency_key
 
@@ -38,6 +40,13 @@ class Batch:
         """Answer 202 once every task that was accepted is durable."""
         scope = request.scope
         key = await authenticate(scope, self._context.accounts)
+        async with allowance_told(scope, key, self._context.accounts):
+            results = await self._results(request, key)
+        document = {"object": "list", "data": [_shown(result) for result in results]}
+        return json_answer(202, document).response()
+
+    async def _results(self, request: Request, key: ApiKey) -> list[Accepted | CalotypeError]:
+        scope = request.scope
         if header(scope, b"idempotency-key") is not None:
             raise InvalidParameter(
                 "Idempotency-Key is for a single request; give each request of a batch an "
@@ -50,13 +59,11 @@ class Batch:
                 f"A batch is application/json, not {kind}; give its references as URLs."
             )
         requests = _requests(await read_json(scope, request.receive, limit=MAX_BYTES))
-        results = await self._context.submission.submit_batch(
+        return await self._context.submission.submit_batch(
             key,
             [self._asked(each) for each in requests],
             request_id=request.state.request_id,
         )
-        document = {"object": "list", "data": [_shown(result) for result in results]}
-        return json_answer(202, document).response()
 
     def _asked(self, entry: object) -> Asked | CalotypeError:
         """One request of the batch, or why it cannot be read."""

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from calotype.api import tasks
+from calotype.api.allowance import HEADERS
 from calotype.api.body import ClientGone, Incoming
 from calotype.api.context import RequestIds
 from calotype.api.images import Generations
@@ -81,6 +82,7 @@ class Edge:
             await self._rest(scope, receive, send)
             return
         response = _Response(send, self._request_ids.of(scope))
+        scope.setdefault("state", {})[HEADERS] = response.headers
         body = Incoming(scope, receive)
         shaped = self._shape(scope)
         try:
@@ -119,28 +121,26 @@ class Edge:
         if method == "GET" and path.startswith(tasks.PREFIX) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/tasks/{id}
             return await self._tasks.handle(scope)
         scope["app"] = self  # makes the router raise instead of answering in plain text
-        scope.setdefault("state", {})["request_id"] = response.request_id
+        scope["state"]["request_id"] = response.request_id
         await self._rest(scope, receive, response.send)
         return None
 
 
 class _Response:
-    """Adds the request id to whatever is sent."""
+    """Adds the request id, and what handlers have put beside it, to whatever is sent."""
 
-    __slots__ = ("_send", "request_id", "started")
+    __slots__ = ("_send", "headers", "request_id", "started")
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self.request_id = request_id
+        self.headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
         self.started = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            headers: list[Any] = [
-                *message.get("headers", ()),
-                (b"x-request-id", self.request_id.encode()),
-            ]
+            headers: list[Any] = [*message.get("headers", ()), *self.headers]
             message = {**message, "headers": headers}
         await self._send(message)
 
@@ -148,7 +148,7 @@ class _Response:
         headers = [
             *answer.headers,
             (b"content-length", str(len(answer.body)).encode()),
-            (b"x-request-id", self.request_id.encode()),
+            *self.headers,
         ]
         start = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await self._send(start)

@@ -9,8 +9,9 @@ CalotypeError
 │   ├── RangeNotSatisfiable
 │   └── IdempotencyConflict
 ├── AuthenticationError   MissingKey, InvalidKey
-├── BillingError          InsufficientBalance
-├── PermissionDenied      InvalidSignature, ExpiredUrl
+├── BillingError          InsufficientBalance, SpendLimitReached
+├── PermissionDenied      InvalidSignature, ExpiredUrl, ModelNotAllowed, ChannelNotAllowed
+├── RateLimitReached      too soon; a little later the same request is taken
 ├── NotFound              UnknownRoute, MethodNotAllowed, TaskNotFound, AssetNotFound,
 │                         BrandNotFound, ModelNotFound, CallbackNotFound, WebhookNotFound
 └── ServerFault           InternalError, Unavailable
@@ -192,6 +193,20 @@ class InsufficientBalance(BillingError):
     code = "insufficient_balance"
 
 
+class SpendLimitReached(BillingError):
+    """The API key may not spend so much in this UTC day or month."""
+
+    code = "spend_limit_reached"
+
+
+class RateLimitReached(CalotypeError):
+    """The API key has submitted as many tasks as it may for now."""
+
+    code = "rate_limit_reached"
+    family = "rate_limit_error"
+    retryable = True
+
+
 class PermissionDenied(CalotypeError):
     """The caller is known but may not do this."""
 
@@ -209,6 +224,18 @@ class ExpiredUrl(PermissionDenied):
     """A signed URL is past its time."""
 
     code = "url_expired"
+
+
+class ModelNotAllowed(PermissionDenied):
+    """The API key may not use the model."""
+
+    code = "model_not_allowed"
+
+
+class ChannelNotAllowed(PermissionDenied):
+    """The API key may not use the channel, or any that serves the model."""
+
+    code = "channel_not_allowed"
 
 
 class NotFound(CalotypeError):

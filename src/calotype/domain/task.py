@@ -218,6 +218,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the client is told of the end."""
     deadline_seconds: int | None = None
     """The client's own limit, as it was asked for."""
+    channel_ids: tuple[int, ...] | None = None
+    """The channels that the API key may use; None: every one."""
 
 
 class NewTask(msgspec.Struct, frozen=True):
@@ -245,6 +247,8 @@ class NewTask(msgspec.Struct, frozen=True):
     metadata: dict[str, str] = {}
     """The client's own words about the task, to find it by, within ``options.check_metadata``:
     they are indexed."""
+    metered: bool = False
+    """The key has limits against which the task counts."""
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -1,23 +1,33 @@
 """Who may call, and with what money."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from calotype.domain import keys
+from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
-from calotype.domain.errors import InvalidKey
+from calotype.domain.errors import InvalidKey, InvalidParameter, Unavailable
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
-from calotype.domain.money import Balance, EntryKind
+from calotype.domain.limits import MAX_PER_MINUTE, Allowance
+from calotype.domain.money import MAX_AMOUNT, Balance, EntryKind, format_usd
+from calotype.services.routing import Router
 from calotype.store.port import Account, Store
 
 
 class Accounts:
     """Accounts, their keys and credits."""
 
-    def __init__(self, store: Store, *, ids: IdSource, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, catalog: Catalog, router: Router, *, ids: IdSource, clock: Clock
+    ) -> None:
         self._store = store
         self._ids = ids
         self._clock = clock
+        self._catalog = catalog
+        self._router = router
+        self._used: dict[int, int] = {}
 
     async def authenticate(self, key: str) -> ApiKey:
         """The key behind a text.
@@ -33,14 +43,62 @@ class Accounts:
             raise InvalidKey("This API key is not known here; check it, or create a new one.")
         if found.revoked_at is not None:
             raise InvalidKey("This API key was revoked; create a new one.")
-        if found.expires_at is not None and found.expires_at <= self._clock():
+        now = self._clock()
+        if found.expires_at is not None and found.expires_at <= now:
             raise InvalidKey("This API key has expired; create a new one.")
+        self._used[found.id] = now
         return found
 
+    async def note_used(self) -> None:
+        """Write down when keys were last used, as far as that is not done."""
+        used, self._used = self._used, {}
+        if not used:
+            return
+        try:
+            await self._store.note_used(used)
+        except Unavailable:
+            self._used = used | self._used
+            raise
+
+    async def allowance(self, key: ApiKey) -> Allowance | None:
+        """What is left of a key's rate; None where it has none."""
+        if key.per_minute is None:
+            return None
+        meter = await self._store.meter(key.id)
+        return None if meter is None else meter.allowance(now=self._clock())
+
     async def create_key(
-        self, name: str, *, account: str, expires_in_seconds: int | None = None
+        self,
+        name: str,
+        *,
+        account: str,
+        expires_in_seconds: int | None = None,
+        models: Sequence[str] | None = None,
+        channels: Sequence[int] | None = None,
+        day_limit: int | None = None,
+        month_limit: int | None = None,
+        per_minute: int | None = None,
     ) -> tuple[str, ApiKey]:
-        """A new key for an account, which is opened when there is none; shown only here."""
+        """A new key for an account, which is opened when there is none; shown only here.
+
+        Args:
+            name: what it is for.
+            account: whose it is.
+            expires_in_seconds: how long it is good; None: for ever.
+            models: ids of those that it may use; None: every one.
+            channels: ids of those that may develop its tasks; None: every one.
+            day_limit: micro-USDC that it may spend in a UTC day.
+            month_limit: and in a UTC month.
+            per_minute: tasks that it may submit in a minute.
+
+        Raises:
+            errors.InvalidParameter: there is no such model or channel, or a limit is none;
+                ``param`` is the argument's name.
+
+        """
+        self._check_models(models)
+        self._check_channels(channels)
+        _check_limits(day_limit, month_limit, per_minute)
         now = self._clock()
         owner = await self._store.open_account(account, now=now)
         secret = keys.new_key()
@@ -53,9 +111,31 @@ class Accounts:
             created_at=now,
             expires_at=None if expires_in_seconds is None else now + expires_in_seconds * 1000,
             revoked_at=None,
+            models=None if models is None else tuple(dict.fromkeys(models)),
+            channels=None if channels is None else tuple(dict.fromkeys(channels)),
+            day_limit=day_limit,
+            month_limit=month_limit,
+            per_minute=per_minute,
         )
         await self._store.add_key(key, digest=keys.hash_key(secret))
         return secret, key
+
+    def _check_models(self, models: Sequence[str] | None) -> None:
+        known = self._catalog.models
+        if models is None or (models and known.keys() >= set(models)):
+            return
+        unknown = next((name for name in models if name not in known), None)
+        said = "name at least one model" if unknown is None else f"there is no model {unknown}"
+        raise InvalidParameter(f"models: {said}; there are {', '.join(known)}.", param="models")
+
+    def _check_channels(self, channels: Sequence[int] | None) -> None:
+        known = {channel.id: channel.slug for channel in self._router.channels}
+        if channels is None or (channels and known.keys() >= set(channels)):
+            return
+        unknown = next((number for number in channels if number not in known), None)
+        said = "name at least one channel" if unknown is None else f"there is no channel {unknown}"
+        there = ", ".join(f"{number} ({slug})" for number, slug in known.items())
+        raise InvalidParameter(f"channels: {said}; there are {there}.", param="channels")
 
     async def revoke(self, key: ApiKey) -> bool:
         """Revoke a key for good; False when it was revoked already."""
@@ -78,3 +158,23 @@ class Accounts:
             account.id, kind, micro_usdc, note=note, now=self._clock()
         )
         return msgspec.structs.replace(account, balance=balance)
+
+
+def _check_limits(day: int | None, month: int | None, per_minute: int | None) -> None:
+    for param, limit in (("day_limit", day), ("month_limit", month)):
+        if limit is not None and not 0 < limit <= MAX_AMOUNT:
+            raise InvalidParameter(
+                f"{param} must be more than 0 and at most {format_usd(MAX_AMOUNT)} USDC, not "
+                f"{format_usd(limit)}.",
+                param=param,
+            )
+    if day is not None and month is not None and day > month:
+        raise InvalidParameter(
+            f"day_limit must be at most month_limit, which is {format_usd(month)} USDC, not "
+            f"{format_usd(day)}.",
+            param="day_limit",
+        )
+    if per_minute is not None and not 0 < per_minute <= MAX_PER_MINUTE:
+        raise InvalidParameter(
+            f"per_minute must be 1 to {MAX_PER_MINUTE}, not {per_minute}.", param="per_minute"
+        )

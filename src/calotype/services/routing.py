@@ -9,7 +9,13 @@ import msgspec
 from calotype.domain.catalog import Model
 from calotype.domain.channel import Channel
 from calotype.domain.clock import Clock
-from calotype.domain.errors import InvalidParameter, Unavailable, UnknownChannel
+from calotype.domain.errors import (
+    CalotypeError,
+    ChannelNotAllowed,
+    InvalidParameter,
+    Unavailable,
+    UnknownChannel,
+)
 from calotype.domain.health import Breakers
 from calotype.domain.pricing import price
 from calotype.domain.task import Request
@@ -140,6 +146,7 @@ class Router:
 
         Raises:
             errors.UnknownChannel: the pinned channel does not serve the model.
+            errors.ChannelNotAllowed: the key may use none of them, or not the pinned one.
             errors.InvalidParameter: no channel (or not the pinned one) can honour the request.
             errors.Unavailable: no channel serves the model.
 
@@ -223,9 +230,14 @@ class Router:
 
     def _wanted(self, request: Request) -> tuple[Channel, ...]:
         serving = self.serving(request.model)
-        if request.channel_id is None:
+        pinned, allowed = request.channel_id, request.channel_ids
+        if pinned is None and allowed is None:
             return serving
-        return tuple(channel for channel in serving if channel.id == request.channel_id)
+        return tuple(
+            channel
+            for channel in serving
+            if pinned in {None, channel.id} and (allowed is None or channel.id in allowed)
+        )
 
     def _left(self, request: Request) -> tuple[Channel, ...]:
         """Where an accepted task may go: a pinned one also where nothing new is taken."""
@@ -257,10 +269,12 @@ class Router:
         weights = [each.weight * self.breakers.share(each.id, model, now=now) for each in channels]
         return self._chance.choices(channels, weights=weights)[0]
 
-    def _nobody(self, model: Model, request: Request) -> UnknownChannel | Unavailable:
+    def _nobody(self, model: Model, request: Request) -> CalotypeError:
         serving = self.serving(model.id)
-        if request.channel_id is None or not serving:
+        if not serving:
             return Unavailable(f"No channel serves {model.id} right now.", retry_after=60)
+        if request.channel_id in {None, *[channel.id for channel in serving]}:
+            return _not_allowed(model, request, serving)
         return UnknownChannel(
             f"channel_id {request.channel_id} does not serve {model.id}; its channels are "
             f"{_named(serving)}.",
@@ -290,6 +304,21 @@ def _soonest(channels: Sequence[Channel], opens: Mapping[int, int]) -> Route:
     """The one that may be asked first, then."""
     soonest = min(channels, key=lambda each: (opens[each.id], each.id))
     return Route(soonest, opens[soonest.id])
+
+
+def _not_allowed(model: Model, request: Request, serving: Sequence[Channel]) -> ChannelNotAllowed:
+    able = [channel for channel in serving if channel.id in (request.channel_ids or ())]
+    if able:
+        return ChannelNotAllowed(
+            f"This API key may not use channel {request.channel_id}; for {model.id} it may use "
+            f"{_named(able)}.",
+            param="channel_id",
+        )
+    return ChannelNotAllowed(
+        f"This API key may use none of the channels that serve {model.id}, which are "
+        f"{_named(serving)}; use another key, or another model.",
+        param="channel_id",
+    )
 
 
 def _named(channels: Iterable[Channel]) -> str:

@@ -24,6 +24,7 @@ from calotype.domain.task import Asset, NewTask, Reference, Request
 from calotype.domain.validation import Normalised, check_reference_count, normalise
 from calotype.services.assets import Assets, Kept
 from calotype.services.routing import Router
+from calotype.services.scopes import check_model
 from calotype.store.port import IdTaken, Store, Submitted
 
 MAX_IDEMPOTENCY_KEY: Final = 255
@@ -133,7 +134,7 @@ class Submission:
             errors.CalotypeError: refused; nothing was written.
 
         """
-        judged = self._judge(Asked(fields, references, text, idempotency_key))
+        judged = self._judge(key, Asked(fields, references, text, idempotency_key))
         try:
             new = self._new_task(key, judged, request_id=request_id)
         except CalotypeError:  # the channels may be others than when it was accepted
@@ -195,7 +196,7 @@ class Submission:
         if isinstance(asked, CalotypeError):
             return asked
         try:
-            judged = self._judge(asked)
+            judged = self._judge(key, asked)
         except CalotypeError as error:
             return error
         try:
@@ -203,14 +204,15 @@ class Submission:
         except CalotypeError as error:
             return await self._replayed(key, judged) or error
 
-    def _judge(self, asked: Asked) -> _Judged:
-        """Whether the model takes a request.
+    def _judge(self, key: ApiKey, asked: Asked) -> _Judged:
+        """Whether the key may use the model, and the model takes the request.
 
         Raises:
             errors.CalotypeError: it does not.
 
         """
         check_idempotency_key(asked.idempotency_key)
+        check_model(key, self._catalog, asked.fields.get("model"))
         plain, options = self._read(asked.fields, text=asked.text)
         model = self._catalog.get(plain.model)
         check_reference_count(model, len(asked.references))
@@ -224,6 +226,7 @@ class Submission:
             channel_id=plain.channel_id,
             callback_url=options.callback_url,
             deadline_seconds=options.deadline_seconds,
+            channel_ids=key.channels,
         )
         keyed = asked.idempotency_key is not None
         fingerprint = _fingerprint(plain, options, asked.references) if keyed else b""
@@ -271,6 +274,7 @@ class Submission:
             idempotency_key=judged.asked.idempotency_key,
             fingerprint=judged.fingerprint,
             metadata=judged.metadata,
+            metered=key.metered,
         )
 
     async def _replayed(self, key: ApiKey, judged: _Judged) -> Accepted | None:

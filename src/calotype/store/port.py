@@ -15,6 +15,7 @@ import msgspec
 from calotype.domain.errors import CalotypeError, Failure
 from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
+from calotype.domain.limits import Meter
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
     ArrivedImage,
@@ -239,6 +240,10 @@ class Store(Protocol):
         """Every key, or every one of an account, newest first."""
         ...
 
+    async def meter(self, key_id: int) -> Meter | None:
+        """The limits of a key, and what was used of them; None where it has none."""
+        ...
+
     async def note_used(self, used: Mapping[int, int]) -> None:
         """Keep when keys, by their ids, were last used."""
         ...
@@ -254,6 +259,7 @@ class Store(Protocol):
 
         Raises:
             errors.InsufficientBalance: the account cannot pay; nothing was written.
+            errors.SpendLimitReached, errors.RateLimitReached: a limit of the key; likewise.
             errors.IdempotencyConflict: the key was used with another request.
             IdTaken: draw another id.
 
@@ -264,7 +270,7 @@ class Store(Protocol):
         """Submit many in one transaction: each is judged on its own, in order, as by ``submit``.
 
         What ``submit`` would raise to a client stands in that request's place:
-        ``InsufficientBalance`` or ``IdempotencyConflict``.
+        ``InsufficientBalance``, ``IdempotencyConflict``, or a limit of the key.
 
         Raises:
             IdTaken: of one or more of them; nothing was written, draw other ids for all.

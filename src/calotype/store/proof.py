@@ -53,6 +53,17 @@ _TASKS: Final = """
        OR (t.completed_at IS NULL AND l.settlements > 0)
        OR (t.completed_at IS NOT NULL AND t.reserved <> t.actual + t.released)
 """
+_METERS: Final = """
+    SELECT m.key_id, m.day_spent, m.month_spent, COALESCE(t.in_day, 0), COALESCE(t.in_month, 0)
+    FROM key_meters m
+    LEFT JOIN (
+        SELECT key_id,
+               SUM(CASE WHEN created_at / 86400000 = day THEN reserved - released END) AS in_day,
+               SUM(CASE WHEN month_of(created_at) = month THEN reserved - released END) AS in_month
+        FROM tasks JOIN key_meters USING (key_id) GROUP BY key_id
+    ) t ON t.key_id = m.key_id
+    WHERE m.day_spent <> COALESCE(t.in_day, 0) OR m.month_spent <> COALESCE(t.in_month, 0)
+"""
 _STRAY: Final = """
     SELECT l.id, l.kind, l.amount FROM ledger l
     LEFT JOIN tasks t ON t.id = l.task_id AND t.account_id = l.account_id
@@ -97,6 +108,14 @@ def _task(row: Row) -> str:
     )
 
 
+def _meter(row: Row) -> str:
+    key_id, day, month, in_day, in_month = row
+    return (
+        f"Key {encode('key', key_id)} has spent {day} of its day and {month} of its month, "
+        f"its tasks come to {in_day} and {in_month}."
+    )
+
+
 def _stray(row: Row) -> str:
     entry_id, kind, amount = row
     return f"Ledger entry {entry_id} ({kind} {amount}) belongs to no task of its account."
@@ -118,6 +137,7 @@ PROOFS: Final[tuple[tuple[str, Callable[[Row], str]], ...]] = (
     (_ACCOUNTS, _account),
     (_RESERVED, _reserved),
     (_TASKS, _task),
+    (_METERS, _meter),
     (_STRAY, _stray),
     (_WEBHOOKS, _webhook),
     (_STRAY_WEBHOOKS, _stray_webhook),

@@ -11,6 +11,7 @@ import msgspec
 from calotype.domain.errors import Failure
 from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
+from calotype.domain.limits import DAY_MS, Meter
 from calotype.domain.money import Balance
 from calotype.domain.task import (
     ArrivedImage,
@@ -18,6 +19,7 @@ from calotype.domain.task import (
     Attempt,
     AttemptState,
     BillingStatus,
+    NewTask,
     Reference,
     Request,
     ResultImage,
@@ -54,6 +56,9 @@ KEY: Final = (
     "api_keys.id, api_keys.account_id, accounts.name, api_keys.name, api_keys.prefix, "
     "api_keys.created_at, api_keys.expires_at, api_keys.revoked_at, api_keys.models, "
     "api_keys.channels, day_limit, month_limit, per_minute, api_keys.last_used_at"
+)
+METER: Final = (
+    "key_id, day_limit, month_limit, per_minute, day, day_spent, month, month_spent, free_at"
 )
 KEYS: Final = (
     f"SELECT {KEY} FROM api_keys JOIN accounts ON accounts.id = api_keys.account_id "
@@ -118,9 +123,17 @@ def asset(row: Row) -> Asset:
 
 def key(row: Row) -> ApiKey:
     """A row of ``KEY`` columns."""
-    *plain, models, channels, day_limit, month_limit, per_minute, last_used_at = row
+    id_, account_id, account, name, prefix, created_at, expires_at, revoked_at, *more = row
+    models, channels, day_limit, month_limit, per_minute, last_used_at = more
     return ApiKey(
-        *plain,
+        id=id_,
+        account_id=account_id,
+        account=account,
+        name=name,
+        prefix=prefix,
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
         models=_models(models) if models else None,
         channels=_channels(channels) if channels else None,
         day_limit=day_limit,
@@ -148,6 +161,28 @@ def key_values(key: ApiKey, digest: bytes) -> tuple[Any, ...]:
 def meter_values(key: ApiKey) -> tuple[Any, ...]:
     """What ``statements.ADD_METER`` takes, for a key that is metered."""
     return (key.id, key.day_limit, key.month_limit, key.per_minute)
+
+
+def meter(row: Row) -> Meter:
+    """A row of ``METER`` columns."""
+    return Meter(*row)
+
+
+def meter_state(meter: Meter) -> tuple[Any, ...]:
+    """What ``statements.KEEP_METER`` takes."""
+    return (
+        meter.key_id,
+        meter.day,
+        meter.day_spent,
+        meter.month,
+        meter.month_spent,
+        meter.free_at,
+    )
+
+
+def on_meter(new: NewTask, meter: Meter) -> NewTask:
+    """The task as a meter counts it that is in a later day already: created in that day."""
+    return msgspec.structs.replace(new, created_at=max(new.created_at, meter.day * DAY_MS))
 
 
 def account(row: Row) -> Account:

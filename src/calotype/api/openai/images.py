@@ -5,6 +5,7 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from calotype.api.allowance import allowance_told
 from calotype.api.body import media_type
 from calotype.api.context import Context, authenticate
 from calotype.api.intake import Intake, idempotency_key
@@ -23,6 +24,7 @@ from calotype.domain.errors import (
 from calotype.domain.keys import ApiKey
 from calotype.domain.task import Reference
 from calotype.services.assets import Kept
+from calotype.services.scopes import check_model
 from calotype.services.submission import AcceptanceInDoubt, Accepted
 
 _MEDIA_TYPES: Final[Mapping[Kind, str]] = {
@@ -49,10 +51,12 @@ class Images:
             raise UnsupportedMediaType(f"Send {_MEDIA_TYPES[self._kind]} here, not {kind}.")
         with self._tries.one(scope) as this:
             try:
-                if self._kind == "image_edit":
-                    asked, accepted = await self._from_form(scope, receive, key, content_type, this)
-                else:
-                    asked, accepted = await self._from_json(scope, receive, key, this)
+                async with allowance_told(scope, key, self._context.accounts):
+                    if self._kind == "image_edit":
+                        form = self._from_form(scope, receive, key, content_type, this)
+                        asked, accepted = await form
+                    else:
+                        asked, accepted = await self._from_json(scope, receive, key, this)
             except AcceptanceInDoubt as error:
                 await in_doubt(error).response()(scope, receive, send)
                 return
@@ -64,7 +68,7 @@ class Images:
         self, scope: Scope, receive: Receive, key: ApiKey, this: Try
     ) -> tuple[Asked, Accepted]:
         fields, references = await self._intake.json(scope, receive)
-        asked = translate(self._model(fields), fields, text=False)
+        asked = translate(self._model(key, fields), fields, text=False)
         return asked, await self._submit(scope, key, asked, references, this)
 
     async def _from_form(
@@ -77,7 +81,7 @@ class Images:
                         "image is required: send at least one, as 'image' or 'image[]'.",
                         param="image",
                     )
-                asked = translate(self._model(form.fields), form.fields, text=True)
+                asked = translate(self._model(key, form.fields), form.fields, text=True)
                 return asked, await self._submit(scope, key, asked, form.references, this)
         except InvalidParameter as error:
             if error.param not in _OVERLAYS:
@@ -110,6 +114,7 @@ class Images:
             idempotency_key=order,
         )
 
-    def _model(self, fields: Mapping[str, object]) -> Model | None:
+    def _model(self, key: ApiKey, fields: Mapping[str, object]) -> Model | None:
         name = fields.get("model")
+        check_model(key, self._context.catalog, name)
         return self._context.catalog.models.get(name) if isinstance(name, str) else None

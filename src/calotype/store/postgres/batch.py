@@ -1,7 +1,8 @@
 """Accepting many requests of a client in one transaction, each judged on its own.
 
-Keys and accounts are locked first, keys before accounts as everywhere and each kind in one order,
-so that nobody waits in a circle; after that nothing can change under the judgement.
+Idempotency keys, accounts and the meters of API keys are locked first, in this order as everywhere
+and each kind in one order, so that nobody waits in a circle; after that nothing can change under
+the judgement.
 """
 
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ from typing import Final
 import asyncpg
 
 from calotype.domain.errors import CalotypeError
+from calotype.domain.limits import Meter
 from calotype.domain.task import NewTask
 from calotype.store.port import IdTaken, Submitted
-from calotype.store.postgres.connection import Connection
+from calotype.store.postgres import keys, submission
+from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.postgres.submission import accept, accepted
 from calotype.store.refusals import cannot_pay, key_conflict
+from calotype.store.rows import meter, meter_state, on_meter
 
 _Key = tuple[int, str | None]
 """An account and one of its idempotency keys."""
@@ -48,6 +52,29 @@ WHERE k.account_id = dropped.account_id AND k.key = dropped.key
 """
 
 
+async def submit_all(
+    connection: Connection, tasks: Sequence[NewTask]
+) -> list[Submitted | Exception]:
+    """Accept each task or say why not: those that count against limits are judged in a batch."""
+    metered = [new for new in tasks if new.metered]
+    if not metered:
+        return await submission.submit_all(connection, tasks)
+    plain = [new for new in tasks if not new.metered]
+    results: dict[int, Submitted | Exception] = {}
+    for new, result in zip(plain, await submission.submit_all(connection, plain), strict=True):
+        results[id(new)] = result
+    judged: Sequence[Submitted | Exception]
+    try:
+        judged = await submit_batch(connection, metered)
+    except IdTaken:
+        judged = [IdTaken()] * len(metered)
+    except OUTAGES as error:  # the others are committed: it is these ones' alone
+        judged = [unavailable(error)] * len(metered)
+    for new, result in zip(metered, judged, strict=True):
+        results[id(new)] = result
+    return [results[id(new)] for new in tasks]
+
+
 async def submit_batch(
     connection: Connection, tasks: Sequence[NewTask]
 ) -> list[Submitted | CalotypeError]:
@@ -61,8 +88,13 @@ async def submit_batch(
         ours = await _lock_keys(connection, tasks)
         found = await connection.fetch(_LOCK_ACCOUNTS, sorted({new.account_id for new in tasks}))
         available = {row[0]: row[1] for row in found}
+        meters = await _lock_meters(connection, tasks)
         known = await _known_keys(connection, tasks, ours)
-        judged, owners = _judge(tasks, available, known)
+        charged = dict(meters)
+        judged, owners = _judge(tasks, available, known, charged)
+        await _keep_meters(
+            connection, [each for each in charged.values() if each != meters[each.key_id]]
+        )
         await _settle_keys(connection, ours, owners)
         own = [one for one in judged if isinstance(one, NewTask)]
         try:
@@ -76,8 +108,9 @@ def _judge(
     tasks: Sequence[NewTask],
     available: dict[int, int],
     known: dict[_Key, tuple[bytes, Submitted]],
+    meters: dict[int, Meter],
 ) -> tuple[list[_Judged], dict[_Key, NewTask]]:
-    """What becomes of each, and whose each key is."""
+    """What becomes of each, and whose each key is; what is accepted counts at once."""
     judged: list[_Judged] = []
     owners: dict[_Key, NewTask] = {}
     for new in tasks:
@@ -85,16 +118,44 @@ def _judge(
         if (there := known.get(key)) is not None:
             fingerprint, submitted = there
             judged.append(submitted if fingerprint == new.fingerprint else key_conflict())
-        elif new.price > available[new.account_id]:
-            judged.append(cannot_pay(new.price, available[new.account_id]))
-        else:
-            judged.append(new)
-            available[new.account_id] -= new.price
-            if new.idempotency_key is not None:
-                owners[key] = new
-                replay = Submitted(new.id, new.request_id, new.created_at, replayed=True)
-                known[key] = (new.fingerprint, replay)
+            continue
+        try:
+            counted = _counted(new, available, meters)
+        except CalotypeError as error:
+            judged.append(error)
+            continue
+        judged.append(counted)
+        if new.idempotency_key is not None:
+            owners[key] = counted
+            replay = Submitted(new.id, new.request_id, counted.created_at, replayed=True)
+            known[key] = (new.fingerprint, replay)
     return judged, owners
+
+
+def _counted(new: NewTask, available: dict[int, int], meters: dict[int, Meter]) -> NewTask:
+    """Take the price of a task from what its account and its key have left, or say why not."""
+    charged = None
+    if new.metered:
+        charged = meters[new.key_id].charged(new.price, now=new.created_at)
+    if new.price > available[new.account_id]:
+        raise cannot_pay(new.price, available[new.account_id])
+    available[new.account_id] -= new.price
+    if charged is None:
+        return new
+    meters[new.key_id] = charged
+    return on_meter(new, charged)
+
+
+async def _lock_meters(connection: Connection, tasks: Sequence[NewTask]) -> dict[int, Meter]:
+    """Those of the API keys that have limits."""
+    metered = {new.key_id for new in tasks if new.metered}
+    found = await connection.fetch(keys.LOCK_METERS, metered) if metered else []
+    return {row[0]: meter(row) for row in found}
+
+
+async def _keep_meters(connection: Connection, meters: Sequence[Meter]) -> None:
+    if meters:
+        await connection.executemany(keys.KEEP_METER, [meter_state(each) for each in meters])
 
 
 async def _lock_keys(connection: Connection, tasks: Sequence[NewTask]) -> dict[_Key, NewTask]:

@@ -9,6 +9,7 @@ from pgqueuer.ports import RepositoryPort
 from calotype.domain.errors import CalotypeError, Failure
 from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
+from calotype.domain.limits import Meter
 from calotype.domain.money import EFFECTS, Balance, EntryKind
 from calotype.domain.task import (
     ArrivedImage,
@@ -197,6 +198,10 @@ class PostgresStore:
         values = () if account_id is None else (account_id,)
         found = await self._db.fetch(f"{rows.KEYS} {wanted}ORDER BY api_keys.id DESC", *values)
         return [rows.key(row) for row in found]
+
+    async def meter(self, key_id: int) -> Meter | None:
+        found = await self._db.fetch(keys.METER, key_id)
+        return rows.meter(found[0]) if found else None
 
     async def note_used(self, used: Mapping[int, int]) -> None:
         await self._db.execute(keys.NOTE_USED, [*used], [*used.values()])
@@ -496,7 +501,7 @@ class PostgresStore:
 
     async def _submit_all(self, tasks: Sequence[NewTask]) -> Sequence[Submitted | Exception]:
         async with self._db.connection() as db:
-            return await submission.submit_all(db, tasks)
+            return await batch.submit_all(db, tasks)
 
     async def _read_tasks(self, ids: Sequence[int]) -> Sequence[Task | None]:
         found = await self._db.fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)

@@ -3,11 +3,13 @@
 import sqlite3
 from collections.abc import Iterator
 
+from calotype.domain.limits import month_of
 from calotype.store.proof import PROOFS
 
 
 def prove(connection: sqlite3.Connection) -> list[str]:
     """One sentence for each thing that does not hold, from one snapshot of the database."""
+    connection.create_function("month_of", 1, month_of, deterministic=True)
     connection.execute("BEGIN")
     try:
         return list(_faults(connection))

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from calotype.domain.errors import CalotypeError, Failure, Unavailable
 from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
+from calotype.domain.limits import Meter
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
     ArrivedImage,
@@ -163,6 +164,10 @@ class SqliteStore:
             f"{rows.KEYS} {wanted}ORDER BY api_keys.id DESC", *values
         )
         return [rows.key(row) for row in found]
+
+    async def meter(self, key_id: int) -> Meter | None:
+        found = self._read(statements.METER, key_id)
+        return rows.meter(found[0]) if found else None
 
     async def note_used(self, used: Mapping[int, int]) -> None:
         await self._write(partial(accounts.note_used, used=used))

@@ -8,6 +8,7 @@ from typing import Final
 from calotype.domain.errors import CalotypeError, InsufficientBalance, Unavailable
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
+from calotype.store import rows, statements
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode, encode_metadata
@@ -53,13 +54,14 @@ def submit_all(
     """Accept each task or say why not.
 
     Tasks of one account are reserved by their sum. Where the sum is more than the account has,
-    where a key must be looked up, or where an id clashes, they are taken one by one, in order.
+    where a key must be looked up or has limits, or where an id clashes, they are taken one by
+    one, in order.
     """
     results: dict[int, Submitted | Exception] = {}
     together: dict[int, list[NewTask]] = {}
     one_by_one: list[NewTask] = []
     for new in tasks:
-        if new.idempotency_key is None:
+        if new.idempotency_key is None and not new.metered:
             together.setdefault(new.account_id, []).append(new)
         else:
             one_by_one.append(new)
@@ -96,6 +98,8 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
             if fingerprint != new.fingerprint:
                 raise key_conflict()
             return Submitted(task_id, request_id, created_at, replayed=True)
+    if new.metered:
+        new = _counted(connection, new)
     try:
         backlog = _accept(connection, [new])
     except sqlite3.IntegrityError as error:
@@ -107,6 +111,14 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
             (new.account_id, new.idempotency_key, new.fingerprint, new.id, new.created_at),
         )
     return _accepted(new, backlog)
+
+
+def _counted(connection: sqlite3.Connection, new: NewTask) -> NewTask:
+    """Count a task against the limits of its key."""
+    found = connection.execute(statements.METER, (new.key_id,)).fetchone()
+    charged = rows.meter(found).charged(new.price, now=new.created_at)
+    connection.execute(statements.KEEP_METER, rows.meter_state(charged))
+    return rows.on_meter(new, charged)
 
 
 def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> int:

@@ -16,7 +16,7 @@ CREATE TABLE key_meters (
     day_spent   INTEGER NOT NULL DEFAULT 0,
     month       INTEGER NOT NULL DEFAULT 0,  -- year * 12 + month, January being 0
     month_spent INTEGER NOT NULL DEFAULT 0,
-    free_at     INTEGER NOT NULL DEFAULT 0   -- when the allowance of a minute is whole again
+    free_at     INTEGER NOT NULL DEFAULT 0   -- when the allowance of a minute is whole again, in microseconds
 ) STRICT;
 
 -- Tasks by the UTC day of their end, since 1970; written by tasks_ended alone.

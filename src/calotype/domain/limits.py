@@ -1,0 +1,144 @@
+"""What a key may spend in a UTC day and month, and how often it may submit.
+
+Spending counts what is reserved; what a task gives back at its end no longer counts. The rate is
+a bucket (GCRA): as many at once as fit into a minute, and after that each when its share of a
+minute has passed.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from calotype.domain.errors import RateLimitReached, SpendLimitReached
+from calotype.domain.money import format_usd
+
+DAY_MS: Final = 86_400_000
+MAX_PER_MINUTE: Final = 60_000
+"""Beyond this an account of its own, and more servers, are what is needed."""
+_MINUTE_US: Final = 60_000_000
+_MONTHS: Final = 12
+
+
+def day_of(at: int) -> int:
+    """The UTC day of a time in milliseconds, counted since 1970."""
+    return at // DAY_MS
+
+
+def month_of(at: int) -> int:
+    """The UTC month of a time in milliseconds: year * 12 + month, January being 0."""
+    moment = datetime.fromtimestamp(at // 1000, UTC)
+    return moment.year * _MONTHS + moment.month - 1
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What is left of a key's rate."""
+
+    remaining: int
+    """Submissions that are taken at once."""
+    seconds: int
+    """Until the whole of it is there again."""
+
+
+class Meter(msgspec.Struct, frozen=True):
+    """The limits of a key (None: no such limit), and what was used of them."""
+
+    key_id: int
+    day_limit: int | None
+    month_limit: int | None
+    per_minute: int | None
+    day: int = 0
+    """The last one in which it was used, as ``day_of`` counts."""
+    day_spent: int = 0
+    month: int = 0
+    """That day's month, as ``month_of`` counts."""
+    month_spent: int = 0
+    free_at: int = 0
+    """When the allowance of a minute is whole again, in microseconds since 1970."""
+
+    def at(self, now: int) -> "Meter":
+        """The same at another time: a new day begins at nothing, an old one never comes back."""
+        day = day_of(now)
+        if day <= self.day:
+            return self
+        month = month_of(now)
+        return msgspec.structs.replace(
+            self,
+            day=day,
+            day_spent=0,
+            month=month,
+            month_spent=self.month_spent if month == self.month else 0,
+        )
+
+    def charged(self, price: int, *, now: int) -> "Meter":
+        """The meter after one more submission.
+
+        Args:
+            price: what it reserves, in micro-USDC.
+            now: milliseconds since 1970.
+
+        Raises:
+            errors.RateLimitReached: too soon.
+            errors.SpendLimitReached: it would be more than the day or the month has left.
+
+        """
+        before = self.at(now)
+        free_at = before.free_at
+        if before.per_minute is not None:
+            free_at = _after_one(before, before.per_minute, now * 1000)
+        _check_spending(before, price, now)
+        return msgspec.structs.replace(
+            before,
+            day_spent=before.day_spent + price,
+            month_spent=before.month_spent + price,
+            free_at=free_at,
+        )
+
+    def allowance(self, *, now: int) -> Allowance:
+        """What is left of the rate; only for a key that has one."""
+        per_minute = self.per_minute or 1
+        debt = max(0, self.free_at - now * 1000)
+        used = -(-debt // _share(per_minute))
+        return Allowance(max(0, per_minute - used), -(-debt // 1_000_000))
+
+
+def _after_one(meter: Meter, per_minute: int, now_us: int) -> int:
+    share = _share(per_minute)
+    early = meter.free_at - now_us - (per_minute - 1) * share
+    if early > 0:
+        raise RateLimitReached(
+            f"This API key may submit {per_minute} tasks in a minute, and has; "
+            "wait for the seconds in Retry-After.",
+            retry_after=-(-early // 1_000_000),
+        )
+    return max(meter.free_at, now_us) + share
+
+
+def _check_spending(meter: Meter, price: int, now: int) -> None:
+    for limit, spent, window, ends in (
+        (meter.month_limit, meter.month_spent, "month", _month_end(meter.month)),
+        (meter.day_limit, meter.day_spent, "day", (meter.day + 1) * DAY_MS),
+    ):
+        if limit is None or spent + price <= limit:
+            continue
+        may = f"this API key may spend {format_usd(limit)} USDC in a UTC {window}"
+        if price > limit:  # waiting does not help
+            raise SpendLimitReached(
+                f"This request costs {format_usd(price)} USDC and {may}; use another key."
+            )
+        raise SpendLimitReached(
+            f"This request costs {format_usd(price)} USDC, {may}, and "
+            f"{format_usd(spent)} USDC are spent or reserved; wait for the {window} to end, "
+            "or use another key.",
+            retry_after=-(-(ends - now) // 1000),
+        )
+
+
+def _share(per_minute: int) -> int:
+    """Microseconds of a minute for each; rounded up, so that no minute holds one more."""
+    return -(-_MINUTE_US // per_minute)
+
+
+def _month_end(month: int) -> int:
+    year, following = divmod(month + 1, _MONTHS)
+    return int(datetime(year, following + 1, 1, tzinfo=UTC).timestamp()) * 1000
