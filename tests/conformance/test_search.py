@@ -18,7 +18,8 @@ from calotype.domain.errors import failure
 from calotype.domain.ids import IdSource
 from calotype.domain.task import Event, State, Task
 from calotype.store import rows
-from calotype.store.port import NOTHING, Store
+from calotype.store.gallery import NOTHING
+from calotype.store.port import Store
 from calotype.store.postgres import connection
 from calotype.store.postgres import search as postgres_search
 from calotype.store.postgres.database import Database

@@ -287,6 +287,8 @@ class Task(msgspec.Struct, frozen=True):
     """Images that were stored before the end, by their place."""
     has_webhook: bool = False
     """A webhook tells of its end."""
+    deleted_at: int | None = None
+    """When the client wanted its images gone."""
 
     @property
     def model(self) -> str:

@@ -178,10 +178,14 @@ class Assets:
         return hmac.digest(self._signing_key, named, "sha256").hex()
 
 
+def place_of(asset_id: int) -> str:
+    """The folder and the name of an image's files, without their ending."""
+    word = encode("asset", asset_id)
+    return f"{word.removeprefix('asset_')[:_FOLDER_LETTERS]}/{word}"
+
+
 def _key(asset: Asset, kind: Kind) -> str:
-    word = encode("asset", asset.id)
-    folder = word.removeprefix("asset_")[:_FOLDER_LETTERS]
-    return f"{kind}s/{folder}/{word}.{EXTENSIONS[asset.content_type]}"
+    return f"{kind}s/{place_of(asset.id)}.{EXTENSIONS[asset.content_type]}"
 
 
 def _judge_type(head: bytes, content_types: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ micro-USDC. Faults of the database itself are raised as ``errors.Unavailable``.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -29,6 +28,7 @@ from calotype.domain.task import (
     State,
     Task,
 )
+from calotype.store.gallery import NOTHING, GalleryStore
 from calotype.store.operating import OperatingStore
 from calotype.store.webhooks import WebhookStore
 
@@ -38,7 +38,6 @@ MINUTE_MS: Final = 60_000
 """The window of a channel's rate."""
 EVER: Final = 2**63 - 1
 """Later than any time, and the highest that a database takes."""
-NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Fenced(Exception):
@@ -163,6 +162,11 @@ class LoggedEvent(msgspec.Struct, frozen=True):
 
 class Store(Protocol):
     """One database."""
+
+    @property
+    def gallery(self) -> GalleryStore:
+        """What it shows of pictures."""
+        ...
 
     @property
     def webhooks(self) -> WebhookStore:

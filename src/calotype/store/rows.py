@@ -44,7 +44,8 @@ _BILLING: Final = {str(status): status for status in BillingStatus}
 TASK: Final = (
     "id, account_id, request_id, state, progress, request, refs, channel_id, claim, seq, "
     "billing, reserved, actual, released, result, error, deadline_at, abandon_at, "
-    "created_at, updated_at, completed_at, metadata, cancel_at, cancel_free, arrived, has_webhook"
+    "created_at, updated_at, completed_at, metadata, cancel_at, cancel_free, arrived, has_webhook, "
+    "deleted_at"
 )
 STANDING: Final = "claim, completed_at, cancel_at"
 ATTEMPT: Final = (
@@ -102,6 +103,7 @@ def task(row: Row) -> Task:
         cancel_free=bool(row[23]),
         arrived=_arrived(row[24]) if row[24] else (),
         has_webhook=bool(row[25]),
+        deleted_at=row[26],
     )
 
 

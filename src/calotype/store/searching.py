@@ -7,7 +7,7 @@ the tasks of a state and a model, or along those of a pair. So that it comes by 
 takes what there is least of, as far as a short count can tell.
 
 Parameters are written as SQLite does, ``?1``: the account, the id before which and the one from
-which on to look, then the pairs, the model where one is asked for, the time, and the limit.
+which on to look, then the pairs, the model where one is asked for, the two times, and the limit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from calotype.store.port import EVER
 COUNTED: Final = 1000
 """Beyond this many, one index is as good as another."""
 _SLACK_MS: Final = 1000
-"""How far behind a task's time its id may be, where the clock was set back in between."""
+"""How far from a task's time its id may be, where the clock was set in between."""
 
 
 class Shelf(msgspec.Struct, frozen=True):
@@ -49,6 +49,8 @@ class Search(msgspec.Struct, frozen=True):
     """Of metadata, the rarest first."""
     before: int | None
     limit: int
+    until: int | None = None
+    """Only those created before this time."""
 
     @property
     def shape(self) -> "Shape":
@@ -69,12 +71,15 @@ class Search(msgspec.Struct, frozen=True):
     def values(self) -> list[Any]:
         """What the statement of a page takes."""
         model = [] if self.model is None else [self.model]
-        return [*self._bounds(), *model, min(self.since or 0, EVER), self.limit]
+        until = EVER if self.until is None else min(self.until, EVER)
+        return [*self._bounds(), *model, min(self.since or 0, EVER), until, self.limit]
 
     def _bounds(self) -> list[Any]:
         since = self.since or 0
-        first = IdSource(lambda: since - _SLACK_MS).next() if since > _SLACK_MS else 0
+        first = _id_at(since - _SLACK_MS) if since > _SLACK_MS else 0
         before = EVER if self.before is None else min(self.before, EVER)
+        if self.until is not None:
+            before = min(before, max(0, _id_at(self.until + _SLACK_MS)))
         pairs = [word for pair in self.pairs for word in pair]
         return [self.account_id, before, min(first, EVER), *pairs]
 
@@ -84,6 +89,11 @@ class Search(msgspec.Struct, frozen=True):
         rarest = min(range(len(of_pairs)), key=of_pairs.__getitem__)
         pairs = (self.pairs[rarest], *self.pairs[:rarest], *self.pairs[rarest + 1 :])
         return msgspec.structs.replace(self, pairs=pairs), tasks < of_pairs[rarest]
+
+
+def _id_at(time: int) -> int:
+    """An id of this time."""
+    return IdSource(lambda: time).next()
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -117,9 +127,14 @@ class Shape(msgspec.Struct, frozen=True):
         return f"?{4 + 2 * self.pairs + self.by_model}"
 
     @property
+    def until(self) -> str:
+        """The place of the time before which."""
+        return f"?{5 + 2 * self.pairs + self.by_model}"
+
+    @property
     def limit(self) -> str:
         """The place of the limit."""
-        return f"?{5 + 2 * self.pairs + self.by_model}"
+        return f"?{6 + 2 * self.pairs + self.by_model}"
 
     def of_pair(self, pair: int) -> str:
         """The condition on ``task_metadata``, as ``m``, for one pair."""
@@ -134,7 +149,7 @@ class Shape(msgspec.Struct, frozen=True):
             first_pair: the first of the pairs that are still to be looked at.
 
         """
-        found = [f"AND {task}.created_at >= {self.since}"]
+        found = [f"AND {task}.created_at >= {self.since} AND {task}.created_at < {self.until}"]
         if self.state is not None:
             found.append(f"AND {task}.state = '{self.state}'")
         if self.by_model and model:

@@ -24,12 +24,12 @@ from calotype.domain.task import (
     Task,
 )
 from calotype.store import rows, statements
+from calotype.store.gallery import NOTHING
 from calotype.store.keycache import KeyCache
 from calotype.store.port import (
     EVER,
     FORGOTTEN_AT_ONCE,
     IN_FULL,
-    NOTHING,
     Account,
     AttemptEnd,
     ChannelEvent,
@@ -60,6 +60,7 @@ from calotype.store.postgres import (
 from calotype.store.postgres.batcher import Batcher
 from calotype.store.postgres.connection import outages_told
 from calotype.store.postgres.database import Database
+from calotype.store.postgres.gallery import PostgresGallery
 from calotype.store.postgres.listening import Listener
 from calotype.store.postgres.operating import PostgresOperating
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
@@ -68,6 +69,7 @@ from calotype.store.postgres.webhooks import PostgresWebhooks
 from calotype.store.proof import PROOFS
 from calotype.store.refusals import cannot_take_away
 from calotype.store.searching import search_of
+from calotype.store.walking import Gallery
 
 
 class PostgresStore:
@@ -83,6 +85,7 @@ class PostgresStore:
         self._listeners = set[Listener]()
         self._revocations = Revocations(url)
         self._keys = KeyCache(self._revocations.mark)
+        self.gallery = Gallery(PostgresGallery(self._db))
         self.webhooks = PostgresWebhooks(self._db)
         self.operating = PostgresOperating(self._db)
 

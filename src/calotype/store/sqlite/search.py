@@ -5,17 +5,19 @@
 
 import sqlite3
 from functools import cache
-from typing import Final
 
 from calotype.domain.task import Task
 from calotype.store import rows
 from calotype.store.searching import OPEN, Search, Shape, Shelf
 
-_COLUMNS: Final = ", ".join(f"tasks.{column}" for column in rows.TASK.split(", "))
-
 
 def find(connection: sqlite3.Connection, search: Search) -> list[Task]:
     """A page of tasks."""
+    return [rows.task(row) for row in look(connection, search, columns=rows.TASK)]
+
+
+def look(connection: sqlite3.Connection, search: Search, *, columns: str) -> list[rows.Row]:
+    """These columns of a page of tasks."""
     by_pair = bool(search.pairs)
     if search.must_count:
         counted = connection.execute(
@@ -23,24 +25,24 @@ def find(connection: sqlite3.Connection, search: Search) -> list[Task]:
         )
         search, tasks_are_rarer = search.along(counted.fetchone())
         by_pair = not tasks_are_rarer
-    statement = page(search.shape, by_pair=by_pair)
-    return [rows.task(row) for row in connection.execute(statement, search.values())]
+    statement = page(search.shape, by_pair=by_pair, columns=columns)
+    return connection.execute(statement, search.values()).fetchall()
 
 
 @cache
-def page(shape: Shape, *, by_pair: bool) -> str:
+def page(shape: Shape, *, by_pair: bool, columns: str = rows.TASK) -> str:
     """The statement of a page, along the first pair of metadata or along the tasks."""
     if by_pair:
+        own = ", ".join(f"tasks.{column}" for column in columns.split(", "))
         return (
-            f"SELECT {_COLUMNS} FROM task_metadata AS m CROSS JOIN tasks ON tasks.id = m.task_id "
+            f"SELECT {own} FROM task_metadata AS m CROSS JOIN tasks ON tasks.id = m.task_id "
             f"WHERE {shape.of_pair(0)} AND m.task_id < ?2 AND m.task_id >= ?3 "
             f"{shape.conditions('tasks', model='tasks.model', first_pair=1)} "
             f"ORDER BY m.task_id DESC LIMIT {shape.limit}"
         )
     branches = " UNION ALL ".join(_branch(shape, shelf) for shelf in shape.shelves)
     return (
-        f"SELECT {rows.TASK} FROM tasks WHERE id IN ({branches}) "
-        f"ORDER BY id DESC LIMIT {shape.limit}"
+        f"SELECT {columns} FROM tasks WHERE id IN ({branches}) ORDER BY id DESC LIMIT {shape.limit}"
     )
 
 

@@ -30,12 +30,12 @@ from calotype.domain.task import (
     Task,
 )
 from calotype.store import rows, statements
+from calotype.store.gallery import NOTHING
 from calotype.store.keycache import KeyCache
 from calotype.store.port import (
     EVER,
     FORGOTTEN_AT_ONCE,
     IN_FULL,
-    NOTHING,
     Account,
     AttemptEnd,
     ChannelEvent,
@@ -58,10 +58,12 @@ from calotype.store.sqlite import (
     submission,
     transitions,
 )
+from calotype.store.sqlite.gallery import SqliteGallery
 from calotype.store.sqlite.operating import SqliteOperating
 from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.webhooks import SqliteWebhooks
 from calotype.store.sqlite.writer import Writer
+from calotype.store.walking import Gallery
 
 T = TypeVar("T")
 
@@ -79,6 +81,7 @@ class SqliteStore:
         self._lazy_revocations: SharedMark | None = None
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
+        self.gallery = Gallery(SqliteGallery(self._with_own_reader))
         self.webhooks = SqliteWebhooks(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
         )

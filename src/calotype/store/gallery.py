@@ -1,0 +1,70 @@
+"""What a store shows of an account's pictures: a port of its own."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import msgspec
+
+from calotype.domain.task import State, Task
+
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Tasks that were found, newest first, and how far was looked for them."""
+
+    tasks: Sequence[Task]
+    searched_to: int | None
+    """The id before which to go on; None when there is nothing older."""
+
+
+class GalleryStore(Protocol):
+    """The pictures of one database."""
+
+    async def pictures(
+        self,
+        account_id: int,
+        *,
+        model: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        text: str = "",
+        metadata: Mapping[str, str] = NOTHING,
+        before: int | None = None,
+        limit: int,
+    ) -> Page:
+        """An account's tasks that have images to show, newest first; see ``tasks``."""
+        ...
+
+    async def tasks(
+        self,
+        account_id: int,
+        *,
+        state: State | None = None,
+        model: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        text: str = "",
+        metadata: Mapping[str, str] = NOTHING,
+        before: int | None = None,
+        limit: int,
+    ) -> Page:
+        """An account's tasks, newest first, by id.
+
+        A page looks at a few thousand tasks at most, so it may hold fewer than there are, or none,
+        and say all the same where to go on.
+
+        Args:
+            account_id: whose tasks.
+            state: only those in this state.
+            model: only those of this model.
+            since: only those created at this time or later.
+            until: only those created before this time.
+            text: only those whose prompt has this in it, in letters of any case.
+            metadata: only those that carry all of these pairs.
+            before: only those with an id below this one: where the page before ended.
+            limit: how many at most.
+
+        """
+        ...
