@@ -2,7 +2,7 @@
 
 import hmac
 import logging
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -130,7 +130,7 @@ class _SignIn:
         )
 
     def _page(
-        self, request: Request, template: str, *, status: int = 200, **values: object
+        self, request: Request, template: str, *, status: int = 200, **values: Any
     ) -> Response:
         """A page whose form is bound to this visit."""
         sessions = self._console.sessions

@@ -6,6 +6,7 @@ from typing import Final
 from calotype.domain.task import State
 from calotype.store import operating_sql as sql
 from calotype.store import rows
+from calotype.store.gallery import NOTHING
 from calotype.store.operating import (
     LINKS_KEPT_MS,
     AccountRow,
@@ -19,7 +20,7 @@ from calotype.store.operating import (
     UnknownAttempt,
 )
 from calotype.store.operating_sql import Walk
-from calotype.store.port import EVER, NOTHING
+from calotype.store.port import EVER
 from calotype.store.postgres import search
 from calotype.store.postgres.database import Database
 from calotype.store.searching import search_of

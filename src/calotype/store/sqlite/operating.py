@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from calotype.domain.task import AttemptState, State
 from calotype.store import operating_sql as sql
 from calotype.store import rows
+from calotype.store.gallery import NOTHING
 from calotype.store.operating import (
     LINKS_KEPT_MS,
     AccountRow,
@@ -25,7 +26,7 @@ from calotype.store.operating import (
     UnknownAttempt,
 )
 from calotype.store.operating_sql import Walk
-from calotype.store.port import EVER, NOTHING
+from calotype.store.port import EVER
 from calotype.store.searching import search_of
 from calotype.store.sqlite import search
 
