@@ -91,6 +91,20 @@ REFUSALS: Final = {
         "The price of the task is more than the account has available.",
         "Add credit, or wait until running tasks give back what they do not use.",
     ),
+    "spend_limit_reached": Note(
+        "The API key has spent, reserved sums included, what it may in this UTC day or month, or "
+        "the request costs more than that.",
+        "Wait for the seconds in `Retry-After`; without it no wait helps, so use another key.",
+    ),
+    "model_not_allowed": Note(
+        "The API key may not use this model.",
+        "Take one of those that `message` lists, or another key.",
+    ),
+    "channel_not_allowed": Note(
+        "The API key may not use the channel that `channel_id` pins, or none that serves the "
+        "model.",
+        "Take one of those that `message` lists, or another key.",
+    ),
     "invalid_signature": Note(
         "The image's URL was changed, or was never made by this server.",
         "Read the task again, it carries a fresh URL; use it as it is, query and all.",
@@ -130,6 +144,10 @@ REFUSALS: Final = {
     "webhook_not_found": Note(
         "The task has no webhook, or has none to send again yet.",
         "Send `callback_url`, or set the account's URL by `PUT /v1/webhooks`.",
+    ),
+    "rate_limit_reached": Note(
+        "The API key has submitted as many tasks as it may for now.",
+        "Wait for the seconds in `Retry-After`; `RateLimit` tells beforehand what is left.",
     ),
     "internal_error": Note(
         "Something broke on our side.",

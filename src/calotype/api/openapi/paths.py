@@ -5,8 +5,8 @@ from typing import Any, Final
 from calotype.api.openapi import agents
 from calotype.api.openapi.operations import BROKEN as _BROKEN
 from calotype.api.openapi.operations import KEY as _KEY
+from calotype.api.openapi.operations import RATE, Operation, error_response
 from calotype.api.openapi.operations import SUBMIT as _SUBMIT
-from calotype.api.openapi.operations import Operation, error_response
 from calotype.api.openapi.operations import in_path as _in_path
 from calotype.api.openapi.operations import in_query as _in_query
 from calotype.api.openapi.operations import operation as _operation
@@ -75,7 +75,7 @@ def _submit(examples: dict[str, Any]) -> Operation:
     accepted = _response(
         "Accepted: the task is on disk and its price is set aside.",
         json=reference("TaskAccepted"),
-        headers=("Location", "Preference-Applied"),
+        headers=("Location", "Preference-Applied", *RATE),
     )
     accepted["links"] = {
         "task": {
@@ -136,7 +136,9 @@ def _batch(examples: dict[str, Any]) -> Operation:
         "on its own: `data` has their tasks or errors in the order of the requests. References go "
         "by URL.\n\n"
         "Idempotency goes by the `idempotency_key` of each request; the header is refused.",
-        answers={"202": _response("Judged, one by one.", json=reference("BatchAnswer"))},
+        answers={
+            "202": _response("Judged, one by one.", json=reference("BatchAnswer"), headers=RATE)
+        },
         codes=(
             *("missing_field", "invalid_parameter", "unsupported_parameter", "malformed_body"),
             *(*_KEY, "body_too_large", "unsupported_media_type", *_BROKEN),
