@@ -62,6 +62,7 @@ from calotype.store.postgres.gallery import PostgresGallery
 from calotype.store.postgres.listening import Listener
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
 from calotype.store.postgres.revocations import Revocations
+from calotype.store.postgres.usage import PostgresUsage
 from calotype.store.postgres.webhooks import PostgresWebhooks
 from calotype.store.proof import PROOFS
 from calotype.store.refusals import cannot_take_away
@@ -83,6 +84,7 @@ class PostgresStore:
         self._revocations = Revocations(url)
         self._keys = KeyCache(self._revocations.mark)
         self.gallery = Gallery(PostgresGallery(self._db))
+        self.usage = PostgresUsage(self._db)
         self.webhooks = PostgresWebhooks(self._db)
 
     async def migrate(self) -> int:
@@ -161,7 +163,7 @@ class PostgresStore:
     async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
         found = await self._db.fetch(
             "SELECT kind, amount, task_id, created_at, note FROM ledger "
-            "WHERE account_id = $1 ORDER BY id DESC LIMIT $2",
+            "WHERE account_id = $1 ORDER BY (id + 0) DESC LIMIT $2",
             account_id,
             limit,
         )

@@ -59,6 +59,7 @@ from calotype.store.sqlite import (
 )
 from calotype.store.sqlite.gallery import SqliteGallery
 from calotype.store.sqlite.sharedmark import SharedMark
+from calotype.store.sqlite.usage import SqliteUsage
 from calotype.store.sqlite.webhooks import SqliteWebhooks
 from calotype.store.sqlite.writer import Writer
 from calotype.store.walking import Gallery
@@ -80,6 +81,7 @@ class SqliteStore:
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
         self.gallery = Gallery(SqliteGallery(self._with_own_reader))
+        self.usage = SqliteUsage(self._with_own_reader)
         self.webhooks = SqliteWebhooks(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
         )
