@@ -295,11 +295,12 @@ class PostgresStore:
         return [Keyed(key, State(state), ended) for key, state, ended in found]
 
     async def asset(self, asset_id: int) -> Asset | None:
-        found = await self._db.fetch(f"SELECT {rows.ASSET} FROM assets WHERE id = $1", asset_id)
+        statement = f"SELECT {rows.ASSET} FROM assets WHERE id = $1 AND deleted_at IS NULL"
+        found = await self._db.fetch(statement, asset_id)
         return rows.asset(found[0]) if found else None
 
     async def assets(self, asset_ids: Sequence[int]) -> Sequence[Asset]:
-        statement = f"SELECT {rows.ASSET} FROM assets WHERE id = ANY($1)"
+        statement = f"SELECT {rows.ASSET} FROM assets WHERE id = ANY($1) AND deleted_at IS NULL"
         return [rows.asset(row) for row in await self._db.fetch(statement, asset_ids)]
 
     # Running a task
