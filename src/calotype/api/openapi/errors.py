@@ -79,6 +79,10 @@ REFUSALS: Final = {
         "This `Idempotency-Key` was used before, with another request.",
         "Use a new key for a new request, and an old one only to send the same request again.",
     ),
+    "task_not_final": Note(
+        "The task is still being developed, so its images cannot be deleted yet.",
+        "Cancel it first, or wait until it is final.",
+    ),
     "missing_api_key": Note(
         "No API key came with the request.",
         "Send `Authorization: Bearer ck_…`.",

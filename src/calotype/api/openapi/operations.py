@@ -45,7 +45,7 @@ _SAID: Final = {
     403: "The caller may not do this.",
     404: "There is no such thing.",
     405: "The path does not have this method; `Allow` names those it has.",
-    409: "The request contradicts an earlier one.",
+    409: "The request contradicts an earlier one, or comes too early.",
     413: "Something in the request is too large.",
     415: "The body is of a type that is not read.",
     416: "The range lies outside the image.",

@@ -46,7 +46,7 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
         "/v1/images/generations": {"post": _submit(examples)},
         "/v1/images/generations/batch": {"post": _batch(examples)},
         "/v1/tasks": {"get": _tasks()},
-        "/v1/tasks/{task_id}": {"get": _task()},
+        "/v1/tasks/{task_id}": {"get": _task(), "delete": _delete()},
         "/v1/tasks/{task_id}/cancel": {"post": _cancel()},
         "/v1/tasks/{task_id}/events": {"get": _task_events()},
         "/v1/events": {"get": _events()},
@@ -223,6 +223,21 @@ def _task() -> Operation:
                 "schema": {"type": "integer", "minimum": 0, "maximum": 10**9},
             },
         ],
+    )
+
+
+def _delete() -> Operation:
+    return _operation(
+        "deleteTask",
+        "Tasks",
+        "Delete a task's images",
+        description="Its results and its references are removed for good, and their URLs answer "
+        "404 at once. The task itself stays, with what was asked for and what was paid: it gets "
+        "`deleted_at`, and its images are told of without a `url`.\n\nOnly a final task can be "
+        "deleted; cancel another one first. Safe to repeat.",
+        answers={"204": _response("The images are gone.")},
+        codes=(*_KEY, "task_not_found", "task_not_final", *_BROKEN),
+        parameters=[_in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e")],
     )
 
 
