@@ -19,9 +19,9 @@ from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from calotype.domain.secret import Secret
 from console.screens import WIDE, Opens, Role, Screen, Theme
+from console.tabs import PASSWORD
 from harness import Server, running_server
 
-PASSWORD = "let me in, please"
 HEIGHT = 900
 HERE = Path(__file__).parent
 SHOTS = os.environ.get("CALOTYPE_SCREENSHOTS")  # noqa: TID251 -- of the tests, not of a server

@@ -11,7 +11,6 @@ from calotype.console.access import local
 from calotype.console.forms import Form
 from calotype.domain.errors import MalformedBody
 
-
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 

@@ -14,7 +14,7 @@ from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.forms import Form
 from calotype.console.render import redirect
-from calotype.console.sessions import Role
+from calotype.console.sessions import HOURS, Role
 from calotype.domain.errors import InvalidKey
 from calotype.domain.keys import ApiKey
 from calotype.domain.secret import Secret
@@ -76,7 +76,7 @@ class _SignIn:
         token = request.query_params.get("token", "")
         if self._console.links.check(token) is None:
             raise PageError(403, _BAD_LINK)
-        response = self._page(request, "enter.html", token=token)
+        response = self._page(request, "enter.html", token=token, hours=HOURS["admin"])
         response.headers["referrer-policy"] = "no-referrer"
         return response
 
