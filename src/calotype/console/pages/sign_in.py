@@ -2,7 +2,7 @@
 
 import hmac
 import logging
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -75,7 +75,7 @@ class _SignIn:
         """Show the button of a one-time link: whoever only looks at a link does not use it up."""
         token = request.query_params.get("token", "")
         if self._console.links.check(token) is None:
-            raise PageError(403, _BAD_LINK)
+            raise PageError(403, _BAD_LINK, title="This link is over")
         response = self._page(request, "enter.html", token=token, hours=HOURS["admin"])
         response.headers["referrer-policy"] = "no-referrer"
         return response
@@ -87,7 +87,7 @@ class _SignIn:
         if link is None or not await self._console.store.operating.spend_link(
             link.nonce, expires_at=link.expires_at, now=self._console.clock()
         ):
-            raise PageError(403, _BAD_LINK)
+            raise PageError(403, _BAD_LINK, title="This link is over")
         return await self._begin_as_operator(request, "with a one-time link", "")
 
     async def _read(self, request: Request) -> Form:
@@ -130,7 +130,7 @@ class _SignIn:
         )
 
     def _page(
-        self, request: Request, template: str, *, status: int = 200, **values: object
+        self, request: Request, template: str, *, status: int = 200, **values: Any
     ) -> Response:
         """A page whose form is bound to this visit."""
         sessions = self._console.sessions
