@@ -11,7 +11,7 @@ from calotype.console.sessions import Role, Session, Sessions, Signed
 from calotype.core import build_core
 from calotype.settings import Settings
 
-VALUES = {"title": "A title", "message": "A message", "status": 404}
+VALUES: dict[str, Any] = {"title": "A title", "message": "A message", "status": 404}
 
 
 @pytest.fixture
