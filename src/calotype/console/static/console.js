@@ -152,7 +152,7 @@
     }
 
     set(files) {
-      if (files.length > this.most) say(`At most ${this.most} pictures here: the first ones stay.`);
+      if (files.length > this.most) say(`At most ${this.most} ${this.most === 1 ? "picture" : "pictures"} here: the first ones stay.`);
       const kept = files.slice(0, this.most);
       const carrier = new DataTransfer();
       for (const file of kept) carrier.items.add(file);
@@ -204,6 +204,9 @@
     for (const box of all("[data-drop]", within)) {
       if (!drops.has(box)) drops.set(box, new Drop(box));
     }
+    const [news] = all("[data-say]", within);
+    const said = document.getElementById("said");
+    if (news && said && said.textContent !== news.dataset.say) said.textContent = news.dataset.say;
     labelThemes(keptTheme());
     refreshTimes();
   }
