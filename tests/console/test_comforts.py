@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from playwright.async_api import FilePayload, Page, expect
 
+from calotype.console.filters import filters
 from console.screens import Opens
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -17,11 +18,13 @@ MIB = 1 << 20
 
 async def put(page: Page, macros: str) -> None:
     """Put pieces of ui.html into the page, as htmx would."""
-    pieces = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("calotype.console"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-    ).from_string('{% import "ui.html" as ui with context %}' + macros)
+    )
+    environment.filters.update(filters(lambda: 0))
+    pieces = environment.from_string('{% import "ui.html" as ui with context %}' + macros)
     icons = await page.evaluate("document.querySelector('.icon use').getAttribute('href')")
     text = pieces.render(static=lambda _: icons.partition("#")[0], csrf="token")
     await page.evaluate(
@@ -108,7 +111,11 @@ async def test_references_are_added_ordered_and_taken_out(screens: Opens) -> Non
     """The file field holds what the thumbnails show, through every change."""
     screen = await screens()
     page = await screen.open("/console/sign-in")
-    await put(page, f'{{{{ ui.file_drop("image", "References", 3, {MIB}, "image/png") }}}}')
+    await put(
+        page,
+        '{{ ui.page_head("Playground") }}'
+        f'{{{{ ui.file_drop("image", "References", 3, {MIB}, "image/png") }}}}',
+    )
     await page.set_input_files("#image", [picture("a"), picture("b")])
     await page.set_input_files("#image", [picture("c")])
     assert await names(page) == ["a", "b", "c"]
