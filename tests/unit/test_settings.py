@@ -210,7 +210,9 @@ def test_channels_stand_in_the_file_only() -> None:
     assert refused({"CALOTYPE_CHANNELS": "[]"}).startswith("CALOTYPE_CHANNELS: ")
 
 
-@pytest.mark.parametrize("name", ["PATH", "calotype_port", "XCALOTYPE_PORT", *CLIENT_VARIABLES])
+@pytest.mark.parametrize(
+    "name", ["PATH", "calotype_port", "XCALOTYPE_PORT", *sorted(CLIENT_VARIABLES)]
+)
 def test_what_is_not_the_servers_is_left_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
