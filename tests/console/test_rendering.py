@@ -1,5 +1,6 @@
 """Pages and pieces of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ def render(tmp_path: Path) -> Renderer:
     return Renderer(sessions, clock=core.clock)
 
 
-def asked(path: str = "/console", *, role: Role | None = None, **headers: str) -> Request:
+def asked(
+    path: str = "/console", *, role: Role | None = None, headers: Mapping[str, str] | None = None
+) -> Request:
     signed = None if role is None else Signed(Session(id="x", role=role, issued_at=0), None)
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "query_string": b""}
-    sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    sent = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     return Request({**scope, "headers": sent, "state": {"signed": signed}})
 
 
@@ -33,21 +36,21 @@ def asked(path: str = "/console", *, role: Role | None = None, **headers: str) -
     ("headers", "whole"),
     [
         ({}, True),
-        ({"hx_request": "true"}, False),
-        ({"hx_request": "true", "hx_history_restore_request": "true"}, True),
+        ({"hx-request": "true"}, False),
+        ({"hx-request": "true", "hx-history-restore-request": "true"}, True),
     ],
 )
 def test_htmx_is_given_the_piece_that_it_asks_for(
     render: Renderer, headers: dict[str, str], *, whole: bool
 ) -> None:
-    request = asked(**headers)
+    request = asked(headers=headers)
     answer = render.page(request, "error.html", fragment="error_fragment.html", **VALUES)
     assert (b"<!doctype html>" in bytes(answer.body)) is whole
     assert answer.headers["vary"] == "HX-Request"
 
 
 def test_a_page_without_pieces_is_whole_for_everybody(render: Renderer) -> None:
-    answer = render.page(asked(hx_request="true"), "error.html", **VALUES)
+    answer = render.page(asked(headers={"hx-request": "true"}), "error.html", **VALUES)
     assert b"<!doctype html>" in bytes(answer.body)
     assert "vary" not in answer.headers
 
