@@ -236,10 +236,10 @@
 
   document.addEventListener("paste", (event) => {
     const files = [...event.clipboardData.files];
-    const box = document.querySelector("[data-drop]");
-    if (!files.length || !box) return;
+    const drop = drops.get(document.querySelector("[data-drop]"));
+    if (!files.length || !drop) return;
     event.preventDefault();
-    drops.get(box).add(files);
+    drop.add(files);
   });
 
   document.addEventListener("htmx:load", (event) => enhance(event.target.parentNode ?? document));
