@@ -78,18 +78,42 @@ class AttemptCursor(msgspec.Struct, frozen=True):
     number: int
 
 
+class SentAttempt(msgspec.Struct, frozen=True):
+    """An attempt, with what is to be known of its task."""
+
+    task_id: int
+    account_id: int
+    model: str
+    paid: int
+    """What the client paid for the task; 0 where it went on to another attempt."""
+    attempt: Attempt
+
+
 class UnknownAttempt(msgspec.Struct, frozen=True):
     """An attempt that may have been billed although no image came of it."""
 
     task_id: int
     account_id: int
+    account: str
+    """Its name."""
     model: str
+    paid: int
+    """What the client has paid for the task."""
+    released: int
+    """What the client was given back."""
     attempt: Attempt
 
     @property
     def cursor(self) -> AttemptCursor:
         """What leads to the attempts after it."""
         return AttemptCursor(self.attempt.finished_at or 0, self.task_id, self.attempt.number)
+
+
+class RetriedWebhooks(msgspec.Struct, frozen=True):
+    """Webhooks that were tried, and will be again; at most ``FIGURED`` are counted."""
+
+    deliveries: int
+    receivers: int
 
 
 class TaskPage(msgspec.Struct, frozen=True):
@@ -143,6 +167,14 @@ class OperatingStore(Protocol):
 
     async def figures(self, *, since: int) -> Sequence[ChannelFigures]:
         """How channels have done with attempts that began since then, by channel."""
+        ...
+
+    async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
+        """The attempts that a channel's figures are made of, newest first."""
+        ...
+
+    async def retried_webhooks(self) -> RetriedWebhooks:
+        """How many webhooks have not been taken yet, among those that wait longest."""
         ...
 
     async def depth(self) -> Sequence[QueueDepth]:

@@ -21,6 +21,8 @@ from calotype.store.operating import (
     ChannelFigures,
     QueueDepth,
     Resolution,
+    RetriedWebhooks,
+    SentAttempt,
     Switch,
     TaskPage,
     UnknownAttempt,
@@ -36,6 +38,9 @@ _FIGURES: Final = sql.figures_of(
     f"({sql.newest('attempts INDEXED BY attempts_of_channel', channel='?2')}) AS newest "
     "CROSS JOIN tasks ON tasks.id = newest.task_id",
     group="json_group_array",
+)
+_SENT: Final = sql.sent(
+    "attempts INDEXED BY attempts_of_channel", join="CROSS JOIN", model="tasks.model"
 )
 _DEPTH: Final = sql.DEPTH.format(tasks=_OPEN)
 _UNKNOWN: Final = {
@@ -84,6 +89,21 @@ class SqliteOperating:
 
         figures: list[ChannelFigures] = await self._read_with(work)
         return figures
+
+    async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
+        """A channel's newest attempts."""
+
+        def work(connection: sqlite3.Connection) -> list[SentAttempt]:
+            found = connection.execute(_SENT, (since, channel_id)).fetchall()
+            return [sql.sent_attempt(row) for row in found]
+
+        sent: list[SentAttempt] = await self._read_with(work)
+        return sent
+
+    async def retried_webhooks(self) -> RetriedWebhooks:
+        """How many webhooks have not been taken yet."""
+        found = await self._find(sql.RETRIED)
+        return RetriedWebhooks(*found[0])
 
     async def depth(self) -> Sequence[QueueDepth]:
         """The tasks that are not final, by channel."""
