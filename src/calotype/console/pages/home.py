@@ -9,7 +9,6 @@ from calotype.console.access import (
     SIGN_IN,
     Visitor,
     account_page,
-    operator_page,
     sign,
 )
 from calotype.console.context import Console
@@ -26,12 +25,8 @@ def routes(console: Console) -> list[Route]:
     async def playground(request: Request, _visitor: Visitor) -> Response:
         return console.render.page(request, "stub.html", title="Playground")
 
-    async def overview(request: Request, _visitor: Visitor) -> Response:
-        return console.render.page(request, "stub.html", title="Overview")
-
     return [
         Route("/console", home),
         Route("/console/", home),
         Route("/console/playground", account_page(console, playground)),
-        Route("/console/operator", operator_page(console, overview)),
     ]
