@@ -82,6 +82,7 @@ async def test_figures_tell_how_each_channel_has_done(store: Store) -> None:
     assert seventh.success_rate == 4 / 6
     assert (seventh.percentile(0.5), seventh.percentile(0.95)) == (200, 400)
     assert (seventh.costed, seventh.cost, seventh.paid) == (1, 20_000, PRICE)
+    assert (seventh.uncosted, ninth.uncosted) == (4, 0)
     assert (ninth.channel_id, ninth.attempts, ninth.success_rate) == (9, 2, 1.0)
     assert (ninth.costed, ninth.cost, ninth.paid) == (1, 1, PRICE)
 

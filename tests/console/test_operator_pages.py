@@ -37,7 +37,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
 
 @EVERY_LOOK
 async def test_the_operators_pages_are_sound(
-    site: Server, signed_in_page: Opens, theme: Theme, width: int
+    signed_in_page: Opens, theme: Theme, width: int
 ) -> None:
     screen = await signed_in_page("admin", theme, width)
     page = await screen.open(OPERATOR)
@@ -63,11 +63,11 @@ async def test_the_operators_pages_are_sound(
     await screen.judge("operator-settle")
 
 
-async def test_an_outcome_is_settled(site: Server, signed_in_page: Opens) -> None:
+async def test_an_outcome_is_settled(signed_in_page: Opens) -> None:
     screen = await signed_in_page("admin")
     page = await screen.open(f"{OPERATOR}/unknown")
     await page.get_by_role("link", name="Settle", exact=True).first.click()
-    await page.get_by_text("It was billed").click()
+    await page.get_by_role("radio", name="It was billed", exact=True).check()
     await page.get_by_label("What it charged").fill("0.04")
     await page.get_by_label("Note").fill("It stands on the invoice of November.")
     await page.get_by_role("button", name="Settle").click()
@@ -78,7 +78,7 @@ async def test_an_outcome_is_settled(site: Server, signed_in_page: Opens) -> Non
 
 
 async def test_a_channel_is_switched_after_it_was_asked_again(
-    site: Server, signed_in_page: Opens
+    signed_in_page: Opens,
 ) -> None:
     screen = await signed_in_page("admin")
     page = await screen.open(f"{OPERATOR}/channels")

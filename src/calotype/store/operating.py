@@ -47,6 +47,11 @@ class ChannelFigures(msgspec.Struct, frozen=True, kw_only=True):
     """How long each of the done ones took, ascending."""
 
     @property
+    def uncosted(self) -> int:
+        """Those of which nobody has said what they cost; what was refused cost nothing."""
+        return max(0, self.done + self.failed + self.unknown - self.costed)
+
+    @property
     def success_rate(self) -> float | None:
         """The share of done ones among those that have ended; None where none has."""
         ended = self.done + self.refused + self.failed + self.unknown

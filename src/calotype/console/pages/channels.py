@@ -112,7 +112,7 @@ def _facts(channel: Channel) -> list[tuple[str, str]]:
         ("Id", str(channel.id)),
         ("Provider", channel.provider),
         ("Address", without_credentials(channel.base_url) or "The provider's usual one"),
-        ("Takes new tasks", "As configured" if channel.enabled else "Not as configured"),
+        ("Enabled", yes[channel.enabled]),
         ("Priority", str(channel.priority)),
         ("Weight", str(channel.weight)),
         ("At a time", f"{channel.concurrency:,}" if channel.concurrency else "No limit"),

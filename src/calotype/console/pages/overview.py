@@ -12,6 +12,7 @@ from calotype.console.access import Visitor, operator_page
 from calotype.console.asked import asked
 from calotype.console.context import Console
 from calotype.console.filters import day, duration, percent, size, usd
+from calotype.domain.health import WHOLE
 from calotype.services.usage import DAY_MS, date_of
 from calotype.services.watching import LEAST_FREE, LITTLE_FREE, ChannelStanding, free_bytes
 from calotype.store.operating import FIGURED, QueueDepth
@@ -26,6 +27,7 @@ DAYS: Final = 14
 LONG_MS: Final = 10 * 60_000
 """A task that has not ended for so long needs a look."""
 _COUNTED: Final = 100
+_NAMED: Final = 4
 
 
 class Concern(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,7 @@ class _Overview:
             concerns=await self._concerns(depths, now),
             tiles=_tiles(tallies, depths, today),
             lines=self._lines(depths),
+            busy=bool(tallies),
             bars=[
                 _bar(number, tallies.get(number, Tally()))
                 for number in range(today - DAYS + 1, today + 1)
@@ -112,15 +115,7 @@ class _Overview:
 
     async def _concerns(self, depths: Sequence[QueueDepth], now: int) -> list[Concern]:
         console = self._console
-        found = [
-            Concern(
-                tone="bad",
-                title=f"No channel takes {model}",
-                text="Whoever asks for it is refused. Switch a channel on, or configure one.",
-                path=CHANNELS,
-            )
-            for model in console.watching.unserved()
-        ]
+        found = _of_unserved(console.watching.unserved())
         for standing in await console.watching.channels():
             found += _of_channel(standing, now)
         found += await self._of_unknown()
@@ -159,17 +154,41 @@ class _Overview:
         ]
 
 
+def _of_unserved(models: Sequence[str]) -> list[Concern]:
+    if not models:
+        return []
+    what = models[0] if len(models) == 1 else f"{len(models)} models"
+    return [
+        Concern(
+            tone="bad",
+            title=f"No channel takes {what}",
+            text=f"Whoever asks for {_listed(models)} is refused. Switch a channel on, or "
+            "configure one.",
+            path=CHANNELS,
+        )
+    ]
+
+
 def _of_channel(standing: ChannelStanding, now: int) -> list[Concern]:
-    slug, found = standing.channel.slug, []
-    for breaker in standing.breakers:
-        shut = now < breaker.until
+    slug, path = standing.channel.slug, f"{CHANNELS}/{standing.channel.slug}"
+    found = [
+        Concern(
+            tone="bad" if now < one.until and standing.takes_new else "warn",
+            title=f"{slug}: nothing is sent" if now < one.until else f"{slug} is tried again",
+            text=one.detail or f"Its fault: {one.fault}.",
+            path=path,
+        )
+        for one in standing.breakers
+        if one.model == WHOLE
+    ]
+    models = [one.model for one in standing.breakers if one.model != WHOLE]
+    if models:
         found.append(
             Concern(
-                tone="bad" if shut and not breaker.model else "warn",
-                title=f"{slug}{f', {breaker.model}' if breaker.model else ''}: "
-                + ("nothing is sent" if shut else "being tried again"),
-                text=breaker.detail or f"Its fault: {breaker.fault}.",
-                path=f"{CHANNELS}/{slug}",
+                tone="warn",
+                title=f"{slug}: {len(models)} model{'s' if len(models) > 1 else ''} held back",
+                text=f"Too much of what was sent for {_listed(models)} came to nothing.",
+                path=path,
             )
         )
     if standing.switch is not None and not standing.takes_new:
@@ -178,10 +197,16 @@ def _of_channel(standing: ChannelStanding, now: int) -> list[Concern]:
                 tone="info",
                 title=f"{slug} is switched off",
                 text="It takes no new tasks until it is switched on again.",
-                path=f"{CHANNELS}/{slug}",
+                path=path,
             )
         )
     return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few of them."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _of_waiting(depths: Sequence[QueueDepth], now: int) -> list[Concern]:
@@ -223,7 +248,7 @@ def _tiles(
             "label": "Succeeded today",
             "value": _rate(now),
             "note": f"{_rate(before)} yesterday",
-            "tone": "bad" if ended and now.failed * 5 > ended else "",
+            "tone": "warn" if ended and now.failed * 5 > ended else "",
         },
         {
             "label": "Clients spent today",
