@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ import pytest
 
 from calotype.store.postgres import PostgresStore
 from postgres import PostgresServer
+from programs import installed
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guides" / "scale-out.md").read_text(encoding="utf-8")
@@ -35,16 +35,8 @@ BODY = {"model": "nano-banana-pro", "output_format": "jpg"}
 
 @pytest.fixture(scope="module")
 def nginx() -> str:
-    """The program; a machine without it gets it, a machine that cannot is no place for this."""
-    if (found := shutil.which("nginx", path="/usr/sbin:/usr/bin")) is None:
-        for command in (
-            ["apt-get", "update", "-qq"],
-            ["apt-get", "install", "-yqq", "nginx-light"],
-        ):
-            subprocess.run(command, check=True, capture_output=True, timeout=90)
-        found = shutil.which("nginx", path="/usr/sbin:/usr/bin")
-    assert found is not None
-    return found
+    """The program."""
+    return installed("nginx", "nginx-light")
 
 
 @dataclass

@@ -137,7 +137,7 @@ async def _worked(data: Path) -> Machine:
         unfinished = {one.task_id for one in await idle.core.store.unfinished(after=0, limit=10)}
     machine = Machine(data, server.key, revoked, ordered.json["task_id"], unfinished)
     for kept in KEPT_BY_THE_CONSOLE:
-        machine.change(f"INSERT INTO {kept}")  # noqa: S608 -- our own names
+        machine.change(f"INSERT INTO {kept}")
     metadata = f"""CAST('{json.dumps({"order": "7"})}' AS BLOB)"""
     machine.change(f"UPDATE tasks SET metadata = {metadata} WHERE id = {FIRST_TASK}")  # noqa: S608 -- our own text
     machine.change(
