@@ -248,6 +248,8 @@ async def running_server(
         log_config=None,
         access_log=False,
         http=Protocol,
+        # Else a client whose loop stood still between two tests finds its connection closed.
+        timeout_keep_alive=600,
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)

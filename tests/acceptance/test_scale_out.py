@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guides" / "scale-out.md").read_text(encoding="utf-8")
 STEPS = dict(re.findall(r"<!-- test: (\w+) -->\n```sh\n(.*?)```", GUIDE, re.DOTALL))
 TASKS = 50
-PATIENCE = 45.0
+PATIENCE = 100.0
 """Seconds after which a condition is taken never to come; no outcome hangs on its value."""
 BODY = {"model": "nano-banana-pro", "output_format": "jpg"}
 """What the sandbox draws fastest."""
