@@ -302,7 +302,7 @@ def form(*parts: Part, end: bool = True) -> bytes:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that nothing announces."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
