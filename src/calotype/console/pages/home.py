@@ -31,6 +31,7 @@ def routes(console: Console) -> list[Route]:
 
     return [
         Route("/console", home),
+        Route("/console/", home),
         Route("/console/playground", account_page(console, playground)),
         Route("/console/operator", operator_page(console, overview)),
     ]
