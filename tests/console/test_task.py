@@ -233,6 +233,18 @@ async def test_the_page_of_a_task_looks_right(
     failed = await owner.outcome("sandbox:refuse")
     await screen.open(page_of(failed))
     await screen.judge("task-failed")
+    url = "http://127.0.0.1:9/" + "hook" * 30
+    reply = await owner.submit_form(("image", picture(), "one.png"), ("callback_url", url))
+    await owner.finished(reply.json["task_id"])
+    await screen.open(page_of(reply.json))
+    await page.wait_for_load_state("networkidle")
+    await page.click("summary:has-text('Delete images')")
+    await page.click("summary:has-text('as the API tells it')")
+    await screen.judge("task-webhook")
+    several = await owner.outcome("three boats", model="recraft-v4.1", n=3)
+    await screen.open(page_of(several))
+    await page.wait_for_load_state("networkidle")
+    await screen.judge("task-several")
 
 
 @EVERY_LOOK
@@ -256,4 +268,5 @@ async def test_a_task_that_ends_changes_its_page(owner: Server, signed_in_page: 
     await owner.call("POST", f"/v1/tasks/{task['task_id']}/cancel")
     await page.get_by_text("It cost nothing.").wait_for()
     await page.locator("#deeds summary").wait_for(state="detached")
+    await page.locator("#told", has_text="The task has ended: fail.").wait_for()
     await page.locator("#about").get_by_text("Given back", exact=True).last.wait_for()
