@@ -41,8 +41,9 @@ demo: $(RUNTIME) ## Show the whole product on this machine: no key, no account, 
 serve: $(RUNTIME) ## Start the server; ARGS="…" goes to calotype serve
 	@.venv/bin/calotype serve $(ARGS)
 
-test: $(DEV) ## Run the tests; ARGS="-k name" picks some
-	@$(VENV_PYTHON) -m pytest -q -ra $(ARGS)
+# What ARGS picks runs in one process: several take longer to begin than most of what is picked.
+test: $(DEV) ## Run the tests, several at a time; ARGS="-k name" picks some
+	@$(VENV_PYTHON) -m pytest -q -ra $(or $(ARGS),-n auto --dist worksteal)
 
 chaos: $(DEV) ## Kill servers, workers and PostgreSQL at random under load, then fail upstreams, for minutes
 	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.chaos $(ARGS)

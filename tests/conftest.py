@@ -1,5 +1,6 @@
-"""Services that tests share: one PostgreSQL server a session, one fresh database a test."""
+"""Services that tests share: one PostgreSQL server a process, one fresh database a test."""
 
+import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,13 +16,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("calotype", deadline=None)  # machines are shared
 hypothesis.settings.load_profile("calotype")
 
+MOST_PROCESSES = 8
+"""More would be done no sooner: a few tests take half a minute each."""
+
+
+@pytest.hookimpl
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes a core, as tests of real processes mostly wait for them."""
+    return min(2 * len(os.sched_getaffinity(0)), MOST_PROCESSES)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server."""
     with (
         tempfile.TemporaryDirectory(prefix="calotype-pg-") as folder,
-        running_postgres(Path(folder), "max_connections=200") as server,
+        running_postgres(Path(folder), "max_connections=200", "fsync=off") as server,
     ):
         yield server
 

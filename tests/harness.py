@@ -46,6 +46,7 @@ _SLUGS = {
     413: "payload_too_large",
     415: "unsupported_media_type",
     416: "range_not_satisfiable",
+    429: "rate_limited",
     500: "internal_error",
     503: "unavailable",
 }
@@ -60,6 +61,7 @@ _FAMILIES = {
     413: "invalid_request_error",
     415: "invalid_request_error",
     416: "invalid_request_error",
+    429: "rate_limit_error",
     500: "server_error",
     503: "server_error",
 }

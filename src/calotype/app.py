@@ -26,6 +26,7 @@ from calotype.services import cancelling
 from calotype.services.audit import Audit
 from calotype.services.callbacks import TOPIC, Callbacks, packed
 from calotype.services.cancelling import Cancelling
+from calotype.services.deleting import Deleting
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.health import HealthKeeper, keep_fresh
@@ -64,6 +65,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         allow_hosts=webhook_hosts(settings),
         clock=core.clock,
     )
+    deleting = Deleting(core.store, images.disk, clock=core.clock)
     context = Context(
         accounts=core.accounts,
         assets=images.assets,
@@ -71,6 +73,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         callbacks=Callbacks(core.router, upstreams.providers, tell=_teller(core, worker)),
         cancelling=Cancelling(core.store, tell=_canceller(core, worker), clock=core.clock),
         catalog=core.catalog,
+        deleting=deleting,
         delivery=Delivery(
             core.store, core.catalog, core.router, assets=images.assets, clock=core.clock
         ),
@@ -101,9 +104,9 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         core.switches.watch(built.refresh)
         await core.switches.refresh()
         keepers = [
-            asyncio.create_task(_keep_house(core)),
             asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
             asyncio.create_task(_keep_noting_keys(core)),
+            asyncio.create_task(_keep_house(core, deleting)),
         ]
         try:
             with _reloading(core, upstreams, worker, shown=built.refresh):
@@ -268,7 +271,7 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
         await core.store.close()
 
 
-async def _keep_house(core: Core) -> None:
+async def _keep_house(core: Core, deleting: Deleting) -> None:
     while True:
         try:
             before = core.clock() - IDEMPOTENCY_KEPT_MS
@@ -277,8 +280,10 @@ async def _keep_house(core: Core) -> None:
             before = core.clock() - CHANNEL_EVENTS_KEPT_MS
             while await core.store.forget_channel_events(before=before):
                 pass
-        except Unavailable:
-            log.warning("housekeeping has to wait: the database does not answer")
+            while await deleting.finish():
+                pass
+        except Unavailable as error:
+            log.warning("housekeeping has to wait: %s", error)
         except Exception:
             log.exception("housekeeping broke; it is tried again later")
         await asyncio.sleep(HOUSEKEEPING_SECONDS)

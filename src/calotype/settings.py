@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``debug``, ``info``, ``warning`` or ``error``."""
     channels: tuple[Channel, ...] = ()
     """Upstreams; in ``calotype.toml`` only."""
+    said_by: dict[str, str] = {}
+    """Where each setting that is not the default was said: ``<file>: <key>``, or the variable."""
 
     def __repr__(self) -> str:
         """Without what it holds: the database's URL may carry a password."""
@@ -127,7 +129,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _check(values, said_by)
         if found:
             values["config"] = path
-        return cls(**values)
+            given = file or named
+            said_by["config"] = f"--config or {_CONFIG_VARIABLE}" if given else "in this folder"
+        return cls(**values, said_by=said_by)
 
     def reloaded(self, environment: Mapping[str, str] | None = None) -> Self:
         """These settings with the channels as they stand in the file now, secrets read anew.
@@ -142,7 +146,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, channels=now.channels)
 
 
-_FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+_FIELDS: Final = {
+    field.name: field for field in msgspec.structs.fields(Settings) if field.name != "said_by"
+}
 _HOSTS: Final = frozenset({"reference_allow_hosts", "webhook_allow_hosts"})
 """Lists; in the environment their entries are separated by commas."""
 _IN_FILE: Final = [name for name in _FIELDS if name != "config"]

@@ -94,6 +94,26 @@ def test_a_key_is_revoked_by_its_id_by_its_beginning_or_by_itself() -> None:
     assert "There is no key" in told("keys", "revoke", "nonsense", code=1)
 
 
+def test_a_key_with_a_scope_and_limits_is_shown_with_them() -> None:
+    limits = ["--model", "flux-2-pro", "--model", "recraft-v4.1", "--channel", "sandbox"]
+    limits += ["--per-day", "5", "--per-month", "50.5", "--per-minute", "60"]
+    made = run("keys", "create", "--name", "shop", *limits)
+    said = "flux-2-pro, recraft-v4.1; channel sandbox; 5.00 USDC a day; 50.50 USDC a month; "
+    assert said + "60 tasks a minute" in " ".join(made.stderr.split())
+    (key,) = run_json("keys", "list")
+    assert (key["models"], key["channel_ids"]) == (["flux-2-pro", "recraft-v4.1"], [1])
+    assert (key["day_limit_micro_usdc"], key["month_limit_micro_usdc"]) == (5_000_000, 50_500_000)
+    assert (key["per_minute"], key["last_used_at"]) == (60, None)
+    assert said + "60 tasks a minute" in run("keys", "list").stdout
+    for wrong, why in [
+        (["--model", "flux-9"], "no model flux-9"),
+        (["--channel", "nowhere"], "there are sandbox"),
+        (["--per-day", "5", "--per-month", "4"], "at most month_limit"),
+    ]:
+        assert why in " ".join(told("keys", "create", "--name", "x", *wrong, code=1).split())
+    assert len(run_json("keys", "list")) == 1
+
+
 def test_credit_can_be_added_and_taken_away_again_but_not_below_nothing() -> None:
     run("keys", "create", "--name", "acme")
     run("credits", "add", "acme", "5", "--note", "invoice 7")

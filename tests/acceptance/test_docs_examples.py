@@ -32,7 +32,7 @@ ENVIRONMENT = {
     **OUR_CODE,
 }
 BETWEEN = "\x1e"
-SECONDS = 60
+SECONDS = 100
 
 OPERATE = "docs/guides/operate.md"
 MODELS = "docs/guides/models.md"

@@ -64,7 +64,7 @@ async def test_a_path_that_leads_nowhere_is_not_found(server: Server, path: str)
     ("path", "allowed"),
     [
         (GENERATIONS, {"POST"}),
-        ("/v1/tasks/task_0000000000000", {"GET", "HEAD"}),
+        ("/v1/tasks/task_0000000000000", {"GET", "HEAD", "DELETE"}),
         ("/v1/models", {"GET", "HEAD"}),
         ("/v1/models/gpt-image-2", {"GET", "HEAD"}),
         ("/v1/models/brands/google/image", {"GET", "HEAD"}),

@@ -387,3 +387,17 @@ async def test_agents_with_other_keys_see_nothing_of_one_anothers_tasks(server: 
         edit = {"prompt": "x", "references": [task["task_id"]], **JPEG}
         assert "task_not_found" in refusal(await theirs.call_tool("edit_image", edit))
     assert (await other.balance())["balance_micro_usdc"] == 1_000_000_000
+
+
+async def test_an_agent_is_told_that_images_were_deleted(server: Server, door: Door) -> None:
+    task = await server.outcome()
+    path, task_id = f"/v1/tasks/{task['task_id']}", task["task_id"]
+    assert (await server.call("DELETE", path)).status == 204
+    async with door(server.url, server.key) as client:
+        result = await client.call_tool("get_task", {"task_id": task_id})
+        assert "images" not in told(result)
+        assert "were deleted" in said(result)
+        assert pictures(result) == []
+        edit = {"model": MODEL, "prompt": "x", "references": [task_id]}
+        text = refusal(await client.call_tool("edit_image", edit))
+        assert f"{task_id} has no image, or none any more" in text

@@ -128,7 +128,6 @@ def test_a_request_leaves_out_what_was_not_given() -> None:
         (memoryview(b"bytes"), "is a list"),
         (BytesIO(b"bytes"), "is a list"),
     ],
-    ids=str,
 )
 def test_a_reference_that_is_none_is_told_before_anything_is_sent(
     references: Any, told: str

@@ -10,6 +10,7 @@ from PIL import Image as Picture
 from calotype.client import (
     AuthenticationError,
     BillingError,
+    CalotypeError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
@@ -50,6 +51,31 @@ async def test_in_a_folder_an_image_is_named_by_its_task(
         task = await do(client.generate, "A lighthouse", model=MODEL)
         assert await do(task.save, tmp_path / "images") == [tmp_path / f"images/{task.id}.png"]
     assert [path.name for path in (tmp_path / "images").iterdir()] == [f"{task.id}.png"]
+
+
+async def test_deleted_images_are_gone_and_their_task_stays(
+    server: Server, kind: Kind, tmp_path: Path
+) -> None:
+    async with opened(kind, server.key, server.url) as client:
+        task = await do((await do(client.generate, "A lighthouse", model=MODEL)).wait)
+        (image,) = task.result
+        await do(client.delete, task.id)
+        await do(task.delete)
+        with pytest.raises(NotFoundError, match="asset_not_found"):
+            await do(client.download, image.url)
+        left = await do(task.refresh)
+        assert (left.state, left.result, left.billing) == ("success", [], task.billing)
+        with pytest.raises(CalotypeError, match=rf"The images of {task.id} were deleted\."):
+            await do(left.save, tmp_path / "lighthouse.png")
+        with pytest.raises(NotFoundError, match="task_not_found"):
+            await do(client.delete, "task_0000000000000")
+
+
+async def test_what_is_not_final_is_not_deleted(idle_server: Server, kind: Kind) -> None:
+    async with opened(kind, idle_server.key, idle_server.url) as client:
+        task = await do(client.generate, "x", model=MODEL)
+        with pytest.raises(ConflictError, match="task_not_final"):
+            await do(task.delete)
 
 
 async def test_references_of_every_kind_keep_their_order(

@@ -19,9 +19,9 @@ from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from calotype.domain.secret import Secret
 from console.screens import WIDE, Opens, Role, Screen, Theme
+from console.tabs import PASSWORD
 from harness import Server, running_server
 
-PASSWORD = "let me in, please"
 HEIGHT = 900
 HERE = Path(__file__).parent
 SHOTS = os.environ.get("CALOTYPE_SCREENSHOTS")  # noqa: TID251 -- of the tests, not of a server
@@ -34,6 +34,11 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
         apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=600"]
         subprocess.run([*apt, "update"], check=True)
         subprocess.run([*apt, "install", "--no-install-recommends", "chromium"], check=True)
+
+
+def some_address() -> str:
+    """Nobody else's: too many tries from one address are refused."""
+    return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -70,6 +75,7 @@ async def screens(site: Server, browser: Browser, tmp_path: Path) -> AsyncIterat
             reduced_motion="reduce",
             locale="en-GB",
             timezone_id="UTC",
+            extra_http_headers={"X-Forwarded-For": some_address()},
             **options,
         )
         context.set_default_timeout(30_000)

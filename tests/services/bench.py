@@ -248,6 +248,7 @@ class Bench:
         references: Sequence[Reference] = (),
         uploads: Sequence[Asset] = (),
         pinned: int | None = None,
+        allowed: tuple[int, ...] | None = None,
     ) -> int:
         """A new task that waits."""
         number = self.ids.next()
@@ -262,6 +263,7 @@ class Bench:
                 n,
                 {"aspect_ratio": "1:1", "resolution": "1K"},
                 channel_id=pinned,
+                channel_ids=allowed,
             ),
             references=tuple(references),
             uploads=tuple(uploads),

@@ -117,6 +117,23 @@ async def test_when_every_channel_refuses_the_client_is_told_nothing_of_the_insi
     assert "sk-1" not in task.error.message
 
 
+async def test_a_task_never_leaves_the_channels_that_its_key_may_use(bench: Bench) -> None:
+    first, third = two([BUSY], [BUSY, done()])
+    gateway = bench.gateway((CHANNEL, first), (SECOND, never), (THIRD, third))
+    task = await gateway.ran(await bench.submitted(allowed=(THIRD.id, CHANNEL.id)))
+    await bench.assert_paid(task)
+    assert (task.channel_id, never.sent) == (THIRD.id, [])
+
+
+async def test_a_task_whose_key_has_no_channel_left_fails_though_others_could(
+    bench: Bench,
+) -> None:
+    gateway = bench.gateway((CHANNEL, Scripted([KEY])), (SECOND, never))
+    task = await gateway.ran(await bench.submitted(allowed=(CHANNEL.id,)))
+    await bench.assert_released(task, "upstream_unavailable")
+    assert never.sent == []
+
+
 async def test_each_channel_is_tried_once_before_one_is_tried_again(bench: Bench) -> None:
     scripts = [Scripted([BUSY, BUSY, done()]) for _ in range(3)]
     channels = [CHANNEL, SECOND, THIRD]

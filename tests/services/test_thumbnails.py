@@ -148,14 +148,14 @@ async def test_every_kind_of_picture_has_a_copy(
     disk: DiskAssets, thumbnails: Thumbnails, mode: str
 ) -> None:
     if mode == "I;16":
-        image = Image.new(mode, (640, 320), 60_000)
+        image = Image.new(mode, (640, 320), 65_000)
     else:
-        image = Image.new("RGBA", (640, 320), (240, 240, 240, 255)).convert(mode)
+        image = Image.new("RGBA", (640, 320), (255, 255, 255, 255)).convert(mode)
     asset = await stored(disk, encoded(image, "PNG"))
     with Image.open(await thumbnails.path_of(asset, 160)) as small:
         assert small.size == (160, 80)
         grey = small.convert("L").getpixel((80, 40))
-        assert grey == pytest.approx(240, abs=10)
+        assert grey == pytest.approx(255, abs=5)
 
 
 async def test_what_can_be_seen_through_stays_so(disk: DiskAssets, thumbnails: Thumbnails) -> None:

@@ -18,7 +18,7 @@ def own_files(name: str) -> set[Path]:
     stem = name.replace("-", "_")
     return {
         *(PACKAGE / "providers").glob(f"{stem}*.py"),
-        *(PACKAGE / "providers" / stem).rglob("*"),
+        *(PACKAGE / "providers" / stem).rglob("*.py"),
     }
 
 

@@ -102,9 +102,14 @@ def refused(environment: Mapping[str, str], file: Path | None = None) -> str:
     return message
 
 
+def said(settings: Settings) -> Settings:
+    """The settings, whoever said them."""
+    return msgspec.structs.replace(settings, said_by={})
+
+
 def test_the_tables_of_this_test_name_every_setting() -> None:
     fields = {field.name for field in msgspec.structs.fields(Settings)}
-    assert set(ROWS) == set(WRONG) == fields - {"config", "channels"}
+    assert set(ROWS) == set(WRONG) == fields - {"config", "channels", "said_by"}
 
 
 def test_with_nothing_set_the_defaults_run_on_a_laptop(
@@ -113,6 +118,7 @@ def test_with_nothing_set_the_defaults_run_on_a_laptop(
     monkeypatch.chdir(tmp_path)
     settings = Settings.load({})
     assert settings == Settings()
+    assert settings.said_by == {}
     assert settings.host == "127.0.0.1"
     assert settings.database_path == Path("calotype-data/calotype.db")
 
@@ -121,7 +127,9 @@ def test_with_nothing_set_the_defaults_run_on_a_laptop(
 def test_a_setting_is_read_from_the_file(name: str, write: Write) -> None:
     path = write(f"{name} = {ROWS[name].toml}\n")
     expected = Settings(**{name: ROWS[name].in_file}, config=path)
-    assert Settings.load({}, path) == expected
+    settings = Settings.load({}, path)
+    assert said(settings) == expected
+    assert settings.said_by[name] == f"{path}: {name}"
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -131,10 +139,11 @@ def test_a_setting_is_read_from_the_environment_and_wins_over_the_file(
     monkeypatch.chdir(tmp_path)
     expected = Settings(**{name: ROWS[name].in_environment})
     environment = {variable(name): ROWS[name].text}
-    assert Settings.load(environment) == expected
+    assert said(Settings.load(environment)) == expected
     path = write(f"{name} = {ROWS[name].toml}\n")
     both = Settings.load(environment, path)
-    assert both == msgspec.structs.replace(expected, config=path)
+    assert said(both) == msgspec.structs.replace(expected, config=path)
+    assert both.said_by[name] == variable(name)
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -201,7 +210,9 @@ def test_channels_stand_in_the_file_only() -> None:
     assert refused({"CALOTYPE_CHANNELS": "[]"}).startswith("CALOTYPE_CHANNELS: ")
 
 
-@pytest.mark.parametrize("name", ["PATH", "calotype_port", "XCALOTYPE_PORT", *CLIENT_VARIABLES])
+@pytest.mark.parametrize(
+    "name", ["PATH", "calotype_port", "XCALOTYPE_PORT", *sorted(CLIENT_VARIABLES)]
+)
 def test_what_is_not_the_servers_is_left_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +226,7 @@ def test_an_empty_variable_is_the_default(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert Settings.load({variable(name): ""}) == Settings()
+    assert said(Settings.load({variable(name): ""})) == Settings()
 
 
 def test_the_file_in_the_working_folder_is_found(

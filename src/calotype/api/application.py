@@ -85,13 +85,15 @@ def build(
         return answer.response()
 
     async def task(request: Request) -> Response:
+        if request.method == "DELETE":
+            return await tasks.delete(request)
         return (await tasks.handle(request.scope)).response()
 
     routes = [
         Route("/v1/images/generations", submit, methods=["POST"]),
         Route("/v1/images/generations/batch", Batch(context, intake).handle, methods=["POST"]),
         Route("/v1/tasks", TaskList(context).handle),
-        Route("/v1/tasks/{task_id}", task),
+        Route("/v1/tasks/{task_id}", task, methods=["GET", "DELETE"]),
         Route("/v1/tasks/{task_id}/cancel", Cancel(context).handle, methods=["POST"]),
         Route("/v1/tasks/{task_id}/events", streams.of_task),
         Route("/v1/tasks/{task_id}/webhook", webhooks.delivery),

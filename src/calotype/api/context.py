@@ -16,6 +16,7 @@ from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
 from calotype.services.callbacks import Callbacks
 from calotype.services.cancelling import Cancelling
+from calotype.services.deleting import Deleting
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.references import ReferenceIntake
@@ -37,6 +38,7 @@ class Context(msgspec.Struct, frozen=True):
     callbacks: Callbacks
     cancelling: Cancelling
     catalog: Catalog
+    deleting: Deleting
     delivery: Delivery
     feed: Feed
     references: ReferenceIntake

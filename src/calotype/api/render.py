@@ -47,6 +47,7 @@ STATUSES: Final = {
     "body_too_large": 413,
     "range_not_satisfiable": 416,
     "idempotency_conflict": 409,
+    "task_not_final": 409,
     "missing_api_key": 401,
     "invalid_api_key": 401,
     "insufficient_balance": 402,

@@ -1,7 +1,9 @@
-"""GET /v1/tasks/{task_id}."""
+"""GET and DELETE /v1/tasks/{task_id}."""
 
 from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Scope
 
 from calotype.api.context import Context, authenticate, base_url
@@ -15,7 +17,7 @@ FRESH: Final = (b"cache-control", b"no-store")
 
 
 class Tasks:
-    """Shows tasks to their owners."""
+    """Shows tasks to their owners, and deletes their images."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -32,3 +34,10 @@ class Tasks:
             task, base_url=base_url(scope, self._context.public_url)
         )
         return json_answer(200, document, headers=[FRESH])
+
+    async def delete(self, request: Request) -> Response:
+        """Nothing, once the images of the task are gone; a body means nothing."""
+        key = await authenticate(request.scope, self._context.accounts)
+        word = request.path_params["task_id"]
+        await self._context.deleting.delete(word, account_id=key.account_id)
+        return Response(status_code=204)

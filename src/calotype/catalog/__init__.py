@@ -41,12 +41,15 @@ def load_catalog(extra: Path | None = None) -> Catalog:
     """
     models = {model.id: model for model in _models(_SHIPPED)}
     upstreams = dict(_upstreams(_SHIPPED / _UPSTREAMS, models))
+    files: dict[str, str] = {}
     if extra is not None:
         if not extra.is_dir():
             raise CatalogError(
                 f"{extra}: no such folder; make it, or take it out of the configuration"
             )
-        models |= {model.id: model for model in _models(extra)}
+        own_models = {model.id: model for model in _models(extra)}
+        models |= own_models
+        files = {id_: str(extra / f"{id_}.toml") for id_ in own_models}
         for provider, own in _upstreams(extra / _UPSTREAMS, models):
             upstreams[provider] = _merged(upstreams.get(provider, {}), own)
     return Catalog(
@@ -55,6 +58,7 @@ def load_catalog(extra: Path | None = None) -> Catalog:
         upstreams={
             provider: msgspec.convert(raw, Upstream) for provider, raw in sorted(upstreams.items())
         },
+        files=files,
     )
 
 

@@ -5,17 +5,56 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calotype.cli import arguments, session, show
+from calotype.cli import arguments, completion, session, show
 from calotype.cli import credits as credit_commands
 from calotype.cli.faults import CommandFault
 from calotype.domain.ids import decode, encode
 from calotype.domain.keys import ApiKey, hash_key, is_well_formed
+from calotype.domain.limits import MAX_PER_MINUTE
 from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing it takes longer than the command
     from calotype.core import Core
 
 _CANDIDATES = 10
+
+_COLUMNS = (
+    *("ID", "PREFIX", "NAME", "ACCOUNT", "CREATED", "LAST USED", "EXPIRES", "REVOKED"),
+    "LIMITED TO",
+)
+_Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="ID",
+        help="A model that it may use; again for more. Without it every one.",
+        autocompletion=completion.models,
+    ),
+]
+_Channels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channel",
+        metavar="SLUG",
+        help="A channel that may develop its tasks; again for more. Without it every one.",
+    ),
+]
+_PerDay = Annotated[
+    int | None,
+    typer.Option(
+        parser=arguments.positive_usd, metavar="USD", help="What it may spend in a UTC day."
+    ),
+]
+_PerMonth = Annotated[
+    int | None,
+    typer.Option(
+        parser=arguments.positive_usd, metavar="USD", help="What it may spend in a UTC month."
+    ),
+]
+_PerMinute = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_PER_MINUTE, help="Tasks that it may submit in a minute."),
+]
 
 app = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
 
@@ -54,6 +93,11 @@ def create(
             help="How long it is good for, such as 30d, 12h or 3600s; without it for ever.",
         ),
     ] = None,
+    models: _Models = None,
+    channels: _Channels = None,
+    per_day: _PerDay = None,
+    per_month: _PerMonth = None,
+    per_minute: _PerMinute = None,
 ) -> None:
     """Make an API key, and its account when there is none.
 
@@ -69,12 +113,21 @@ def create(
             CLI, "key.create", f"account {owned_by}", f"key '{name}'"
         ) as noting:
             secret, key = await core.accounts.create_key(
-                name, account=owned_by, expires_in_seconds=expires_in
+                name,
+                account=owned_by,
+                expires_in_seconds=expires_in,
+                models=models,
+                channels=_channel_ids(core, channels),
+                day_limit=per_day,
+                month_limit=per_month,
+                per_minute=per_minute,
             )
             noting.detail += f", {encode('key', key.id)}"
         print(secret, flush=True)
         until = f"good until {show.moment(key.expires_at)}" if expires_in else "does not expire"
         show.note(f"{encode('key', key.id)} '{key.name}' of account '{key.account}', {until}.")
+        if key.restricted:
+            show.note(f"It is limited to {'; '.join(_limits(core, key))}.")
         owner = await core.accounts.find(key.account)
         if owner is not None and credit is not None:
             owner = await credit_commands.book(core, owner, credit, note=f"with key '{key.name}'")
@@ -93,18 +146,28 @@ def list_keys(
 ) -> None:
     """List every key, newest first, by its id and its first characters."""
 
-    async def body(core: "Core") -> Sequence[ApiKey]:
-        return await core.store.keys()
+    async def body(core: "Core") -> list[tuple[ApiKey, list[str]]]:
+        return [(key, _limits(core, key)) for key in await core.store.keys()]
 
     keys = session.with_core(context, body)
     if json:
-        show.json([_document(key) for key in keys])
+        show.json([_document(key) for key, _ in keys])
         return
     if not keys:
         show.note("There are no keys yet; calotype keys create --name me makes one.")
         return
     show.table(
-        ["ID", "PREFIX", "NAME", "ACCOUNT", "CREATED", "EXPIRES", "REVOKED"],
+        [
+            "ID",
+            "PREFIX",
+            "NAME",
+            "ACCOUNT",
+            "CREATED",
+            "LAST USED",
+            "EXPIRES",
+            "REVOKED",
+            "LIMITED TO",
+        ],
         [
             [
                 encode("key", key.id),
@@ -112,10 +175,12 @@ def list_keys(
                 key.name,
                 key.account,
                 show.moment(key.created_at),
+                show.moment(key.last_used_at, none="never"),
                 show.moment(key.expires_at, none="never"),
                 show.moment(key.revoked_at, none="no"),
+                "; ".join(limits),
             ]
-            for key in keys
+            for key, limits in keys
         ],
     )
 
@@ -151,6 +216,35 @@ def revoke(
             print(f"{show.plain(described)} was revoked already.")
 
     session.with_core(context, body)
+
+
+def _channel_ids(core: "Core", slugs: Sequence[str] | None) -> list[int] | None:
+    """The ids of channels; None where none were named."""
+    if not slugs:
+        return None
+    known = {channel.slug: channel.id for channel in core.router.channels}
+    for slug in slugs:
+        if slug not in known:
+            raise CommandFault(f"There is no channel '{slug}'; there are {', '.join(known)}.")
+    return [known[slug] for slug in slugs]
+
+
+def _limits(core: "Core", key: ApiKey) -> list[str]:
+    """What a key may do, as far as that is less than everything."""
+    limits: list[str] = []
+    if key.models is not None:
+        limits.append(", ".join(key.models))
+    if key.channels is not None:
+        found = [(number, core.router.get(number)) for number in key.channels]
+        named = ", ".join(channel.slug if channel else str(number) for number, channel in found)
+        limits.append(f"channel {named}")
+    if key.day_limit is not None:
+        limits.append(f"{format_usd(key.day_limit)} USDC a day")
+    if key.month_limit is not None:
+        limits.append(f"{format_usd(key.month_limit)} USDC a month")
+    if key.per_minute is not None:
+        limits.append(f"{key.per_minute} tasks a minute")
+    return limits
 
 
 async def _matching(core: "Core", given: str) -> list[ApiKey]:
@@ -192,4 +286,10 @@ def _document(key: ApiKey) -> dict[str, Any]:
         "created_at": show.seconds(key.created_at),
         "expires_at": show.seconds(key.expires_at),
         "revoked_at": show.seconds(key.revoked_at),
+        "last_used_at": show.seconds(key.last_used_at),
+        "models": key.models,
+        "channel_ids": key.channels,
+        "day_limit_micro_usdc": key.day_limit,
+        "month_limit_micro_usdc": key.month_limit,
+        "per_minute": key.per_minute,
     }

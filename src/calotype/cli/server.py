@@ -41,7 +41,9 @@ def serve(
     given: dict[str, Any] = {
         name: value for name, value in (("host", host), ("port", port)) if value is not None
     }
-    settings = msgspec.structs.replace(session.settings_of(context), **given)
+    settings = session.settings_of(context)
+    said_by = settings.said_by | {name: f"--{name}" for name in given}
+    settings = msgspec.structs.replace(settings, **given, said_by=said_by)
     logs.configure(settings.log_level)
 
     from calotype.cli.serve import serve as run_server

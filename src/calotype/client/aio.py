@@ -161,6 +161,10 @@ class AsyncCalotype:
         """Cancel a task; a final one stays as it is."""
         return self._view(await self._flows.change("POST", api_path("tasks", task_id, "cancel")))
 
+    async def delete(self, task_id: str) -> None:
+        """Delete the images of a final task for good; the task itself stays."""
+        await self._flows.delete(api_path("tasks", task_id))
+
     async def events(
         self, last_event_id: str | None = None
     ) -> "AsyncGenerator[TaskEvent[AsyncTask], None]":
@@ -261,6 +265,10 @@ class AsyncTask(TaskView):
     async def cancel(self) -> "AsyncTask":
         """Cancel it; a final task stays as it is."""
         return await self._client.cancel(self.id)
+
+    async def delete(self) -> None:
+        """Delete its images for good, once it is final; the task itself stays."""
+        await self._client.delete(self.id)
 
     async def events(self) -> "AsyncGenerator[TaskEvent[AsyncTask], None]":
         """What has happened to it and what happens, to its final event."""

@@ -139,7 +139,7 @@ class TaskView:
 
     @property
     def result(self) -> list[Image]:
-        """The images; empty until success."""
+        """The images that are stored; empty until success, and once they were deleted."""
         return images_of(self.raw)
 
     @property
@@ -241,9 +241,15 @@ def settled(task: V, timeout: type[WaitTimeout]) -> V:
 
 
 def images_of(document: Mapping[str, Any], field: str = "result") -> list[Image]:
-    """The images of a task's document."""
+    """The images of a task's document that are still stored."""
     data: Any = (document.get(field) or {}).get("data") or []
-    return struct(data, list[Image])
+    kept = [one for one in data if not is_expired(one)] if isinstance(data, list) else data
+    return struct(kept, list[Image])
+
+
+def is_expired(image: Any) -> bool:
+    """Whether an image of a document is no longer stored."""
+    return isinstance(image, dict) and image.get("expired") is True
 
 
 def task_event(event: Received, task_of: Callable[[dict[str, Any]], T]) -> TaskEvent[T]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from calotype.client.documents import (
     FINAL,
+    Image,
     images_of,
     is_object,
     task_document,
@@ -85,6 +86,15 @@ class Flows:
         """The answer to a call that changes something, and is as good done twice as once."""
         call = Call(method=method, url=url, document=document)
         return await self._again(lambda: self._once(call))
+
+    async def delete(self, url: str) -> None:
+        """Have something deleted; it is as good done twice as once."""
+
+        async def once() -> None:
+            reply = await self._open(Call(method="DELETE", url=url))
+            await reply.close()
+
+        await self._again(once)
 
     async def rotate(self, overlap_seconds: int) -> dict[str, Any]:
         """The webhook settings with a new secret; sent once, as twice would end the old secret."""
@@ -263,9 +273,7 @@ class Flows:
 
     async def save_all(self, document: dict[str, Any], target: Path) -> list[Path]:
         """Fetch all images of a task that succeeded; further ones get -2, -3 and so on."""
-        images = images_of(document)
-        if not images:
-            raise CalotypeError(f"{document['task_id']} succeeded without an image.")
+        images = _stored(document)
         if await self._wire.aside(target.is_dir):
             target /= f"{document['task_id']}{suffix_of(images[0])}"
         files = list[Path]()
@@ -277,7 +285,7 @@ class Flows:
                 if error.code != "url_expired":
                     raise
                 document = task_document(await self.get(api_path("tasks", document["task_id"])))
-                images = images_of(document)
+                images = _stored(document)
                 files.append(await self.save(images[place].url, file))
         return files
 
@@ -374,6 +382,15 @@ class _Lost:
     def hopeless(self) -> bool:
         """Whether it has been too long."""
         return self._since is not None and time.monotonic() - self._since >= self._patience
+
+
+def _stored(document: Mapping[str, Any]) -> list[Image]:
+    if images := images_of(document):
+        return images
+    task = document["task_id"]
+    if document.get("deleted_at"):
+        raise CalotypeError(f"The images of {task} were deleted.")
+    raise CalotypeError(f"{task} succeeded without an image.")
 
 
 def _accepted_or_refused(item: Any) -> dict[str, Any] | APIError:

@@ -158,6 +158,10 @@ class Calotype:
         """Cancel a task; a final one stays as it is."""
         return self._view(run(self._flows.change("POST", api_path("tasks", task_id, "cancel"))))
 
+    def delete(self, task_id: str) -> None:
+        """Delete the images of a final task for good; the task itself stays."""
+        run(self._flows.delete(api_path("tasks", task_id)))
+
     def events(self, last_event_id: str | None = None) -> "Iterator[TaskEvent[Task]]":
         """What happens to the account's tasks, from now on or after an event; it never ends."""
         for event in iterate(self._flows.events(api_path("events"), last_event_id, ends=False)):
@@ -254,6 +258,10 @@ class Task(TaskView):
     def cancel(self) -> "Task":
         """Cancel it; a final task stays as it is."""
         return self._client.cancel(self.id)
+
+    def delete(self) -> None:
+        """Delete its images for good, once it is final; the task itself stays."""
+        self._client.delete(self.id)
 
     def events(self) -> "Iterator[TaskEvent[Task]]":
         """What has happened to it and what happens, to its final event."""

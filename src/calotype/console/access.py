@@ -23,7 +23,8 @@ HOMES: Final[dict[Role, str]] = {
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _NOT_OURS: Final = (
     "This form was open for too long, or was sent from another site. Go back, load the page "
-    "anew and send it again; the browser has to keep cookies."
+    "anew and send it again. The browser has to keep cookies; where public_url begins with https, "
+    "the console works at that address only."
 )
 _ELSEWHERE: Final = (
     "This form was sent from another site. Open the console at its own address; behind a proxy, "
@@ -113,7 +114,7 @@ def check_token(console: Console, bound_to: str, token: str) -> None:
 
     """
     if not console.sessions.is_token(token, bound_to):
-        raise PageError(403, _NOT_OURS)
+        raise PageError(403, _NOT_OURS, title="Once more, please")
 
 
 def check_origin(console: Console, request: Request) -> None:

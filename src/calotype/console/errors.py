@@ -11,7 +11,7 @@ from calotype.domain.errors import CalotypeError
 PREFIX: Final = "/console"
 _FIRST_OF_OURS: Final = 500
 _TITLES: Final = {
-    403: "Not for you",
+    403: "Not allowed",
     404: "Nothing here",
     405: "Not this way",
     429: "Too many tries",
@@ -27,16 +27,23 @@ class PageError(Exception):
     Args:
         status: of HTTP.
         message: one sentence for a person: what is wrong, and what would be right.
+        title: in a few words; without it, what the status says.
         headers: that go with it.
 
     """
 
     def __init__(
-        self, status: int, message: str, *, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        title: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.title = title
         self.headers = headers or {}
 
 
@@ -61,11 +68,11 @@ class ErrorPages:
             *((name.encode(), value.encode()) for name, value in HEADERS.items()),
         ]
 
-    def page(self, scope: Scope, message: str, status: int) -> bytes:
+    def page(self, scope: Scope, message: str, status: int, title: str = "") -> bytes:
         """The page that says so; for htmx, a piece of one."""
         asked = any(name == b"hx-request" for name, _ in scope["headers"])
         template = "error_fragment.html" if asked else "error.html"
         ours = status >= _FIRST_OF_OURS
-        title = _TITLES.get(status, "Something broke" if ours else "Not like this")
+        title = title or _TITLES.get(status, "Something broke" if ours else "Not like this")
         text = self._render.text(scope, template, title=title, message=message, status=status)
         return text.encode()

@@ -37,7 +37,7 @@ class ConsoleApp:
         try:
             await self._router(scope, receive, answer)
         except PageError as error:
-            body = self._errors.page(scope, error.message, error.status)
+            body = self._errors.page(scope, error.message, error.status, error.title)
             await HTMLResponse(body, error.status, error.headers)(scope, receive, answer)
 
 

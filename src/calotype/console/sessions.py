@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 from itsdangerous import BadData, URLSafeSerializer
@@ -98,8 +98,7 @@ class Sessions:
             issued_at=self._clock(),
             key_id=None if key is None else key.id,
         )
-        said: Any = self._serializer.dumps(msgspec.to_builtins(session))
-        value = said if isinstance(said, str) else said.decode()
+        value: str = self._serializer.dumps(msgspec.to_builtins(session))
         self._set(request, response, _SESSION, value, seconds=HOURS[role] * _HOUR)
 
     def end(self, request: Request, response: Response) -> None:

@@ -176,12 +176,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Catalog(msgspec.Struct, frozen=True):
     """Every model by its id, and the mark (SVG) of every brand among them.
 
-    ``upstreams`` says by the provider's name how each upstream takes the models.
+    ``upstreams`` says by the provider's name how each upstream takes the models; ``files`` names
+    by its id the operator's file of each model that is not the shipped one.
     """
 
     models: Mapping[str, Model]
     marks: Mapping[str, bytes]
     upstreams: Mapping[str, "Upstream"] = MappingProxyType({})
+    files: Mapping[str, str] = MappingProxyType({})
 
     def get(self, model_id: str) -> Model:
         """The model of this id, whether enabled or not.

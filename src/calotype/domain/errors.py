@@ -7,7 +7,7 @@ CalotypeError
 │   ├── TooManyReferences, ReferenceTooLarge, UnsupportedReferenceType
 │   ├── MalformedBody, UnsupportedMediaType, BodyTooLarge
 │   ├── RangeNotSatisfiable
-│   └── IdempotencyConflict
+│   └── IdempotencyConflict, TaskNotFinal
 ├── AuthenticationError   MissingKey, InvalidKey
 ├── BillingError          InsufficientBalance, SpendLimitReached
 ├── PermissionDenied      InvalidSignature, ExpiredUrl, ModelNotAllowed, ChannelNotAllowed
@@ -159,6 +159,12 @@ class IdempotencyConflict(InvalidRequest):
     """The ``Idempotency-Key`` was used with another request."""
 
     code = "idempotency_conflict"
+
+
+class TaskNotFinal(InvalidRequest):
+    """The task is still being developed."""
+
+    code = "task_not_final"
 
 
 class AuthenticationError(CalotypeError):

@@ -294,3 +294,9 @@ class Task(msgspec.Struct, frozen=True):
     def model(self) -> str:
         """The public id of the model."""
         return self.request.model
+
+    @property
+    def asset_ids(self) -> list[int]:
+        """Every image that is stored for it."""
+        images = [image.asset_id for image in (*self.result, *self.arrived)]
+        return images + [one.asset_id for one in self.references if one.asset_id is not None]

@@ -105,7 +105,9 @@ class References:
 
     async def _of_task(self, task_id: str, place: int) -> IO[bytes]:
         task = await self._client.task(task_id)
-        if not (images := task.result):
+        if not (images := task.result) and task.is_final:
+            raise ToolFault(f"references[{place}]: {task_id} has no image, or none any more.")
+        if not images:
             raise ToolFault(
                 f"references[{place}]: {task_id} has no image, it is {task.state}; "
                 "get_task tells when it has."

@@ -91,6 +91,8 @@ async def finished(
     task = shown(document)
     count = len(task.images)
     head = f"{task.task_id} has {count} image{'s' * (count != 1)} by {task.model}, {_usdc(task)}."
+    if document.get("deleted_at"):
+        head += " They were deleted."
     blocks, notes = list[ContentBlock](), list[str]()
     for image in task.images:
         note, block = await _looked_at(image, client, previews, limit=INLINE_BYTES // count)
@@ -112,7 +114,11 @@ def shown(document: Mapping[str, Any]) -> TaskShown:
         model=str(document["model"]),
         prompt=prompt if len(prompt) <= _PROMPT else f"{prompt[:_PROMPT]}…",
         charged_micro_usdc=(document.get("billing") or {}).get("actual_amount_micro_usdc") or 0,
-        images=[msgspec.convert(image, ImageShown) for image in result.get("data") or ()],
+        images=[
+            msgspec.convert(image, ImageShown)
+            for image in result.get("data") or ()
+            if not image.get("expired")
+        ],
         error=msgspec.convert(error, FailureShown) if error else None,
     )
 

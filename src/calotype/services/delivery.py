@@ -103,6 +103,8 @@ class Delivery:
             document["webhook_delivery"] = told
         if task.cancel_at is not None:
             document["cancel_requested_at"] = task.cancel_at // 1000
+        if task.deleted_at is not None:
+            document["deleted_at"] = task.deleted_at // 1000
         if task.completed_at is not None:
             document["completed_at"] = task.completed_at // 1000
         else:
@@ -144,23 +146,16 @@ class Delivery:
             return {}
         return {
             "created": task.completed_at // 1000,
-            "data": self._images(task.result, base_url),
+            "data": self._images(task.result, base_url)
+            if task.deleted_at is None
+            else [{"expired": True, **_facts(image)} for image in task.result],
         }
 
     def _images(self, images: Sequence[ResultImage], base_url: str) -> list[dict[str, Any]]:
         data = []
         for image in images:
             path, expires = self._assets.signed_path(image.asset_id, image.content_type)
-            data.append(
-                {
-                    "url": base_url + path,
-                    "expires_at": expires,
-                    "width": image.width,
-                    "height": image.height,
-                    "content_type": image.content_type,
-                    "bytes": image.bytes,
-                }
-            )
+            data.append({"url": base_url + path, "expires_at": expires, **_facts(image)})
         return data
 
     def _channel(self, channel_id: int) -> dict[str, Any]:
@@ -177,6 +172,15 @@ class Delivery:
         except UnknownModel:  # the operator took the model away while the task was running
             usual = 60
         return hints(usual, spent_ms=self._clock() - task.created_at)
+
+
+def _facts(image: ResultImage) -> dict[str, Any]:
+    return {
+        "width": image.width,
+        "height": image.height,
+        "content_type": image.content_type,
+        "bytes": image.bytes,
+    }
 
 
 def hints(eta_seconds: int, *, spent_ms: int) -> dict[str, int]:

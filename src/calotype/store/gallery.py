@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from calotype.domain.task import State, Task
+from calotype.domain.task import Asset, State, Task
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -17,6 +17,15 @@ class Page(msgspec.Struct, frozen=True):
     tasks: Sequence[Task]
     searched_to: int | None
     """The id before which to go on; None when there is nothing older."""
+
+
+class Deletion(msgspec.Struct, frozen=True):
+    """A task that is to be deleted."""
+
+    task: Task
+    """As it is now; without ``deleted_at`` where it is not final."""
+    assets: Sequence[Asset]
+    """Its images whose files may still be there."""
 
 
 class GalleryStore(Protocol):
@@ -67,4 +76,20 @@ class GalleryStore(Protocol):
             limit: how many at most.
 
         """
+        ...
+
+    async def delete(self, task_id: int, *, account_id: int, now: int) -> Deletion | None:
+        """Mark a final task of an account and its images as deleted; None where it has none such.
+
+        From then on no image of it is found by ``Store.asset``. A task that is not final stays as
+        it is; one that was marked before keeps its time.
+        """
+        ...
+
+    async def doomed(self, *, limit: int) -> Sequence[Asset]:
+        """Images that are marked and may still have files."""
+        ...
+
+    async def bury(self, asset_ids: Sequence[int]) -> None:
+        """Forget marked images, whose files are gone."""
         ...

@@ -30,6 +30,7 @@ from calotype.domain.task import (
 )
 from calotype.store.gallery import NOTHING, GalleryStore
 from calotype.store.operating import OperatingStore
+from calotype.store.usage import UsageStore
 from calotype.store.webhooks import WebhookStore
 
 FORGOTTEN_AT_ONCE: Final = 1000
@@ -166,6 +167,11 @@ class Store(Protocol):
     @property
     def gallery(self) -> GalleryStore:
         """What it shows of pictures."""
+        ...
+
+    @property
+    def usage(self) -> UsageStore:
+        """What it knows of what was used."""
         ...
 
     @property

@@ -82,6 +82,28 @@ _WEBHOOKS: Final = """
 _STRAY_WEBHOOKS: Final = """
     SELECT w.task_id FROM webhooks w LEFT JOIN tasks t ON t.id = w.task_id WHERE t.id IS NULL
 """
+_USAGE: Final = """
+    SELECT a.name,
+        COALESCE(u.succeeded, 0), COALESCE(u.failed, 0),
+        COALESCE(u.images, 0), COALESCE(u.spent, 0),
+        COALESCE(t.succeeded, 0), COALESCE(t.failed, 0),
+        COALESCE(t.images, 0), COALESCE(t.spent, 0)
+    FROM accounts a
+    LEFT JOIN (
+        SELECT account_id, SUM(succeeded) AS succeeded, SUM(failed) AS failed,
+            SUM(images) AS images, SUM(spent) AS spent
+        FROM usage_days GROUP BY account_id
+    ) u ON u.account_id = a.id
+    LEFT JOIN (
+        SELECT account_id, COUNT(result) AS succeeded, COUNT(*) - COUNT(result) AS failed,
+            SUM(number_of_images(result)) AS images, SUM(actual) AS spent
+        FROM tasks WHERE completed_at IS NOT NULL GROUP BY account_id
+    ) t ON t.account_id = a.id
+    WHERE COALESCE(u.succeeded, 0) <> COALESCE(t.succeeded, 0)
+       OR COALESCE(u.failed, 0) <> COALESCE(t.failed, 0)
+       OR COALESCE(u.images, 0) <> COALESCE(t.images, 0)
+       OR COALESCE(u.spent, 0) <> COALESCE(t.spent, 0)
+"""
 
 
 def _account(row: Row) -> str:
@@ -133,6 +155,14 @@ def _stray_webhook(row: Row) -> str:
     return f"The webhook of {encode('task', row[0])} belongs to no task."
 
 
+def _usage(row: Row) -> str:
+    name, *figures = map(str, row)
+    return (
+        f"The usage of '{name}' by day sums to {', '.join(figures[:4])} (succeeded, failed, "
+        f"images, spent), its final tasks come to {', '.join(figures[4:])}."
+    )
+
+
 PROOFS: Final[tuple[tuple[str, Callable[[Row], str]], ...]] = (
     (_ACCOUNTS, _account),
     (_RESERVED, _reserved),
@@ -141,5 +171,6 @@ PROOFS: Final[tuple[tuple[str, Callable[[Row], str]], ...]] = (
     (_STRAY, _stray),
     (_WEBHOOKS, _webhook),
     (_STRAY_WEBHOOKS, _stray_webhook),
+    (_USAGE, _usage),
 )
 """Statement → the sentence for each row that it finds; to be run on one snapshot."""

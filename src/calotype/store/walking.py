@@ -12,8 +12,8 @@ from unicodedata import normalize
 
 import msgspec
 
-from calotype.domain.task import State, Task
-from calotype.store.gallery import NOTHING, Page
+from calotype.domain.task import Asset, State, Task
+from calotype.store.gallery import NOTHING, Deletion, Page
 from calotype.store.rows import Row
 from calotype.store.searching import OPEN, Search
 
@@ -40,12 +40,27 @@ class Engine(Protocol):
         """These tasks, in any order."""
         ...
 
+    async def delete(self, task_id: int, *, account_id: int, now: int) -> Deletion | None:
+        """As ``gallery.GalleryStore`` says."""
+        ...
+
+    async def doomed(self, *, limit: int) -> Sequence[Asset]:
+        """As ``gallery.GalleryStore`` says."""
+        ...
+
+    async def bury(self, asset_ids: Sequence[int]) -> None:
+        """As ``gallery.GalleryStore`` says."""
+        ...
+
 
 class Gallery:
     """The pictures of one database; see ``gallery.GalleryStore``."""
 
     def __init__(self, engine: Engine, *, looks: int = LOOKED_AT, batch: int = BATCH) -> None:
         self._engine = engine
+        self.delete = engine.delete
+        self.doomed = engine.doomed
+        self.bury = engine.bury
         self._looks = looks
         self._batch = batch
 

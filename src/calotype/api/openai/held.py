@@ -95,6 +95,9 @@ class Held:
                 self.told = False
             elif task.error is not None:
                 await self._refuse(errors.failed(task.error))
+            elif task.deleted_at is not None:
+                gone = AssetNotFound(f"The image of {self._word} was deleted.")
+                await self._refuse(errors.broken(self._word, gone))
             else:
                 await self._deliver(task)
         except Exception as error:

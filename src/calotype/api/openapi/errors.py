@@ -79,6 +79,10 @@ REFUSALS: Final = {
         "This `Idempotency-Key` was used before, with another request.",
         "Use a new key for a new request, and an old one only to send the same request again.",
     ),
+    "task_not_final": Note(
+        "The task is still being developed, so its images cannot be deleted yet.",
+        "Cancel it first, or wait until it is final.",
+    ),
     "missing_api_key": Note(
         "No API key came with the request.",
         "Send `Authorization: Bearer ck_…`.",
@@ -90,6 +94,20 @@ REFUSALS: Final = {
     "insufficient_balance": Note(
         "The price of the task is more than the account has available.",
         "Add credit, or wait until running tasks give back what they do not use.",
+    ),
+    "spend_limit_reached": Note(
+        "The API key has spent, reserved sums included, what it may in this UTC day or month, or "
+        "the request costs more than that.",
+        "Wait for the seconds in `Retry-After`; without it no wait helps, so use another key.",
+    ),
+    "model_not_allowed": Note(
+        "The API key may not use this model.",
+        "Take one of those that `message` lists, or another key.",
+    ),
+    "channel_not_allowed": Note(
+        "The API key may not use the channel that `channel_id` pins, or none that serves the "
+        "model.",
+        "Take one of those that `message` lists, or another key.",
     ),
     "invalid_signature": Note(
         "The image's URL was changed, or was never made by this server.",
@@ -130,6 +148,10 @@ REFUSALS: Final = {
     "webhook_not_found": Note(
         "The task has no webhook, or has none to send again yet.",
         "Send `callback_url`, or set the account's URL by `PUT /v1/webhooks`.",
+    ),
+    "rate_limit_reached": Note(
+        "The API key has submitted as many tasks as it may for now.",
+        "Wait for the seconds in `Retry-After`; `RateLimit` tells beforehand what is left.",
     ),
     "internal_error": Note(
         "Something broke on our side.",

@@ -16,6 +16,14 @@ def answer_headers() -> dict[str, Schema]:
         "ETag": ("Names this version; send it as `If-None-Match`.", {"type": "string"}),
         "Location": ("Path of the task.", {"type": "string", "format": "uri-reference"}),
         "Preference-Applied": ("The `wait` that was kept to.", {"type": "string"}),
+        "RateLimit": (
+            "What a submission leaves of the key's rate: `r` tasks at once, `t` seconds until all.",
+            {"type": "string", "examples": ['"key";r=59;t=1']},
+        ),
+        "RateLimit-Policy": (
+            "The rate of a key that has one: `q` tasks in `w` seconds.",
+            {"type": "string", "examples": ['"key";q=60;w=60']},
+        ),
         "Retry-After": ("Seconds after which to try again.", {"type": "integer", "minimum": 0}),
         "WWW-Authenticate": ("How to authenticate.", {"type": "string"}),
         "X-Calotype-Task-Id": ("Id of the task.", {"type": "string"}),

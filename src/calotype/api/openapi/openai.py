@@ -5,7 +5,7 @@ from typing import Any, Final, get_args
 
 from calotype.api.openai.answers import FORMATS, Kind
 from calotype.api.openai.fields import MAX_PARTIAL_IMAGES
-from calotype.api.openapi.operations import BROKEN, KEY, SUBMIT, Operation, refusals
+from calotype.api.openapi.operations import BROKEN, KEY, RATE, SUBMIT, Operation, refusals
 from calotype.api.openapi.requests import PROMPT, REQUIRED, TEXT, or_null
 from calotype.api.openapi.shapes import Schema, constant, record, reference, text, whole
 from calotype.domain.catalog import Model
@@ -177,7 +177,7 @@ def _answers() -> dict[str, Schema]:
 
 
 def _response(description: str, json: Schema, *, of_task: bool = False) -> Schema:
-    names = ["X-Calotype-Task-Id", "X-Request-Id"] if of_task else ["X-Request-Id"]
+    names = ["X-Calotype-Task-Id", *RATE, "X-Request-Id"] if of_task else ["X-Request-Id"]
     return {
         "description": description,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},

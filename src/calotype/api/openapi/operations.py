@@ -23,22 +23,29 @@ SUBMIT: Final = (
     "malformed_body",
     *KEY,
     "insufficient_balance",
+    "spend_limit_reached",
+    "model_not_allowed",
+    "channel_not_allowed",
     "idempotency_conflict",
     "reference_too_large",
     "body_too_large",
     "unsupported_media_type",
+    "rate_limit_reached",
     *BROKEN,
 )
 """With what a submission is refused."""
+RATE: Final = ("RateLimit-Policy", "RateLimit")
+"""Headers of the answers to a submission, by a key that has a rate."""
 _TOO_MANY: Final = 429
 _SAID: Final = {
     400: "The request is wrong as it stands.",
     401: "The caller is not known.",
-    402: "The account cannot pay.",
+    402: "The account cannot pay, or the key may not spend so much; `Retry-After` says when the "
+    "key may again.",
     403: "The caller may not do this.",
     404: "There is no such thing.",
     405: "The path does not have this method; `Allow` names those it has.",
-    409: "The request contradicts an earlier one.",
+    409: "The request contradicts an earlier one, or comes too early.",
     413: "Something in the request is too large.",
     415: "The body is of a type that is not read.",
     416: "The range lies outside the image.",
@@ -46,12 +53,13 @@ _SAID: Final = {
     500: "Something broke on our side.",
     503: "Not now; `Retry-After` says when to come back.",
 }
-_EXTRA_HEADERS: Final = {
-    401: "WWW-Authenticate",
-    405: "Allow",
-    416: "Content-Range",
-    429: "Retry-After",
-    503: "Retry-After",
+_EXTRA_HEADERS: Final[dict[int, list[str]]] = {
+    401: ["WWW-Authenticate"],
+    402: ["Retry-After"],
+    405: ["Allow"],
+    416: ["Content-Range"],
+    429: ["Retry-After", *RATE],
+    503: ["Retry-After"],
 }
 
 
@@ -59,7 +67,7 @@ def error_response(status: int, codes: Sequence[str], *, schema: str = "Error") 
     """An answer in the one shape, with the codes that it may carry."""
     lines = [f"- `{code}`: {refusal(code).cause} {refusal(code).cure}" for code in codes]
     said = "\n".join([_SAID.get(status, "Refused."), "", *lines]).rstrip()
-    headers = [_EXTRA_HEADERS[status]] if status in _EXTRA_HEADERS else []
+    headers = _EXTRA_HEADERS.get(status, ())
     answered = response(said, json=reference(schema), headers=headers)
     return {**answered, "x-codes": list(codes)}
 

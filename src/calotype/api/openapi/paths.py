@@ -5,8 +5,8 @@ from typing import Any, Final
 from calotype.api.openapi import agents
 from calotype.api.openapi.operations import BROKEN as _BROKEN
 from calotype.api.openapi.operations import KEY as _KEY
+from calotype.api.openapi.operations import RATE, Operation, error_response
 from calotype.api.openapi.operations import SUBMIT as _SUBMIT
-from calotype.api.openapi.operations import Operation, error_response
 from calotype.api.openapi.operations import in_path as _in_path
 from calotype.api.openapi.operations import in_query as _in_query
 from calotype.api.openapi.operations import operation as _operation
@@ -46,7 +46,7 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
         "/v1/images/generations": {"post": _submit(examples)},
         "/v1/images/generations/batch": {"post": _batch(examples)},
         "/v1/tasks": {"get": _tasks()},
-        "/v1/tasks/{task_id}": {"get": _task()},
+        "/v1/tasks/{task_id}": {"get": _task(), "delete": _delete()},
         "/v1/tasks/{task_id}/cancel": {"post": _cancel()},
         "/v1/tasks/{task_id}/events": {"get": _task_events()},
         "/v1/events": {"get": _events()},
@@ -75,7 +75,7 @@ def _submit(examples: dict[str, Any]) -> Operation:
     accepted = _response(
         "Accepted: the task is on disk and its price is set aside.",
         json=reference("TaskAccepted"),
-        headers=("Location", "Preference-Applied"),
+        headers=("Location", "Preference-Applied", *RATE),
     )
     accepted["links"] = {
         "task": {
@@ -136,7 +136,9 @@ def _batch(examples: dict[str, Any]) -> Operation:
         "on its own: `data` has their tasks or errors in the order of the requests. References go "
         "by URL.\n\n"
         "Idempotency goes by the `idempotency_key` of each request; the header is refused.",
-        answers={"202": _response("Judged, one by one.", json=reference("BatchAnswer"))},
+        answers={
+            "202": _response("Judged, one by one.", json=reference("BatchAnswer"), headers=RATE)
+        },
         codes=(
             *("missing_field", "invalid_parameter", "unsupported_parameter", "malformed_body"),
             *(*_KEY, "body_too_large", "unsupported_media_type", *_BROKEN),
@@ -221,6 +223,21 @@ def _task() -> Operation:
                 "schema": {"type": "integer", "minimum": 0, "maximum": 10**9},
             },
         ],
+    )
+
+
+def _delete() -> Operation:
+    return _operation(
+        "deleteTask",
+        "Tasks",
+        "Delete a task's images",
+        description="Its results and its references are removed for good, and their URLs answer "
+        "404 at once. The task itself stays, with what was asked for and what was paid: it gets "
+        "`deleted_at`, and its images are told of without a `url`.\n\nOnly a final task can be "
+        "deleted; cancel another one first. Safe to repeat.",
+        answers={"204": _response("The images are gone.")},
+        codes=(*_KEY, "task_not_found", "task_not_final", *_BROKEN),
+        parameters=[_in_path("task_id", "The id from submission.", "task_1k0v3m8a0qz4e")],
     )
 
 

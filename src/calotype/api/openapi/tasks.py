@@ -129,11 +129,12 @@ def _task() -> Schema:
             "webhook_delivery": reference("WebhookDelivery"),
             "updated_at": whole(f"{UNIX}."),
             "completed_at": whole(f"{UNIX}; only once the task is final."),
+            "deleted_at": whole(f"When its images were deleted; {UNIX}. Absent otherwise."),
             **_hints(),
         },
         optional=(
             *("cancel_requested_at", "partial_result", "webhook_delivery", "completed_at"),
-            *_hints(),
+            *("deleted_at", *_hints()),
         ),
     )
     empty = {"maxProperties": 0}
@@ -261,21 +262,29 @@ def _task_result() -> Schema:
 
 
 def _result_image() -> Schema:
-    return record(
+    schema = record(
         "One image.",
         {
             "url": text(
-                "Signed link to the image; needs no key. Each read of the task gives a fresh one.",
+                "Signed link to the image; needs no key. Each read of the task gives a fresh one. "
+                "Absent once the image is no longer stored.",
                 format="uri",
             ),
             "expires_at": whole(f"Until when the link is good; {UNIX}."),
+            "expired": {
+                "type": "boolean",
+                "const": True,
+                "description": "The image is no longer stored; absent while it is.",
+            },
             "width": whole("Pixels.", minimum=1),
             "height": whole("Pixels.", minimum=1),
             "content_type": text("`image/png`, `image/jpeg` or `image/webp`."),
             "bytes": whole("Size of the file."),
         },
-        optional=("expires_at", "width", "height", "content_type", "bytes"),
+        optional=("url", "expires_at", "expired", "width", "height", "content_type", "bytes"),
     )
+    schema["oneOf"] = [{"required": ["url"]}, {"required": ["expired"]}]
+    return schema
 
 
 def _task_error() -> Schema:

@@ -27,5 +27,6 @@ def routes(console: Console) -> list[Route]:
 
     return [
         Route("/console", home),
+        Route("/console/", home),
         Route("/console/operator", operator_page(console, overview)),
     ]

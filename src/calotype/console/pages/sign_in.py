@@ -14,7 +14,7 @@ from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.forms import Form
 from calotype.console.render import redirect
-from calotype.console.sessions import Role
+from calotype.console.sessions import HOURS, Role
 from calotype.domain.errors import InvalidKey
 from calotype.domain.keys import ApiKey
 from calotype.domain.secret import Secret
@@ -75,8 +75,8 @@ class _SignIn:
         """Show the button of a one-time link: whoever only looks at a link does not use it up."""
         token = request.query_params.get("token", "")
         if self._console.links.check(token) is None:
-            raise PageError(403, _BAD_LINK)
-        response = self._page(request, "enter.html", token=token)
+            raise PageError(403, _BAD_LINK, title="This link is over")
+        response = self._page(request, "enter.html", token=token, hours=HOURS["admin"])
         response.headers["referrer-policy"] = "no-referrer"
         return response
 
@@ -87,7 +87,7 @@ class _SignIn:
         if link is None or not await self._console.store.operating.spend_link(
             link.nonce, expires_at=link.expires_at, now=self._console.clock()
         ):
-            raise PageError(403, _BAD_LINK)
+            raise PageError(403, _BAD_LINK, title="This link is over")
         return await self._begin_as_operator(request, "with a one-time link", "")
 
     async def _read(self, request: Request) -> Form:

@@ -93,20 +93,165 @@
     }
   }
 
+  // A folded choice: what is chosen shows in its head, and choosing by pointer closes it.
+
+  function showChosen(radio) {
+    const picker = radio.closest("[data-picker]");
+    if (!picker) return;
+    const summary = picker.querySelector("summary");
+    const arrow = summary.querySelector("svg.icon");
+    const shown = [...radio.closest("label").children].filter((each) => each !== radio);
+    summary.replaceChildren(...shown.map((each) => each.cloneNode(true)), arrow);
+  }
+
+  // References: a file field becomes a place to drop and paste pictures into. The field itself
+  // holds the chosen files all the time, so the form is sent as it would be without this.
+
+  const chosen = new Map(); // the id of the field -> its files, kept when htmx draws it anew
+
+  function button(words, icon, doing, off = false) {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.disabled = off;
+    made.setAttribute("aria-label", words);
+    made.textContent = icon;
+    made.addEventListener("click", doing);
+    return made;
+  }
+
+  class Drop {
+    constructor(box) {
+      this.box = box;
+      this.input = box.querySelector("input[type=file]");
+      this.list = box.querySelector("[data-thumbs]");
+      this.most = Number(box.dataset.most);
+      this.bytes = Number(box.dataset.maxBytes);
+      this.types = this.input.accept.split(",").map((each) => each.trim());
+      this.input.multiple = true;
+      this.input.addEventListener("change", () => this.add([...this.input.files]));
+      for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
+        box.addEventListener(name, (event) => {
+          event.preventDefault();
+          box.classList.toggle("over", name === "dragenter" || name === "dragover");
+          if (name === "drop") this.add([...event.dataTransfer.files]);
+        });
+      }
+      this.set(chosen.get(this.input.id) ?? []);
+    }
+
+    get files() {
+      return chosen.get(this.input.id) ?? [];
+    }
+
+    add(files) {
+      const good = files.filter((file) => this.types.includes(file.type));
+      const small = good.filter((file) => file.size <= this.bytes);
+      if (good.length < files.length) say("Some files are not pictures of a kind that is taken here.");
+      else if (small.length < good.length) say(`Some pictures have more than ${Math.floor(this.bytes / 2 ** 20)} MiB.`);
+      this.set([...this.files, ...small]);
+    }
+
+    set(files) {
+      if (files.length > this.most) say(`At most ${this.most} ${this.most === 1 ? "picture" : "pictures"} here: the first ones stay.`);
+      const kept = files.slice(0, this.most);
+      const carrier = new DataTransfer();
+      for (const file of kept) carrier.items.add(file);
+      this.input.files = carrier.files;
+      chosen.set(this.input.id, kept);
+      this.draw(kept);
+      this.input.dispatchEvent(new Event("references", { bubbles: true }));
+    }
+
+    draw(files) {
+      for (const image of all("img", this.list)) URL.revokeObjectURL(image.src);
+      this.list.replaceChildren(...files.map((file, at) => this.tile(file, at, files)));
+    }
+
+    tile(file, at, files) {
+      const item = document.createElement("li");
+      const image = document.createElement("img");
+      const number = document.createElement("span");
+      const deeds = document.createElement("div");
+      image.src = URL.createObjectURL(file);
+      image.alt = file.name;
+      number.className = "nr";
+      number.textContent = at + 1;
+      deeds.className = "deeds";
+      const move = (by) => {
+        const order = [...files];
+        order.splice(at + by, 0, ...order.splice(at, 1));
+        this.set(order);
+        this.list.children[at + by].querySelector("button:enabled").focus();
+      };
+      const drop = () => {
+        this.set(files.filter((_, other) => other !== at));
+        (this.list.querySelector("button:enabled") ?? this.input).focus();
+      };
+      const name = `picture ${at + 1}, ${file.name}`;
+      deeds.append(
+        button(`Move ${name} forward`, "←", () => move(-1), at === 0),
+        button(`Remove ${name}`, "✕", drop),
+        button(`Move ${name} back`, "→", () => move(1), at === files.length - 1),
+      );
+      item.append(image, number, deeds);
+      return item;
+    }
+  }
+
+  const drops = new WeakMap();
+
+  function enhance(within) {
+    for (const box of all("[data-drop]", within)) {
+      if (!drops.has(box)) drops.set(box, new Drop(box));
+    }
+    const [news] = all("[data-say]", within);
+    const said = document.getElementById("said");
+    if (news && said && said.textContent !== news.dataset.say) said.textContent = news.dataset.say;
+    labelThemes(keptTheme());
+    refreshTimes();
+  }
+
+  // What the page hears.
+
   document.addEventListener("click", (event) => {
     const target = event.target.closest("[data-theme-button], [data-copy], [data-copy-from]");
-    if (target) {
-      if (target.hasAttribute("data-theme-button")) nextTheme();
-      else copy(target);
-    }
-    for (const open of all("details.confirm[open], details.menu[open]")) {
-      if (!open.contains(event.target)) open.open = false;
+    if (target?.hasAttribute("data-theme-button")) nextTheme();
+    else if (target) copy(target);
+    const chosenByPointer = event.detail > 0 && event.target.matches("[data-picker] input");
+    for (const open of all("details:is(.confirm, .menu, .picker)[open]")) {
+      if (!open.contains(event.target) || (chosenByPointer && open.matches(".picker"))) open.open = false;
     }
   });
 
+  document.addEventListener("keydown", (event) => {
+    const open = event.key === "Escape" && event.target.closest("details:is(.confirm, .menu, .picker)[open]");
+    if (!open) return;
+    open.open = false;
+    open.querySelector("summary").focus();
+  });
+
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-picker] input")) showChosen(event.target);
+  });
+
+  document.addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files];
+    const box = document.querySelector("[data-drop]");
+    if (!files.length || !box) return;
+    event.preventDefault();
+    drops.get(box).add(files);
+  });
+
+  document.addEventListener("htmx:load", (event) => enhance(event.target.parentNode ?? document));
+  document.addEventListener("htmx:sendError", () => say("The server could not be reached."));
+  document.addEventListener("htmx:responseError", (event) => {
+    const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
+    const told = answer.querySelector("[role=alert]")?.textContent.trim();
+    say(told || `The server answered with status ${event.detail.xhr.status}.`);
+  });
+
   document.addEventListener("DOMContentLoaded", () => {
-    labelThemes(keptTheme());
-    refreshTimes();
+    enhance(document);
     setInterval(refreshTimes, 30_000);
   });
 })();

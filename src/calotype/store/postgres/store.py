@@ -65,6 +65,7 @@ from calotype.store.postgres.listening import Listener
 from calotype.store.postgres.operating import PostgresOperating
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
 from calotype.store.postgres.revocations import Revocations
+from calotype.store.postgres.usage import PostgresUsage
 from calotype.store.postgres.webhooks import PostgresWebhooks
 from calotype.store.proof import PROOFS
 from calotype.store.refusals import cannot_take_away
@@ -86,6 +87,7 @@ class PostgresStore:
         self._revocations = Revocations(url)
         self._keys = KeyCache(self._revocations.mark)
         self.gallery = Gallery(PostgresGallery(self._db))
+        self.usage = PostgresUsage(self._db)
         self.webhooks = PostgresWebhooks(self._db)
         self.operating = PostgresOperating(self._db)
 
@@ -165,7 +167,7 @@ class PostgresStore:
     async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
         found = await self._db.fetch(
             "SELECT kind, amount, task_id, created_at, note FROM ledger "
-            "WHERE account_id = $1 ORDER BY id DESC LIMIT $2",
+            "WHERE account_id = $1 ORDER BY (id + 0) DESC LIMIT $2",
             account_id,
             limit,
         )
@@ -291,11 +293,12 @@ class PostgresStore:
         return [Keyed(key, State(state), ended) for key, state, ended in found]
 
     async def asset(self, asset_id: int) -> Asset | None:
-        found = await self._db.fetch(f"SELECT {rows.ASSET} FROM assets WHERE id = $1", asset_id)
+        statement = f"SELECT {rows.ASSET} FROM assets WHERE id = $1 AND deleted_at IS NULL"
+        found = await self._db.fetch(statement, asset_id)
         return rows.asset(found[0]) if found else None
 
     async def assets(self, asset_ids: Sequence[int]) -> Sequence[Asset]:
-        statement = f"SELECT {rows.ASSET} FROM assets WHERE id = ANY($1)"
+        statement = f"SELECT {rows.ASSET} FROM assets WHERE id = ANY($1) AND deleted_at IS NULL"
         return [rows.asset(row) for row in await self._db.fetch(statement, asset_ids)]
 
     # Running a task

@@ -61,6 +61,7 @@ from calotype.store.sqlite import (
 from calotype.store.sqlite.gallery import SqliteGallery
 from calotype.store.sqlite.operating import SqliteOperating
 from calotype.store.sqlite.sharedmark import SharedMark
+from calotype.store.sqlite.usage import SqliteUsage
 from calotype.store.sqlite.webhooks import SqliteWebhooks
 from calotype.store.sqlite.writer import Writer
 from calotype.store.walking import Gallery
@@ -81,7 +82,8 @@ class SqliteStore:
         self._lazy_revocations: SharedMark | None = None
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
-        self.gallery = Gallery(SqliteGallery(self._with_own_reader))
+        self.gallery = Gallery(SqliteGallery(write=self._write, reading=self._with_own_reader))
+        self.usage = SqliteUsage(self._with_own_reader)
         self.webhooks = SqliteWebhooks(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
         )
@@ -253,11 +255,16 @@ class SqliteStore:
         return [Keyed(key, State(state), ended) for key, state, ended in found]
 
     async def asset(self, asset_id: int) -> Asset | None:
-        found = self._read(f"SELECT {rows.ASSET} FROM assets WHERE id = ?", asset_id)
+        found = self._read(
+            f"SELECT {rows.ASSET} FROM assets WHERE id = ? AND deleted_at IS NULL", asset_id
+        )
         return rows.asset(found[0]) if found else None
 
     async def assets(self, asset_ids: Sequence[int]) -> Sequence[Asset]:
-        statement = f"SELECT {rows.ASSET} FROM assets WHERE id IN (SELECT value FROM json_each(?))"
+        statement = (
+            f"SELECT {rows.ASSET} FROM assets WHERE id IN (SELECT value FROM json_each(?)) "
+            "AND deleted_at IS NULL"
+        )
         ids = rows.encode(asset_ids).decode()
         few = len(asset_ids) <= _INLINE
         found = self._read(statement, ids) if few else await self._read_in_thread(statement, ids)

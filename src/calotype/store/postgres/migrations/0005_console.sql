@@ -83,7 +83,7 @@ CREATE TRIGGER tasks_ended AFTER UPDATE OF completed_at ON tasks FOR EACH ROW
 WHEN (OLD.completed_at IS NULL AND NEW.completed_at IS NOT NULL) EXECUTE FUNCTION task_ended();
 
 -- An account's entries, a page at a time.
-CREATE INDEX ledger_of_account ON ledger (account_id, id);
+CREATE INDEX ledger_of_account ON ledger (account_id, (id + 0));
 
 ALTER TABLE attempts
     ADD COLUMN resolved_at BIGINT,   -- when the operator settled what is unknown

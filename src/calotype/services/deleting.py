@@ -1,0 +1,71 @@
+"""Deleting the images of a task for good: those it made, and those that it was made from.
+
+A mark in the database comes first, and from then on nobody is shown them. Then their files go, then
+their rows; whatever keeps us from that, housekeeping goes on with it, so a kill between any two
+steps leaves nothing behind. The task itself stays, for the books.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from calotype.assets.port import AssetStore
+from calotype.domain.clock import Clock
+from calotype.domain.errors import TaskNotFinal, TaskNotFound, Unavailable
+from calotype.domain.ids import decode
+from calotype.domain.task import Asset, Task
+from calotype.services.thumbnails import thumbnail_keys
+from calotype.store.port import Store
+
+BATCH: Final = 100
+"""Images whose files are removed before their rows are."""
+
+log = logging.getLogger(__name__)
+
+
+class Deleting:
+    """Deletes for owners, and finishes what was begun."""
+
+    def __init__(self, store: Store, assets: AssetStore, *, clock: Clock) -> None:
+        self._store = store
+        self._assets = assets
+        self._clock = clock
+
+    async def delete(self, task_word: str, *, account_id: int) -> Task:
+        """Delete the images of a final task; once more is no error.
+
+        Raises:
+            errors.TaskNotFound: there is none of this public id, or it is someone else's.
+            errors.TaskNotFinal: it is still being developed.
+
+        """
+        number, deletion = decode("task", task_word), None
+        if number is not None:
+            deletion = await self._store.gallery.delete(
+                number, account_id=account_id, now=self._clock()
+            )
+        if deletion is None:
+            raise TaskNotFound("There is no task with this id in this account.")
+        if deletion.task.deleted_at is None:
+            raise TaskNotFinal(
+                f"The task is {deletion.task.state}; cancel it first, or wait until it is final."
+            )
+        try:
+            await self._remove(deletion.assets)
+        except Unavailable:
+            log.warning("%s is deleted; its files go when they can be removed", task_word)
+        return deletion.task
+
+    async def finish(self) -> int:
+        """Remove a batch of what is marked; returns how many images."""
+        doomed = await self._store.gallery.doomed(limit=BATCH)
+        await self._remove(doomed)
+        return len(doomed)
+
+    async def _remove(self, images: Sequence[Asset]) -> None:
+        if not images:
+            return
+        await self._assets.delete([image.key for image in images])
+        copies = [key for image in images for key in thumbnail_keys(image)]
+        await self._assets.delete(copies)  # after the images: who makes one looks for those last
+        await self._store.gallery.bury([image.id for image in images])
