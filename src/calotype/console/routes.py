@@ -19,7 +19,9 @@ class ConsoleApp:
     def __init__(self, console: Console) -> None:
         self._errors = ErrorPages(console.render)
         pages = [
-            each for group in (home, live, playground, sign_in, sign_out) for each in group.routes(console)
+            each
+            for group in (home, live, playground, sign_in, sign_out)
+            for each in group.routes(console)
         ]
         static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)
         self._router = Router([static, *pages], redirect_slashes=False)

@@ -108,9 +108,9 @@ class Studio(msgspec.Struct, frozen=True, kw_only=True):
         if self.price is None:
             return ""
         if self.price > self.available:
-            return f"Your account has {format_usd(self.available)} USDC left, which is not enough."
+            return f"Your account has {format_usd(self.available)} USDC left: not enough for this."
         if self.left is not None and self.price > self.left:
-            return f"This key may spend {format_usd(self.left)} USDC more for now, which is not enough."
+            return f"This key may spend {format_usd(self.left)} USDC more: not enough for this."
         return ""
 
 
@@ -195,7 +195,9 @@ class Studios:
         return [each for each in serving if key.channels is None or each.id in key.channels]
 
     def _brands(self, key: ApiKey, chosen: Model) -> list[tuple[str, list[Card]]]:
-        models = [each for each in self._offered(key) if self._channels(key, each) or each is chosen]
+        models = [
+            each for each in self._offered(key) if self._channels(key, each) or each is chosen
+        ]
         models.sort(key=lambda each: each.brand)
         return [
             (_brand_name(brand), [self._card(key, each) for each in group])

@@ -41,9 +41,7 @@ def routes(console: Console) -> list[Route]:
     return [
         Route(PATH, account_page(console, pages.page)),
         Route(PATH, account_page(console, pages.submit, reads_body=True), methods=["POST"]),
-        Route(
-            f"{PATH}/form", account_page(console, pages.form, reads_body=True), methods=["POST"]
-        ),
+        Route(f"{PATH}/form", account_page(console, pages.form, reads_body=True), methods=["POST"]),
     ]
 
 
