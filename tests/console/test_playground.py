@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from html import unescape
+from typing import Self
 
 import aiohttp
 import pytest
@@ -50,7 +51,7 @@ class Signed(Tab):
         number = hash(site.account) % 2**16
         super().__init__(site, f"2001:db8:{number:x}::1")
 
-    async def __aenter__(self) -> "Signed":
+    async def __aenter__(self) -> Self:
         await super().__aenter__()
         assert gone_to(await self.sign_in()) == PATH
         return self
@@ -152,9 +153,8 @@ async def test_the_price_is_what_is_reserved(site: Server, tab: Signed) -> None:
     page = await tab.changed(**wanted, n="3")
     task = await site.task(task_of(await tab.generate(**wanted, n="3")))
     reserved = task["billing"]["reserve_amount_micro_usdc"]
-    whole, one = f"{reserved / 1e6:g} USDC", f"3 × {reserved / 3e6:g} USDC"
-    assert whole in page
-    assert one in page
+    assert f"<b>{reserved / 1e6:g} USDC</b>" in page
+    assert f"{reserved / 3e6:g} USDC · " in page
 
 
 async def test_too_little_money_is_told_before_and_refused_after(server: Server) -> None:
@@ -187,6 +187,15 @@ async def test_a_key_of_some_models_and_channels_sees_only_those(server: Server)
         refused = await tab.generate(**PLAIN)
     assert refused.status == 422
     assert "This API key may not use gpt-image-2" in text(refused)
+
+
+async def test_another_model_is_shown_with_its_price_before_it_is_bought(
+    site: Server, tab: Signed
+) -> None:
+    before = await site.balance()
+    page = await tab.generate(**{**PLAIN, "ask:was": "flux-2-flex", "output_format": "png"})
+    assert (page.status, "GPT Image 2 has no output format" in text(page)) == (200, True)
+    assert await site.balance() == before
 
 
 # What comes of it

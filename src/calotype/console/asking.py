@@ -64,6 +64,11 @@ class Said(msgspec.Struct, frozen=True):
         return Said(self.fields | fields)
 
     @property
+    def changes_model(self) -> bool:
+        """Whether the settings that were shown are those of another model."""
+        return self.get(OURS + "was") not in {"", self.get("model")}
+
+    @property
     def picked(self) -> list[int]:
         """The images of the account that are to be references, in order."""
         words = [name.removeprefix(PICKED) for name in self.fields if name.startswith(PICKED)]
@@ -158,7 +163,7 @@ def fit(catalog: Catalog, model: Model, said: Said) -> Fitted:
                 continue
             tried.add(name)
             del sent[name]
-            if parameter.enum or said.get(OURS + "was", model.id) != model.id:
+            if parameter.enum or said.changes_model:
                 notes.append(f"{label_of(name)} went back. {_sentence(error.message)}")
             else:
                 wrong[name] = _sentence(error.message)
@@ -227,7 +232,7 @@ def _fields(model: Model, sent: Mapping[str, str]) -> dict[str, object]:
 def _left_out(catalog: Catalog, model: Model, said: Said) -> list[str]:
     """What was set for the model before that this one does not have."""
     before = catalog.models.get(said.get(OURS + "was"))
-    if before is None or before.id == model.id:
+    if before is None or not said.changes_model:
         return []
     has = {each.name for each in model.parameters}
     gone = [

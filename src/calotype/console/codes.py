@@ -68,7 +68,7 @@ def curl(wanted: Wanted) -> str:
             " \\\n  ".join(lines) + " | tee task.json",
             "",
             "TASK=$(grep -o 'task_[0-9a-z]\\{13\\}' task.json | head -n 1)",
-            f'until curl -sS "{base}/v1/tasks/$TASK" {_KEY} -o task.json',
+            f'until curl -sS "{base}/v1/tasks/$TASK" -o task.json \\\n    {_KEY}',
             """  grep -Eq '"state":"(success|fail)"|"code"' task.json; do sleep 1; done""",
             download,
         ]

@@ -284,11 +284,10 @@ class Studios:
 def _tidied(said: Said, model: Model, channels: Sequence[Channel]) -> tuple[Said, list[str]]:
     """What was said without what this model never has, and what was left out so."""
     fields, notes = dict(said.fields), []
-    changed = said.get(OURS + "was") not in {"", model.id}
-    if changed and model.n.maximum == 1 and fields.pop("n", "1") != "1":
+    if said.changes_model and model.n.maximum == 1 and fields.pop("n", "1") != "1":
         notes.append(f"{model.name} makes one picture at a time.")
     pinned = said.get("channel_id")
-    if changed and pinned and pinned not in {str(each.id) for each in channels}:
+    if said.changes_model and pinned and pinned not in {str(each.id) for each in channels}:
         del fields["channel_id"]
         notes.append(f"The channel that was chosen does not serve {model.name}.")
     return Said(fields), notes

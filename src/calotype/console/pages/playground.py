@@ -86,7 +86,7 @@ class _Playground:
         try:
             async with self._read(request, visitor, form, wrong):
                 said = Said.of(form.fields)
-                if said.get(f"{OURS}show"):
+                if said.get(f"{OURS}show") or said.changes_model:
                     await self._discard(form.uploads)
                     return await self._page(request, visitor, said)
                 if wrong:

@@ -39,7 +39,7 @@
   function search(field) {
     const words = field.value.toLowerCase().split(/\s+/);
     for (const brand of all("[data-brand]", field.parentElement)) {
-      const name = brand.querySelector("h3").textContent;
+      const name = brand.getAttribute("aria-label");
       let left = 0;
       for (const model of all("label", brand)) {
         const text = `${name} ${model.textContent}`.toLowerCase();
