@@ -34,7 +34,7 @@ async def test_the_playground_is_sound(signed_in_page: Opens, theme: Theme, widt
 
 @EVERY_LOOK
 async def test_a_picture_develops_and_shows(
-    site: Server, signed_in_page: Opens, theme: Theme, width: int
+    signed_in_page: Opens, theme: Theme, width: int
 ) -> None:
     screen = await signed_in_page(theme=theme, width=width)
     page = await screen.open(PATH)
@@ -92,13 +92,13 @@ async def test_enter_in_a_field_asks_for_the_price_and_does_not_buy(
     await page.get_by_label("Prompt").fill("a harbour")
     await page.get_by_role("spinbutton", name="Pictures").fill("3")
     await page.get_by_role("spinbutton", name="Pictures").press("Enter")
-    await expect(page.locator("#cost")).to_contain_text("3 ×")
+    await expect(page.locator("#cost")).to_contain_text("0.06 USDC · ")
     assert page.url.endswith("model=gpt-image-2.5-flare")
     assert await site.balance() == before
 
 
 async def test_references_are_dropped_in_and_a_result_becomes_one(
-    site: Server, signed_in_page: Opens, tmp_path: Path
+    signed_in_page: Opens, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "one.png", tmp_path / "two.png"
     first.write_bytes(picture(colour="red"))
@@ -133,7 +133,7 @@ async def test_a_failure_is_told_where_the_picture_would_be(signed_in_page: Open
     await screen.judge("playground-failed")
 
 
-async def test_the_form_works_without_scripts(site: Server, signed_in_page: Opens) -> None:
+async def test_the_form_works_without_scripts(signed_in_page: Opens) -> None:
     screen = await signed_in_page(java_script_enabled=False)
     page = await screen.open(PATH)
     await page.locator(".picker summary").click()

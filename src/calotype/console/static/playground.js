@@ -79,6 +79,22 @@
     if (event.detail.elt.id === "changing") event.detail.parameters["ask:uploads"] = String(files);
   });
 
+  // Once the form is on its way, what changed before no longer matters: the answer tells all.
+
+  let sending = false;
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const asks = event.detail.requestConfig.elt.id;
+    if (asks === "ask") {
+      sending = true;
+      htmx.trigger("#changing", "htmx:abort");
+    } else if (asks === "changing" && sending) event.preventDefault();
+  });
+
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.requestConfig.elt.id === "ask") sending = false;
+  });
+
   document.addEventListener("input", (event) => {
     if (event.target.id === "prompt") count();
     else if (event.target.matches("[data-search]")) search(event.target);
