@@ -5,9 +5,21 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from calotype.console import live
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
-from calotype.console.pages import channels, home, overview, sign_in, sign_out, unknown
+from calotype.console.pages import (
+    channels,
+    gallery,
+    home,
+    images,
+    overview,
+    playground,
+    sign_in,
+    sign_out,
+    task,
+    unknown,
+)
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
 
@@ -17,8 +29,23 @@ class ConsoleApp:
 
     def __init__(self, console: Console) -> None:
         self._errors = ErrorPages(console.render)
-        groups = (home, sign_in, sign_out, overview, channels, unknown)
-        pages = [each for group in groups for each in group.routes(console)]
+        pages = [
+            each
+            for group in (
+                channels,
+                gallery,
+                home,
+                images,
+                live,
+                overview,
+                playground,
+                sign_in,
+                sign_out,
+                task,
+                unknown,
+            )
+            for each in group.routes(console)
+        ]
         static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)
         self._router = Router([static, *pages], redirect_slashes=False)
 
