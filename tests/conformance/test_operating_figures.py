@@ -108,9 +108,11 @@ async def test_figures_leave_out_what_was_before(store: Store) -> None:
     await done(store, account, at=NOW + 5, took=1, cost=None, channel_id=8)
 
     (eighth,) = await store.operating.figures(since=NOW + 1)
+    counts = await store.operating.counts(since=NOW)
 
     assert (eighth.channel_id, eighth.attempts) == (8, 1)
     assert await store.operating.figures(since=NOW + 6) == []
+    assert counts == {7: 1, 8: 2}
 
 
 async def test_a_channel_that_has_ended_nothing_has_no_rate_and_no_latency(store: Store) -> None:

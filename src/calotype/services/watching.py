@@ -86,7 +86,7 @@ class Watching:
         now, operating = self._clock(), self._store.operating
         switches = {one.channel_id: one for one in await operating.switches()}
         figures = {one.channel_id: one for one in await operating.figures(since=now - WINDOW_MS)}
-        lately = {one.channel_id: one for one in await operating.figures(since=now - MINUTE_MS)}
+        lately = await operating.counts(since=now - MINUTE_MS)
         depths = {one.channel_id: one for one in await operating.depth()}
         health = sorted(await self._store.health(), key=lambda one: (one.model != WHOLE, one.model))
         return [
@@ -97,7 +97,7 @@ class Watching:
                 breakers=tuple(one for one in health if one.channel_id == channel.id),
                 figures=figures.get(channel.id) or figures_of(channel.id, ()),
                 depth=depths.get(channel.id) or QueueDepth(channel.id, 0, 0, 0, now),
-                sent_lately=lately[channel.id].attempts if channel.id in lately else 0,
+                sent_lately=lately.get(channel.id, 0),
             )
             for channel in self._router.channels
         ]

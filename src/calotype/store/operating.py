@@ -4,7 +4,7 @@ All times are milliseconds since 1970, all amounts micro-USDC.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -172,6 +172,10 @@ class OperatingStore(Protocol):
 
     async def figures(self, *, since: int) -> Sequence[ChannelFigures]:
         """How channels have done with attempts that began since then, by channel."""
+        ...
+
+    async def counts(self, *, since: int) -> Mapping[int, int]:
+        """How many attempts have begun since then, by channel; in a short time, it counts all."""
         ...
 
     async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:

@@ -101,6 +101,11 @@ def sent_attempt(row: Sequence[Any]) -> SentAttempt:
     return SentAttempt(task_id, account_id, model, paid, rows.attempt(attempt))
 
 
+COUNTS: Final = f"""{CHANNELS_SENT_TO}
+SELECT id, (
+    SELECT COUNT(*) FROM {{attempts}} WHERE channel_id = sent_to.id AND started_at >= ?1
+) FROM sent_to WHERE id IS NOT NULL
+"""
 RETRIED: Final = (
     "SELECT COUNT(*), COUNT(DISTINCT receiver) FROM (SELECT receiver, attempts FROM webhooks "
     f"WHERE state = 'pending' ORDER BY next_at DESC LIMIT {FIGURED}) AS last WHERE attempts > 0"

@@ -1,6 +1,6 @@
 """The operator's side of a PostgreSQL database; see ``store.operating.OperatingStore``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from calotype.domain.task import State
@@ -42,6 +42,7 @@ SELECT sent_to.id, made.* FROM sent_to CROSS JOIN LATERAL (
 _SENT: Final = sql.sent("attempts", join="JOIN", model="task_model(tasks.request)").replace(
     "?", "$"
 )
+_COUNTS: Final = sql.COUNTS.format(attempts="attempts").replace("?", "$")
 _DEPTH: Final = sql.DEPTH.format(tasks="tasks")
 _UNKNOWN: Final = {
     resolved: sql.unknown(
@@ -84,6 +85,10 @@ class PostgresOperating:
             sql.figures(channel_id, row, took or ())
             for channel_id, *row, took in await self._db.fetch(_FIGURES, since)
         ]
+
+    async def counts(self, *, since: int) -> Mapping[int, int]:
+        """How many attempts have begun, by channel."""
+        return dict(await self._db.fetch(_COUNTS, since))
 
     async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
         """A channel's newest attempts."""

@@ -5,7 +5,7 @@
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -42,6 +42,7 @@ _FIGURES: Final = sql.figures_of(
 _SENT: Final = sql.sent(
     "attempts INDEXED BY attempts_of_channel", join="CROSS JOIN", model="tasks.model"
 )
+_COUNTS: Final = sql.COUNTS.format(attempts="attempts INDEXED BY attempts_of_channel")
 _DEPTH: Final = sql.DEPTH.format(tasks=_OPEN)
 _UNKNOWN: Final = {
     resolved: sql.unknown(f"a.state = '{AttemptState.UNKNOWN}'", model="t.model", resolved=resolved)
@@ -89,6 +90,15 @@ class SqliteOperating:
 
         figures: list[ChannelFigures] = await self._read_with(work)
         return figures
+
+    async def counts(self, *, since: int) -> Mapping[int, int]:
+        """How many attempts have begun, by channel."""
+
+        def work(connection: sqlite3.Connection) -> dict[int, int]:
+            return dict(connection.execute(_COUNTS, (since,)).fetchall())
+
+        counts: dict[int, int] = await self._read_with(work)
+        return counts
 
     async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
         """A channel's newest attempts."""
