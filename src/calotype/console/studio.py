@@ -14,7 +14,7 @@ from calotype.console.codes import Wanted, samples
 from calotype.console.context import Console
 from calotype.console.live import server_url
 from calotype.domain.catalog import Model
-from calotype.domain.channel import Channel
+from calotype.domain.channel import Channel, Served
 from calotype.domain.errors import CalotypeError, UnknownModel
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
@@ -206,11 +206,13 @@ class Studios:
 
     def _card(self, key: ApiKey, model: Model) -> Card:
         channels = self._channels(key, model)
-        served = [channel.served(model.id) for channel in channels] or [None]
+        served: list[Served | None] = [channel.served(model.id) for channel in channels]
         examples = [
             {name: values[0] for name, values in tier.when.items()} for tier in model.pricing.tiers
         ]
-        least = min(max(price(model, each, 1, one) for one in served) for each in examples)
+        least = min(
+            max(price(model, each, 1, one) for one in served or [None]) for each in examples
+        )
         return Card(model.id, model.name, model.brand, model.description, least)
 
     # Money

@@ -93,13 +93,11 @@ class _Playground:
                     raise wrong[0]
                 kept = await self._picked(visitor, said)
                 word = await self._accepted(request, visitor, said, [*kept, *form.references])
-        except AcceptanceInDoubt as error:
-            return await self._page(request, visitor, said, problem=Problem.of(error))
         except CalotypeError as error:
-            await self._discard(kept)
-            return await self._page(
-                request, visitor, Said.of(form.fields), problem=Problem.of(error)
-            )
+            if not isinstance(error, AcceptanceInDoubt):  # what a task may refer to stays
+                await self._discard(kept)
+            said = Said.of(form.fields)
+            return await self._page(request, visitor, said, problem=Problem.of(error))
         path = f"{PATH}?task={word}#outcome"
         if "hx-request" in request.headers:
             return Response(headers={"hx-redirect": path})
