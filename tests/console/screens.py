@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from axe_playwright_python.async_playwright import (  # type: ignore[import-untyped]  # has none
-    Axe,
-)
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import ConsoleMessage, Error, Page, Request, Response
 
 Role = Literal["account", "admin"]
