@@ -130,7 +130,7 @@ class Studios:
         said, notes = _tidied(said, model, channels)
         fitted = fit(self._console.catalog, model, said)
         said = said.having(model=model.id)
-        uploads = await self._own(visitor, said.picked)
+        uploads = await self.own(visitor, said.picked)
         amount, trouble = self._quote(key, said, fitted, uploads)
         errors = _errors(model, [problem, trouble, unknown])
         return Studio(
@@ -151,11 +151,12 @@ class Studios:
             codes=samples(self._wanted(request, said, fitted, uploads)),
         )
 
+    def may_use(self, visitor: Visitor, model: str) -> bool:
+        """Whether there is such a model for this key."""
+        return any(each.id == model for each in self._offered(visitor.key))
+
     async def own(self, visitor: Visitor, asset_ids: Sequence[int]) -> list[Asset]:
         """Images of the account, in this order; those that are not its own are left out."""
-        return await self._own(visitor, asset_ids)
-
-    async def _own(self, visitor: Visitor, asset_ids: Sequence[int]) -> list[Asset]:
         if not asset_ids:
             return []
         found = {each.id: each for each in await self._console.store.assets(asset_ids)}
@@ -252,10 +253,10 @@ class Studios:
 
     # References and code
 
-    def _picked(self, asset: Asset) -> Picked:
+    @staticmethod
+    def _picked(asset: Asset) -> Picked:
         word = encode("asset", asset.id)
-        path, _ = self._console.assets.signed_path(asset.id, asset.content_type)
-        return Picked(PICKED + word, path, _file_of(asset))
+        return Picked(PICKED + word, f"/console/images/{word}/160.webp", _file_of(asset))
 
     def _wanted(
         self, request: Request, said: Said, fitted: Fitted, uploads: Sequence[Asset]
