@@ -74,7 +74,7 @@ async def screens(site: Server, browser: Browser, tmp_path: Path) -> AsyncIterat
             extra_http_headers={"X-Forwarded-For": some_address()},
             **options,
         )
-        context.set_default_timeout(8_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         screen = Screen(await context.new_page(), site.url, theme, width, shots)
         await screen.listen()

