@@ -289,8 +289,12 @@ async def test_a_picture_of_another_account_is_no_reference(server: Server, tab:
         ({"deadline_seconds": "0"}, "Deadline seconds must be an integer", "deadline_seconds"),
         ({"channel_id": "99"}, "does not serve gpt-image-2", "channel_id"),
         ({"resolution": "8K"}, "Resolution must be 1K, 2K or 4K", "resolution"),
-        ({"ask:urls": "ftp://x"}, "", "references"),
-        ({"ask:urls": "http://127.0.0.1/a.png"}, "", "references"),
+        ({"ask:urls": "ftp://x"}, "A URL must begin with http:// or https://.", "references"),
+        (
+            {"ask:urls": "http://127.0.0.1/a.png"},
+            "A URL must lead to a public address",
+            "references",
+        ),
         ({"nonsense": "1"}, "has no parameter 'nonsense'", ""),
     ],
 )
