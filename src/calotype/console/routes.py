@@ -7,7 +7,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
-from calotype.console.pages import all_tasks, audit, home, settings, sign_in, sign_out
+from calotype.console.pages import all_tasks, audit, catalog, home, settings, sign_in, sign_out
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
 
@@ -19,7 +19,7 @@ class ConsoleApp:
         self._errors = ErrorPages(console.render)
         pages = [
             each
-            for group in (home, sign_in, sign_out, all_tasks, audit, settings)
+            for group in (home, sign_in, sign_out, all_tasks, audit, catalog, settings)
             for each in group.routes(console)
         ]
         static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)
