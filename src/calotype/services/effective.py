@@ -94,7 +94,11 @@ def shortfalls(model: Model, wire: Wire | None) -> list[str]:
     if 0 < wire.prompt_length < model.prompt.max_length:
         told.append(f"prompts of at most {wire.prompt_length:,} characters")
     if wire.max_images < model.n.maximum:
-        told.append(f"at most {wire.max_images} at a time" if wire.max_images > 1 else "one image")
+        told.append(
+            f"at most {wire.max_images} images at a time"
+            if wire.max_images > 1
+            else "one image at a time"
+        )
     for parameter in model.parameters:
         written = wire.parameters.get(parameter.name)
         if written is None and not wire.covers(parameter.name):

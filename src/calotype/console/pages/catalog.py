@@ -13,7 +13,6 @@ from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.domain.catalog import Model, quoted
 from calotype.domain.channel import Channel
-from calotype.domain.pricing import cancelled
 from calotype.services.effective import SHIPPED, Offer, offers, shortfalls, source_of
 
 PATH: Final = "/console/operator/catalog"
@@ -51,11 +50,6 @@ class Entry(msgspec.Struct, frozen=True):
     def available(self) -> bool:
         """Whether somebody who asks for it now gets it."""
         return self.model.enabled and any(each.takes_new for each in self.offered)
-
-    @property
-    def if_cancelled(self) -> Sequence[int]:
-        """What an image at each price costs that is made although its task was cancelled."""
-        return [cancelled(self.model, tier.price_micro_usdc) for tier in self.model.pricing.tiers]
 
     @property
     def resolutions(self) -> Sequence[str]:
