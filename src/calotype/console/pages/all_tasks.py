@@ -1,7 +1,7 @@
 """/console/operator/tasks: everyone's tasks, newest first."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -79,7 +79,7 @@ def routes(console: Console) -> list[Route]:
     return [Route(PATH, operator_page(console, tasks))]
 
 
-def _wanted(console: Console, query: Query, accounts: Mapping[int, str]) -> dict[str, object]:
+def _wanted(console: Console, query: Query, accounts: Mapping[int, str]) -> dict[str, Any]:
     """What is asked of the store."""
     ids = {name: id_ for id_, name in accounts.items()}
     slugs = {channel.slug: channel.id for channel in console.router.channels}
