@@ -74,7 +74,7 @@ async def screens(site: Server, browser: Browser, tmp_path: Path) -> AsyncIterat
             extra_http_headers={"X-Forwarded-For": some_address()},
             **options,
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(8_000)
         contexts.append(context)
         screen = Screen(await context.new_page(), site.url, theme, width, shots)
         await screen.listen()
@@ -95,9 +95,14 @@ async def signed_in_page(site: Server, screens: Opens) -> Opens:
     """
 
     async def opens(
-        role: Role = "account", theme: Theme = "light", width: int = WIDE, *, key: str = ""
+        role: Role = "account",
+        theme: Theme = "light",
+        width: int = WIDE,
+        *,
+        key: str = "",
+        **options: Any,
     ) -> Screen:
-        screen = await screens(theme=theme, width=width)
+        screen = await screens(theme=theme, width=width, **options)
         asking = screen.page.context.request
         form = await (await asking.get(f"{site.url}/console/sign-in")).text()
         token = re.search(r'name="csrf" value="(\w+)"', form)

@@ -12,12 +12,14 @@ from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
 from calotype.services.audit import Audit
 from calotype.services.cancelling import Cancelling
+from calotype.services.deleting import Deleting
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
+from calotype.services.thumbnails import Thumbnails
 from calotype.services.webhooks import Webhooks
 from calotype.settings import Settings
 from calotype.store.port import Store
@@ -34,10 +36,12 @@ class Console(msgspec.Struct, frozen=True):
     assets: Assets
     asset_store: AssetStore
     cancelling: Cancelling
+    deleting: Deleting
     delivery: Delivery
     feed: Feed
     references: ReferenceIntake
     submission: Submission
+    thumbnails: Thumbnails
     webhooks: Webhooks
     audit: Audit
     links: Links

@@ -5,9 +5,22 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from calotype.console import live
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
-from calotype.console.pages import all_tasks, audit, catalog, home, settings, sign_in, sign_out
+from calotype.console.pages import (
+    all_tasks,
+    audit,
+    catalog,
+    gallery,
+    home,
+    images,
+    playground,
+    settings,
+    sign_in,
+    sign_out,
+    task,
+)
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
 
@@ -19,7 +32,20 @@ class ConsoleApp:
         self._errors = ErrorPages(console.render)
         pages = [
             each
-            for group in (home, sign_in, sign_out, all_tasks, audit, catalog, settings)
+            for group in (
+                all_tasks,
+                audit,
+                catalog,
+                gallery,
+                home,
+                images,
+                live,
+                playground,
+                settings,
+                sign_in,
+                sign_out,
+                task,
+            )
             for each in group.routes(console)
         ]
         static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)
