@@ -12,11 +12,12 @@ from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
 from calotype.console.query import Query
 from calotype.console.render import redirect
+from calotype.console.search import state_of
 from calotype.domain.catalog import quoted
 from calotype.domain.channel import Channel
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import decode, encode, time_of
-from calotype.domain.task import FINAL, State, Task
+from calotype.domain.task import FINAL, Task
 from calotype.store.operating import TaskPage
 
 PATH: Final = "/console/operator/tasks"
@@ -34,6 +35,12 @@ class Line(msgspec.Struct, frozen=True):
     """The name of its account."""
     channel: Channel | None
     """Whose turn it is, or was; None where there is no such channel any more."""
+
+    @property
+    def image(self) -> str:
+        """Its first picture, as a URL without the width; empty where it has none."""
+        images = () if self.task.deleted_at else self.task.result or self.task.arrived
+        return f"/console/images/{encode('asset', images[0].asset_id)}" if images else ""
 
     @property
     def took(self) -> int | None:
@@ -85,7 +92,7 @@ def _wanted(console: Console, query: Query, accounts: Mapping[int, str]) -> dict
     slugs = {channel.slug: channel.id for channel in console.router.channels}
     return {
         "account_id": query.read("account", lambda name: _found(name, ids, "account")),
-        "state": query.read("state", _state),
+        "state": query.read("state", state_of),
         "model": query.read("model", str),
         "channel_id": query.read("channel", lambda slug: _found(slug, slugs, "channel")),
         "before": query.before(),
@@ -96,15 +103,6 @@ def _found(name: str, known: Mapping[str, int], kind: str) -> int:
     if name not in known:
         raise InvalidParameter(f"There is no {kind} {quoted(name)}.")
     return known[name]
-
-
-def _state(word: str) -> State:
-    try:
-        return State(word)
-    except ValueError:
-        raise InvalidParameter(
-            f"There is no state {quoted(word)}; choose one of {', '.join(State)}."
-        ) from None
 
 
 def _task(word: str) -> int:
