@@ -9,10 +9,14 @@ from calotype.console import live
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
 from calotype.console.pages import (
+    all_tasks,
+    audit,
+    catalog,
     gallery,
     home,
     images,
     playground,
+    settings,
     sign_in,
     sign_out,
     task,
@@ -29,11 +33,15 @@ class ConsoleApp:
         pages = [
             each
             for group in (
+                all_tasks,
+                audit,
+                catalog,
                 gallery,
                 home,
                 images,
                 live,
                 playground,
+                settings,
                 sign_in,
                 sign_out,
                 task,

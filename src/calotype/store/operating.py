@@ -218,6 +218,10 @@ class OperatingStore(Protocol):
         """The audit, newest first: entries with an id below ``before``, of one kind if asked."""
         ...
 
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of, once, by name."""
+        ...
+
     # Sessions
 
     async def cut_off(self, subject: str, *, now: int) -> None:

@@ -233,6 +233,16 @@ ACTIONS: Final = f"SELECT {_AUDIT} FROM audit WHERE id < ?1 ORDER BY id DESC LIM
 ACTIONS_CALLED: Final = (
     f"SELECT {_AUDIT} FROM audit WHERE id < ?1 AND action = ?3 ORDER BY id DESC LIMIT ?2"
 )
+KINDS_OF_ACTIONS: Final = """
+WITH RECURSIVE called (action) AS (
+    SELECT MIN(action) FROM audit
+    UNION ALL
+    SELECT (SELECT MIN(action) FROM audit WHERE action > called.action)
+    FROM called WHERE called.action IS NOT NULL
+)
+SELECT action FROM called WHERE action IS NOT NULL
+"""
+"""Found by as many steps as there are."""
 CUT_OFF: Final = (
     "INSERT INTO session_cutoffs (subject, at) VALUES (?1, ?2) ON CONFLICT (subject) "
     "DO UPDATE SET at = excluded.at WHERE session_cutoffs.at < excluded.at"

@@ -180,6 +180,10 @@ class PostgresOperating:
             found = await self._db.fetch(_ACTIONS_CALLED, *values, action)
         return [sql.audit_entry(row) for row in found]
 
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of."""
+        return sorted(action for (action,) in await self._db.fetch(sql.KINDS_OF_ACTIONS))
+
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""
         await self._db.execute(_CUT_OFF, subject, now)

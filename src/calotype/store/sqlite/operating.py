@@ -182,6 +182,10 @@ class SqliteOperating:
             found = await self._find(sql.ACTIONS_CALLED, *values, action)
         return [sql.audit_entry(row) for row in found]
 
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of."""
+        return sorted(action for (action,) in self._read(sql.KINDS_OF_ACTIONS))
+
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""
         await self._change(sql.CUT_OFF, subject, now)
