@@ -12,14 +12,17 @@ from calotype.console.pages import (
     all_tasks,
     audit,
     catalog,
+    channels,
     gallery,
     home,
     images,
+    overview,
     playground,
     settings,
     sign_in,
     sign_out,
     task,
+    unknown,
 )
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
@@ -36,15 +39,18 @@ class ConsoleApp:
                 all_tasks,
                 audit,
                 catalog,
+                channels,
                 gallery,
                 home,
                 images,
                 live,
+                overview,
                 playground,
                 settings,
                 sign_in,
                 sign_out,
                 task,
+                unknown,
             )
             for each in group.routes(console)
         ]

@@ -5,7 +5,7 @@
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,8 @@ from calotype.store.operating import (
     ChannelFigures,
     QueueDepth,
     Resolution,
+    RetriedWebhooks,
+    SentAttempt,
     Switch,
     TaskPage,
     UnknownAttempt,
@@ -37,6 +39,10 @@ _FIGURES: Final = sql.figures_of(
     "CROSS JOIN tasks ON tasks.id = newest.task_id",
     group="json_group_array",
 )
+_SENT: Final = sql.sent(
+    "attempts INDEXED BY attempts_of_channel", join="CROSS JOIN", model="tasks.model"
+)
+_COUNTS: Final = sql.COUNTS.format(attempts="attempts INDEXED BY attempts_of_channel")
 _DEPTH: Final = sql.DEPTH.format(tasks=_OPEN)
 _UNKNOWN: Final = {
     resolved: sql.unknown(f"a.state = '{AttemptState.UNKNOWN}'", model="t.model", resolved=resolved)
@@ -84,6 +90,30 @@ class SqliteOperating:
 
         figures: list[ChannelFigures] = await self._read_with(work)
         return figures
+
+    async def counts(self, *, since: int) -> Mapping[int, int]:
+        """How many attempts have begun, by channel."""
+
+        def work(connection: sqlite3.Connection) -> dict[int, int]:
+            return dict(connection.execute(_COUNTS, (since,)).fetchall())
+
+        counts: dict[int, int] = await self._read_with(work)
+        return counts
+
+    async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
+        """A channel's newest attempts."""
+
+        def work(connection: sqlite3.Connection) -> list[SentAttempt]:
+            found = connection.execute(_SENT, (since, channel_id)).fetchall()
+            return [sql.sent_attempt(row) for row in found]
+
+        sent: list[SentAttempt] = await self._read_with(work)
+        return sent
+
+    async def retried_webhooks(self) -> RetriedWebhooks:
+        """How many webhooks have not been taken yet."""
+        found = await self._find(sql.RETRIED)
+        return RetriedWebhooks(*found[0])
 
     async def depth(self) -> Sequence[QueueDepth]:
         """The tasks that are not final, by channel."""
