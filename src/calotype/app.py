@@ -32,6 +32,7 @@ from calotype.services.feed import Feed
 from calotype.services.health import HealthKeeper, keep_fresh
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
+from calotype.services.thumbnails import Thumbnails
 from calotype.services.webhooks import Webhooks
 from calotype.settings import SettingsError
 from calotype.store.port import SharedStore
@@ -123,6 +124,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             await feed.close()
             await _note_keys(core)
             await upstreams.close()
+            await console.thumbnails.close()
             await images.close()
             await core.store.close()
 
@@ -157,6 +159,7 @@ def _console(core: Core, context: Context) -> Console:
         feed=context.feed,
         references=context.references,
         submission=context.submission,
+        thumbnails=Thumbnails(context.asset_store),
         webhooks=context.webhooks,
         audit=Audit(core.store, clock=core.clock),
         links=Links(secret, core.clock),

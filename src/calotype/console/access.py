@@ -77,12 +77,17 @@ def operator_page(console: Console, handler: Handler, *, reads_body: bool = Fals
     return _page(console, handler, "admin", reads_body=reads_body)
 
 
-def _page(console: Console, handler: Handler, role: Role, *, reads_body: bool) -> Endpoint:
+def anyones_page(console: Console, handler: Handler) -> Endpoint:
+    """A page for whoever signed in; ``account_page`` tells the rest."""
+    return _page(console, handler, None, reads_body=False)
+
+
+def _page(console: Console, handler: Handler, role: Role | None, *, reads_body: bool) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         signed = await sign(console, request)
         if signed is None:
             return _to_sign_in(request)
-        if signed.role != role:
+        if role is not None and signed.role != role:
             whose = "users, who sign in with an API key" if role == "account" else "the operator"
             raise PageError(403, f"This page is for {whose}; sign out first to change over.")
         form = Form()

@@ -18,6 +18,7 @@ from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
+from calotype.services.thumbnails import Thumbnails
 from calotype.services.webhooks import Webhooks
 from calotype.settings import Settings
 from calotype.store.port import Store
@@ -38,6 +39,7 @@ class Console(msgspec.Struct, frozen=True):
     feed: Feed
     references: ReferenceIntake
     submission: Submission
+    thumbnails: Thumbnails
     webhooks: Webhooks
     audit: Audit
     links: Links

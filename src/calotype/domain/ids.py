@@ -49,6 +49,11 @@ def encode(kind: Kind, number: int) -> str:
     )
 
 
+def time_of(number: int) -> int:
+    """When an id was drawn, in milliseconds since 1970."""
+    return (number >> 22) + _EPOCH_MS
+
+
 def word_pattern(kind: Kind) -> str:
     """What words of this kind look like, as a pattern of JSON Schema."""
     return f"^{kind}_{_LETTERS_FORM}$"

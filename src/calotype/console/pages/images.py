@@ -1,0 +1,50 @@
+"""GET /console/images/{asset}/{width}.webp: small copies of stored images."""
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from calotype.console.access import Visitor, anyones_page
+from calotype.console.context import Console
+from calotype.domain.errors import AssetNotFound, UnknownRoute
+from calotype.domain.ids import decode
+from calotype.domain.task import Asset
+from calotype.services.thumbnails import WIDTHS
+
+_KEPT: Final = "private, max-age=31536000, immutable"
+_NO_PICTURE: Final = b"""\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 240" width="320" height="240">\
+<g fill="none" stroke="#8b7d6b" stroke-width="3" stroke-linecap="round" stroke-linejoin="round">\
+<rect x="118" y="84" width="84" height="64" rx="8"/><path d="m126 140 22-24 16 16 10-10 20 18"/>\
+<circle cx="176" cy="104" r="6"/><path d="m108 160 104-88"/></g></svg>
+"""
+
+
+def routes(console: Console) -> list[Route]:
+    """The routes of this group."""
+
+    async def copy(request: Request, visitor: Visitor) -> Response:
+        name, width = request.path_params["name"], request.path_params["width"]
+        if width not in WIDTHS:
+            raise UnknownRoute(f"There are copies that are {', '.join(map(str, WIDTHS))} px wide.")
+        asset_id = decode("asset", name)
+        asset = None if asset_id is None else await console.store.asset(asset_id)
+        if asset is None or not _may_see(visitor, asset):
+            raise AssetNotFound("There is no such image in this account.")
+        etag = f'"{name}-{width}"'
+        headers = {"etag": etag, "cache-control": _KEPT}
+        if etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        try:
+            path = await console.thumbnails.path_of(asset, width)
+        except AssetNotFound:  # it is damaged or gone: a picture of that stands in its place
+            return Response(_NO_PICTURE, 404, media_type="image/svg+xml")
+        return FileResponse(path, headers=headers, media_type="image/webp")
+
+    return [Route("/console/images/{name}/{width:int}.webp", anyones_page(console, copy))]
+
+
+def _may_see(visitor: Visitor, asset: Asset) -> bool:
+    return visitor.api_key is None or asset.account_id == visitor.account_id
