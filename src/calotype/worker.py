@@ -37,6 +37,7 @@ from calotype.services.delivery import Delivery
 from calotype.services.prices import Prices
 from calotype.services.references import ReferenceIntake
 from calotype.services.running import Links, Runner
+from calotype.services.thumbnails import Thumbnails
 from calotype.settings import Settings, SettingsError
 from calotype.store.port import SharedStore
 
@@ -55,6 +56,7 @@ class Images:
     def __init__(self, core: Core) -> None:
         settings = core.settings
         self.disk = DiskAssets(settings.data_dir / "assets")
+        self.thumbnails = Thumbnails(self.disk)
         self.assets = Assets(
             self.disk,
             secret=secret_of(settings),
@@ -75,6 +77,7 @@ class Images:
     async def close(self) -> None:
         """Let go of connections and of the staging folder."""
         await self.fetcher.close()
+        await self.thumbnails.close()
         self.disk.close()
 
 

@@ -8,7 +8,16 @@ from starlette.types import Message, Receive, Scope, Send
 from calotype.console import live
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
-from calotype.console.pages import gallery, home, images, sign_in, sign_out, tasks, webhooks
+from calotype.console.pages import (
+    gallery,
+    home,
+    images,
+    sign_in,
+    sign_out,
+    task,
+    tasks,
+    webhooks,
+)
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
 
@@ -20,7 +29,7 @@ class ConsoleApp:
         self._errors = ErrorPages(console.render)
         pages = [
             each
-            for group in (gallery, home, images, live, sign_in, sign_out, tasks, webhooks)
+            for group in (gallery, home, images, live, sign_in, sign_out, task, tasks, webhooks)
             for each in group.routes(console)
         ]
         static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)

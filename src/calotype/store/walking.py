@@ -18,7 +18,7 @@ from calotype.store.rows import Row
 from calotype.store.searching import OPEN, Search
 
 LOOKED_AT: Final = 2000
-"""Tasks that one page looks at: some 50 ms of a million."""
+"""Tasks that one page looks at: less than 0.1 s of a million, on either database."""
 LOOK: Final = "id, request, state, created_at, deleted_at"
 """The columns by which a task is judged, and those that ``searching`` asks for."""
 BATCH: Final = 100

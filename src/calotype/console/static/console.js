@@ -40,9 +40,7 @@
       const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
       button.setAttribute("aria-label", `Theme: ${theme}. Change to ${next}`);
       button.title = `Theme: ${theme}`;
-      for (const icon of all("[data-for-theme]", button)) {
-        icon.toggleAttribute("hidden", icon.dataset.forTheme !== theme);
-      }
+      for (const icon of all("[data-for-theme]", button)) icon.hidden = icon.dataset.forTheme !== theme;
     }
   }
 
@@ -136,12 +134,10 @@
           if (name === "drop") this.add([...event.dataTransfer.files]);
         });
       }
-      this.set(chosen.get(this.input.id) ?? []);
+      this.set(this.files);
     }
 
-    get files() {
-      return chosen.get(this.input.id) ?? [];
-    }
+    get files() { return chosen.get(this.input.id) ?? []; }
 
     add(files) {
       const good = files.filter((file) => this.types.includes(file.type));
@@ -168,10 +164,7 @@
     }
 
     tile(file, at, files) {
-      const item = document.createElement("li");
-      const image = document.createElement("img");
-      const number = document.createElement("span");
-      const deeds = document.createElement("div");
+      const [item, image, number, deeds] = ["li", "img", "span", "div"].map((name) => document.createElement(name));
       image.src = URL.createObjectURL(file);
       image.alt = file.name;
       number.className = "nr";
@@ -236,10 +229,10 @@
 
   document.addEventListener("paste", (event) => {
     const files = [...event.clipboardData.files];
-    const box = document.querySelector("[data-drop]");
-    if (!files.length || !box) return;
+    const drop = drops.get(document.querySelector("[data-drop]"));
+    if (!files.length || !drop) return;
     event.preventDefault();
-    drops.get(box).add(files);
+    drop.add(files);
   });
 
   // What is drawn anew by itself waits while somebody is about to press a button in it.
