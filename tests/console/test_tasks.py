@@ -56,7 +56,7 @@ async def test_a_line_says_how_a_task_stands_and_what_it_cost(site: Server) -> N
     assert re.search(r"/console/images/asset_\w+/160\.webp", good)
     assert "· 2 pictures" in good
     assert f">{usd(done['billing']['actual_amount_micro_usdc'])}<" in good
-    assert "<code>content_policy" in bad
+    assert "<small>content policy violation<" in bad
     assert ">0.00 USDC<" in bad
     for line in (good, bad):
         assert "/cancel" not in line
@@ -161,7 +161,7 @@ async def test_a_task_is_cancelled_from_its_line(idle: Server) -> None:
         assert gone_to(done) == f"{TASKS}?text=lighthouse&said=cancel"
         page = (await tab.get(gone_to(done))).body.decode()
         assert "was asked to stop" in page
-        assert "<code>cancelled</code>" in page
+        assert "<small>cancelled</small>" in page
         assert f"{word}/cancel" not in page
 
 
@@ -206,10 +206,10 @@ async def test_the_list_follows_its_tasks(site: Server, signed_in_page: Opens) -
         await owner.accepted(prompt="the quick one")
     await asked.wait_for()
     await page.keyboard.press("Escape")
-    await page.locator("h1").click()
     await page.get_by_role("link", name="the quick one").wait_for()
+    assert await page.evaluate("document.activeElement.id") == f"stop-{slow['task_id']}"
     await owner.call("POST", f"/v1/tasks/{slow['task_id']}/cancel")
-    await line.get_by_text("cancelled").wait_for()
+    await line.get_by_text("cancelled", exact=True).wait_for()
 
 
 @EVERY_LOOK

@@ -176,6 +176,4 @@ def _asked(request: Request, *names: str) -> Asked:
         raise PageError(422, "The address of this page is not whole; begin with the newest.")
     if notice is not None and notice not in SAID:
         raise PageError(422, "The page has no such notice.")
-    return Asked(
-        None if state is None else DeliveryState(state), before, SAID.get(notice or "")
-    )
+    return Asked(None if state is None else DeliveryState(state), before, SAID.get(notice or ""))

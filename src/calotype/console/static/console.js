@@ -235,10 +235,10 @@
     drop.add(files);
   });
 
-  // What is drawn anew by itself waits while somebody is about to press a button in it.
+  // What is drawn anew by itself waits while it asks whether somebody is sure.
   document.addEventListener("htmx:beforeSwap", (event) => {
     const list = event.detail.target;
-    if (!list.matches("[data-live]") || !list.querySelector("details.confirm[open], .actions :focus")) return;
+    if (!list.matches("[data-live]") || !list.querySelector("details.confirm[open]")) return;
     event.detail.shouldSwap = false;
     clearTimeout(list.again);
     list.again = setTimeout(() => htmx.trigger(list, "again"), 2000);
