@@ -81,7 +81,7 @@ class _Webhooks:
 
     async def set_url(self, request: Request, visitor: Visitor) -> Response:
         """Tell of tasks there, or with an empty URL nowhere."""
-        url = visitor.form.get("url")
+        url = "" if "remove" in visitor.form else visitor.form.get("url")
         try:
             await self._console.webhooks.set_url(visitor.account_id, url or None)
         except InvalidParameter as error:
@@ -101,7 +101,7 @@ class _Webhooks:
         except InvalidParameter as error:
             return await self._page(request, visitor, Asked(), overlap_wrong=error.message)
         await self._console.webhooks.rotate(visitor.account_id, overlap_seconds=overlap)
-        return redirect(f"{PATH}?said=rotated#secrets")
+        return redirect(f"{PATH}?said=rotated")
 
     async def delivery(self, request: Request, visitor: Visitor) -> Response:
         """One delivery with every try."""
