@@ -212,4 +212,5 @@ def _actions(now: int) -> Iterator[Row]:
 def _faults(now: int) -> Iterator[Row]:
     for number in range(2000):
         model = MODELS[number % len(MODELS)]
-        yield (CHANNEL, model, "fault", "overloaded", "", now - number * 600_000)
+        event = "opened" if number % 2 else "closed"
+        yield (CHANNEL, model, event, "overloaded", "", now - number * 600_000)
