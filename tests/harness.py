@@ -250,6 +250,8 @@ async def running_server(
         log_config=None,
         access_log=False,
         http=Protocol,
+        # Else a client whose loop stood still between two tests finds its connection closed.
+        timeout_keep_alive=600,
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)
@@ -302,7 +304,7 @@ def form(*parts: Part, end: bool = True) -> bytes:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that nothing announces."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

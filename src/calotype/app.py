@@ -124,14 +124,13 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             await feed.close()
             await _note_keys(core)
             await upstreams.close()
-            await console.thumbnails.close()
             await images.close()
             await core.store.close()
 
     checks = {"database": core.store.ping, "assets": images.disk.ping}
     if worker:
         checks["queue"] = worker.check
-    console = _console(core, context)
+    console = _console(core, context, images.thumbnails)
     built = application.build(
         context,
         checks=checks,
@@ -142,7 +141,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
     return built.asgi
 
 
-def _console(core: Core, context: Context) -> Console:
+def _console(core: Core, context: Context, thumbnails: Thumbnails) -> Console:
     """The pages, over the services that the API uses."""
     secret, settings = secret_of(core.settings), core.settings
     sessions = Sessions(secret, settings=settings, store=core.store, clock=core.clock)
@@ -155,11 +154,12 @@ def _console(core: Core, context: Context) -> Console:
         assets=context.assets,
         asset_store=context.asset_store,
         cancelling=context.cancelling,
+        deleting=context.deleting,
         delivery=context.delivery,
         feed=context.feed,
         references=context.references,
         submission=context.submission,
-        thumbnails=Thumbnails(context.asset_store),
+        thumbnails=thumbnails,
         webhooks=context.webhooks,
         audit=Audit(core.store, clock=core.clock),
         links=Links(secret, core.clock),

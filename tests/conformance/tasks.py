@@ -112,7 +112,7 @@ async def told(
     """A page of the log, once no transaction of the server's own holds it back."""
     if isinstance(store, PostgresStore):
         ((newest,),) = await store._db.fetch("SELECT COALESCE(MAX(place), 0) FROM events")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while int(await store.events_end()) < newest:
                 await asyncio.sleep(0.01)
     return await store.events(after=after, limit=limit, account_id=account_id, task_id=task_id)

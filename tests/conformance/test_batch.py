@@ -120,7 +120,7 @@ async def test_batches_and_single_requests_at_once_wait_in_no_circle(store: Stor
         for order, owners in [(keys, (ada, bob)), (keys[::-1], (bob, ada))] * 4
     ]
     singles = [store.submit(keyed(owner, key)) for key in keys for owner in (bob, ada)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*batches, *singles)
     assert await store.balance(ada) == Balance(1000, 8)
     assert await store.balance(bob) == Balance(1000, 8)

@@ -139,7 +139,7 @@ class Bell:
         self._rings.set()
 
     async def rings(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self._rings.wait()
         self._rings.clear()
 

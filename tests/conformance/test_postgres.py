@@ -226,7 +226,7 @@ class Ear:
         self._news.set()
 
     async def hears(self, *expected: tuple[str, str]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.heard != list(expected):
                 self._news.clear()
                 await self._news.wait()

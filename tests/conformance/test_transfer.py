@@ -116,7 +116,7 @@ async def _worked(data: Path) -> Machine:
         polled = decode("task", accepted.json["task_id"])
         assert polled is not None
         store = server.core.store
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not any(one.upstream_id for one in await store.attempts(polled)):
                 await asyncio.sleep(0.01)
         account = await server.core.accounts.find(other.account)

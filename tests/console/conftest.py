@@ -7,8 +7,6 @@ Tests of pages are coroutines in the loop of their module, where the server runs
 import os
 import re
 import secrets
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from calotype.domain.secret import Secret
 from console.screens import WIDE, Opens, Role, Screen, Theme
 from console.tabs import PASSWORD
 from harness import Server, running_server
+from programs import installed
 
 HEIGHT = 900
 HERE = Path(__file__).parent
@@ -30,10 +29,8 @@ SHOTS = os.environ.get("CALOTYPE_SCREENSHOTS")  # noqa: TID251 -- of the tests, 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Have a browser before the first test that needs one, outside of any test's time."""
-    if shutil.which("chromium") is None and any(HERE in item.path.parents for item in items):
-        apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=600"]
-        subprocess.run([*apt, "update"], check=True)
-        subprocess.run([*apt, "install", "--no-install-recommends", "chromium"], check=True)
+    if any(HERE in item.path.parents for item in items):
+        installed("chromium", "chromium")
 
 
 def some_address() -> str:
@@ -52,8 +49,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     """The system's Chromium."""
-    path = shutil.which("chromium")
-    assert path is not None, "Install Chromium; the pages are tested in it."
+    path = installed("chromium", "chromium")
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
@@ -78,7 +74,7 @@ async def screens(site: Server, browser: Browser, tmp_path: Path) -> AsyncIterat
             extra_http_headers={"X-Forwarded-For": some_address()},
             **options,
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(8_000)
         contexts.append(context)
         screen = Screen(await context.new_page(), site.url, theme, width, shots)
         await screen.listen()
@@ -99,9 +95,14 @@ async def signed_in_page(site: Server, screens: Opens) -> Opens:
     """
 
     async def opens(
-        role: Role = "account", theme: Theme = "light", width: int = WIDE, *, key: str = ""
+        role: Role = "account",
+        theme: Theme = "light",
+        width: int = WIDE,
+        *,
+        key: str = "",
+        **options: Any,
     ) -> Screen:
-        screen = await screens(theme=theme, width=width)
+        screen = await screens(theme=theme, width=width, **options)
         asking = screen.page.context.request
         form = await (await asking.get(f"{site.url}/console/sign-in")).text()
         token = re.search(r'name="csrf" value="(\w+)"', form)

@@ -2,18 +2,34 @@
 
 import html
 import re
+from collections.abc import AsyncIterator
 from io import BytesIO
 
+import msgspec
 import pytest
+import pytest_asyncio
 from PIL import Image
 
+from calotype.console.pages.gallery import LIMIT
+from calotype.domain.task import Event
+from calotype.store.sqlite import SqliteStore
+from calotype.store.walking import Gallery
+from conformance.tasks import NOW, PRICE, image, new_task, taken
 from console.screens import EVERY_LOOK, Opens, Theme
 from console.tabs import Tab
-from harness import Server
+from harness import Server, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 GALLERY = "/console/gallery"
 MANY = "recraft-v4.1"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def idle(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """A server that develops nothing."""
+    data = tmp_path_factory.mktemp("idle")
+    async with running_server(data, with_worker=False) as running:
+        yield running
 
 
 async def made(site: Server, prompt: str = "a lighthouse", **fields: object) -> dict[str, object]:
@@ -156,39 +172,78 @@ async def test_the_gallery_needs_a_session_of_an_account(site: Server) -> None:
         assert (await tab.get(GALLERY)).status == 403
 
 
-async def test_more_pictures_come_by_a_link_or_as_a_piece(site: Server) -> None:
-    owner = await site.for_account()
+async def kept(site: Server, number: int, *, prompt: str) -> None:
+    """So many tasks that succeeded, without the files of their images."""
+    store = site.core.store
+    owner = await site.core.accounts.find(site.account)
+    assert owner is not None
+    for _ in range(number):
+        new = new_task(owner.id, task_id=site.core.ids.next(), created_at=site.core.clock())
+        request = msgspec.structs.replace(new.request, prompt=prompt)
+        await store.submit(msgspec.structs.replace(new, request=request))
+        task = await taken(store, new.id)
+        attempt = await store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW)
+        result = [image(owner.id)]
+        await store.complete(task, attempt, images=result, actual=PRICE, cost=None, now=NOW)
+
+
+async def test_more_pictures_come_by_a_link_or_as_a_piece(idle: Server) -> None:
+    owner = await idle.for_account()
     async with Tab(owner, "192.0.2.13") as tab:
         await tab.sign_in()
-        for number in range(42):
-            await owner.accepted(prompt=f"picture {number}", resolution="1K")
-        await made(owner, "the last")
+        await kept(owner, LIMIT + 2, prompt="a lighthouse")
         page = (await tab.get(GALLERY)).body
-        while page.count(b"<img src") < 40:  # the others are still being made
-            page = (await tab.get(GALLERY)).body
         older = re.search(r'<a class="button" href="([^"]+)"', page.decode())
         assert older is not None
+        assert b'hx-trigger="revealed"' in page
         piece = await tab.get(older[1], {"HX-Request": "true"})
         assert b"<html" not in piece.body
         assert b"That was all." in piece.body
         whole = await tab.get(older[1])
         assert images(whole.body) == images(piece.body)
-        assert not set(images(page)).intersection(images(piece.body))
+        assert (len(set(images(page))), len(set(images(piece.body)) - set(images(page)))) == (
+            LIMIT,
+            2,
+        )
+
+
+async def test_a_search_that_broke_off_says_how_far_it_came(idle: Server) -> None:
+    owner, store = await idle.for_account(), idle.core.store
+    assert isinstance(store, SqliteStore)
+    store.gallery = Gallery(store.gallery._engine, looks=3)
+    async with Tab(owner, "192.0.2.14") as tab:
+        await tab.sign_in()
+        await kept(owner, 1, prompt="the one")
+        await kept(owner, 4, prompt="another")
+        path, found, pages = f"{GALLERY}?text=one", 0, 0
+        while path:
+            page = (await tab.get(path)).body.decode()
+            found, pages = found + len(images(page.encode())), pages + 1
+            older = re.search(r'<a class="button" href="([^"]+)"[^>]*>([^<]+)<', page)
+            path = html.unescape(older[1]) if older else ""
+            assert not older or older[2] == "Search further back"
+            assert ("Searched back to" in page) == bool(older)
+            assert "hx-trigger" not in page.partition('id="gallery"')[2]
+        assert (found, pages) == (1, 2)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def full(site: Server) -> Server:
+    """The server as an account with pictures of every shape meets it."""
+    owner = await site.for_account()
+    shapes = ["1:1", "16:9", "3:4", "9:16", "4:3", "1:1", "16:9"]
+    for number, shape in enumerate(shapes):
+        await made(owner, f"A lighthouse in the fog, number {number}", aspect_ratio=shape)
+    await made(owner, "w" * 1000, model=MANY, n=3)
+    return owner
 
 
 @EVERY_LOOK
 async def test_the_gallery_looks_right(
-    site: Server, signed_in_page: Opens, theme: Theme, width: int
+    full: Server, signed_in_page: Opens, theme: Theme, width: int
 ) -> None:
-    owner = await site.for_account()
-    screen = await signed_in_page("account", theme, width, key=owner.key)
+    screen = await signed_in_page("account", theme, width, key=full.key)
     page = await screen.open(GALLERY)
-    await screen.judge("gallery-empty")
-    shapes = ["1:1", "16:9", "3:4", "9:16", "4:3", "1:1", "16:9", "4:3"]
-    for number, shape in enumerate(shapes):
-        await made(owner, f"A lighthouse in the fog, number {number}", aspect_ratio=shape)
-    await made(owner, "w" * 1000, model=MANY, n=3)
-    await screen.open(GALLERY)
     await page.wait_for_load_state("networkidle")
     await page.locator(".gallery a").nth(1).focus()
     await screen.judge("gallery")
@@ -203,3 +258,25 @@ async def test_the_gallery_looks_right(
     await page.wait_for_load_state("networkidle")
     assert await page.locator(".gallery img").count() == 1
     await screen.judge("gallery-found")
+
+
+@EVERY_LOOK
+async def test_an_empty_gallery_looks_right(
+    site: Server, signed_in_page: Opens, theme: Theme, width: int
+) -> None:
+    owner = await site.for_account()
+    screen = await signed_in_page("account", theme, width, key=owner.key)
+    await screen.open(GALLERY)
+    await screen.judge("gallery-empty")
+
+
+async def test_the_gallery_goes_on_by_itself_as_one_scrolls(
+    site: Server, signed_in_page: Opens
+) -> None:
+    screen = await signed_in_page("account", key=site.key)
+    await kept(site, LIMIT + 2, prompt="a lighthouse")
+    screen.expected.append("status of 404")  # of images without files
+    page = await screen.open(GALLERY)
+    await page.locator(".gallery-more").scroll_into_view_if_needed()
+    await page.get_by_text("That was all.").wait_for()
+    assert await page.locator(".gallery img").count() == LIMIT + 2

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from calotype.console.filters import usd
 from calotype.domain.secret import Secret
 from console.screens import EVERY_LOOK, Opens, Theme
 from console.tabs import PASSWORD, Tab, gone_to
@@ -68,7 +69,7 @@ async def test_a_task_is_shown_whole(owner: Server, tab: Tab) -> None:
         "Accepted",
         "Taken up",
         "Done",
-        "0.12 USDC",
+        usd(task["billing"]["actual_amount_micro_usdc"]),
         '"object": "task"',
     ):
         assert each in page, each
@@ -80,7 +81,7 @@ async def test_another_accounts_task_is_not_there(site: Server, owner: Server, t
     for path in (page_of(theirs), "/console/tasks/task_none", page_of(theirs) + "/nothing"):
         assert (await tab.get(path)).status == 404, path
     csrf = await tab.token("/console/gallery")
-    for deed in ("cancel", "redeliver"):
+    for deed in ("cancel", "delete", "redeliver"):
         assert (await tab.post(f"{page_of(theirs)}/{deed}", csrf=csrf)).status == 404
     assert (await tab.get(page_of(theirs, operator=True))).status == 403
     assert (await tab.get(page_of(await owner.outcome()))).status == 200
@@ -88,7 +89,7 @@ async def test_another_accounts_task_is_not_there(site: Server, owner: Server, t
 
 async def test_deeds_need_the_token_of_the_form(owner: Server, tab: Tab) -> None:
     task = await owner.outcome()
-    for deed in ("cancel", "redeliver"):
+    for deed in ("cancel", "delete", "redeliver"):
         assert (await tab.post(f"{page_of(task)}/{deed}")).status == 403
         assert (await tab.post(f"{page_of(task)}/{deed}", csrf="another")).status == 403
 
@@ -165,6 +166,35 @@ async def test_a_webhook_is_shown_with_its_tries_and_sent_again(owner: Server, t
         assert "on its way again" in await words(tab, gone)
 
 
+async def test_images_are_deleted_for_good(owner: Server, tab: Tab) -> None:
+    before = set(owner.stored_files())
+    reply = await owner.submit_form(("image", picture(), "one.png"), ("prompt", "like this"))
+    task = await owner.finished(reply.json["task_id"])
+    page = page_of(task)
+    shown = (await tab.get(page)).body.decode()
+    reference = shown.partition('<ul class="references">')[2].partition('src="')[2]
+    copy = reference.partition('"')[0]
+    assert (await tab.get(copy)).status == 200
+    gone = gone_to(await tab.post(f"{page}/delete", csrf=await tab.token(page)))
+    said = await words(tab, gone)
+    assert "deleted for good" in said
+    assert "Delete images" not in said
+    assert copy not in said
+    assert (await tab.get(copy)).status == 404
+    assert set(owner.stored_files()) == before
+    again = await tab.post(f"{page}/delete", csrf=await tab.token("/console/gallery"))
+    assert gone_to(again) == f"{page}?said=deleted"
+    assert b"No pictures yet" in (await tab.get("/console/gallery")).body
+
+
+async def test_a_task_under_way_is_not_deleted(owner: Server, tab: Tab) -> None:
+    task = await owner.accepted(prompt="sandbox:delay=60 a slow one")
+    page = page_of(task)
+    assert "Delete images" not in await words(tab, page)
+    reply = await tab.post(f"{page}/delete", csrf=await tab.token("/console/gallery"))
+    assert (reply.status, b"cancel it first" in reply.body) == (409, True)
+
+
 async def test_a_task_without_a_webhook_has_none_to_send(owner: Server, tab: Tab) -> None:
     task = await owner.outcome()
     reply = await tab.post(f"{page_of(task)}/redeliver", csrf=await tab.token("/console/gallery"))
@@ -203,6 +233,18 @@ async def test_the_page_of_a_task_looks_right(
     failed = await owner.outcome("sandbox:refuse")
     await screen.open(page_of(failed))
     await screen.judge("task-failed")
+    url = "http://127.0.0.1:9/" + "hook" * 30
+    reply = await owner.submit_form(("image", picture(), "one.png"), ("callback_url", url))
+    await owner.finished(reply.json["task_id"])
+    await screen.open(page_of(reply.json))
+    await page.wait_for_load_state("networkidle")
+    await page.click("summary:has-text('Delete images')")
+    await page.click("summary:has-text('as the API tells it')")
+    await screen.judge("task-webhook")
+    several = await owner.outcome("three boats", model="recraft-v4.1", n=3)
+    await screen.open(page_of(several))
+    await page.wait_for_load_state("networkidle")
+    await screen.judge("task-several")
 
 
 @EVERY_LOOK
@@ -226,4 +268,5 @@ async def test_a_task_that_ends_changes_its_page(owner: Server, signed_in_page: 
     await owner.call("POST", f"/v1/tasks/{task['task_id']}/cancel")
     await page.get_by_text("It cost nothing.").wait_for()
     await page.locator("#deeds summary").wait_for(state="detached")
+    await page.locator("#told", has_text="The task has ended: fail.").wait_for()
     await page.locator("#about").get_by_text("Given back", exact=True).last.wait_for()

@@ -39,7 +39,7 @@ from services.bench import SOON, Clock
 PROMPT: Final = "a lighthouse “at dusk”, 夜 & more"
 SLUG: Final = "under-test"
 REFERENCE_SIZE: Final = (64, 48)
-PATIENCE: Final = 5.0
+PATIENCE: Final = 30.0
 """Seconds that a channel waits for an answer to a send."""
 IMPATIENCE: Final = 0.2
 """The same, where none comes."""

@@ -13,7 +13,7 @@ import calotype
 CONSOLE: Final = Path(calotype.__file__).parent / "console"
 TEMPLATES: Final = CONSOLE / "templates"
 STATIC: Final = CONSOLE / "static"
-NAMES: Final = sorted(path.name for path in TEMPLATES.glob("*.html"))
+NAMES: Final = sorted(str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.html"))
 COMMENT: Final = re.compile(r"\{#.*?#\}", re.DOTALL)
 
 

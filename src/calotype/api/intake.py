@@ -9,9 +9,9 @@ from starlette.types import Receive, Scope
 
 from calotype.api.body import check_length, read_json, stream
 from calotype.api.context import Context, header
-from calotype.api.multipart import Form, read_form, too_many_references
 from calotype.domain.keys import ApiKey
 from calotype.domain.task import Reference
+from calotype.services.multipart import Form, read_form, too_many_references
 from calotype.services.submission import AcceptanceInDoubt
 
 _FORM_TEXT: Final = 4 * 1024 * 1024

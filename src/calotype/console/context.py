@@ -12,6 +12,7 @@ from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
 from calotype.services.audit import Audit
 from calotype.services.cancelling import Cancelling
+from calotype.services.deleting import Deleting
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
 from calotype.services.references import ReferenceIntake
@@ -35,6 +36,7 @@ class Console(msgspec.Struct, frozen=True):
     assets: Assets
     asset_store: AssetStore
     cancelling: Cancelling
+    deleting: Deleting
     delivery: Delivery
     feed: Feed
     references: ReferenceIntake

@@ -31,21 +31,26 @@ class Form:
         """Every value of a field, such as a list of checkboxes, as it was sent."""
         return self._fields.get(name, ())
 
+    @property
+    def plain(self) -> dict[str, str]:
+        """The first value of every field, as it was sent."""
+        return {name: values[0] for name, values in self._fields.items()}
+
     @classmethod
-    async def read(cls, request: Request) -> Self:
+    async def read(cls, request: Request, *, limit: int = MAX_BYTES) -> Self:
         """The form in the body of a request; one that is empty needs no content type.
 
         Raises:
             errors.UnsupportedMediaType: the body is none.
-            errors.BodyTooLarge: over ``MAX_BYTES`` bytes or ``MAX_FIELDS`` fields.
+            errors.BodyTooLarge: over ``limit`` bytes or ``MAX_FIELDS`` fields.
             errors.MalformedBody: it cannot be read, or holds a NUL.
 
         """
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BYTES:
-                raise BodyTooLarge(f"The form has more than {MAX_BYTES} bytes; send less.")
+            if len(body) > limit:
+                raise BodyTooLarge(f"The form has more than {limit} bytes; send less.")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if body and kind != _URLENCODED:
             raise UnsupportedMediaType(f"Send the form as {_URLENCODED}.")

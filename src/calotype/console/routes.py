@@ -12,6 +12,7 @@ from calotype.console.pages import (
     gallery,
     home,
     images,
+    playground,
     sign_in,
     sign_out,
     task,
@@ -29,7 +30,18 @@ class ConsoleApp:
         self._errors = ErrorPages(console.render)
         pages = [
             each
-            for group in (gallery, home, images, live, sign_in, sign_out, task, tasks, webhooks)
+            for group in (
+                gallery,
+                home,
+                images,
+                live,
+                playground,
+                sign_in,
+                sign_out,
+                task,
+                tasks,
+                webhooks,
+            )
             for each in group.routes(console)
         ]
         static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)

@@ -72,6 +72,14 @@ class _Judged(msgspec.Struct, frozen=True):
     metadata: dict[str, str]
     fingerprint: bytes
 
+    @property
+    def files(self) -> list[tuple[str, int] | None]:
+        """Its references as a router wants them."""
+        return [
+            (one.asset.content_type, one.asset.bytes) if isinstance(one, Kept) else None
+            for one in self.asked.references
+        ]
+
 
 class _Draft(msgspec.Struct, frozen=True):
     """A task that is still to be written."""
@@ -146,6 +154,25 @@ class Submission:
         if submitted.replayed:
             await self._assets.discard(new.uploads)
         return self._accepted(submitted, new, judged.model)
+
+    def quote(
+        self,
+        key: ApiKey,
+        fields: Mapping[str, object],
+        *,
+        references: Sequence[Reference | Kept],
+        text: bool,
+    ) -> int:
+        """Micro-USDC that ``submit`` would reserve for a request now; arguments as of that.
+
+        Raises:
+            errors.CalotypeError: ``submit`` would refuse it.
+
+        """
+        judged = self._judge(key, Asked(fields, references, text, None))
+        files = judged.files
+        self._router.choose(judged.model, judged.request, files)
+        return self._router.highest_price(judged.model, judged.request, files)
 
     def fingerprint(
         self, fields: Mapping[str, object], *, references: Sequence[Reference | Kept], text: bool
@@ -247,10 +274,7 @@ class Submission:
 
         """
         model, request, references = judged.model, judged.request, judged.asked.references
-        files = [
-            (one.asset.content_type, one.asset.bytes) if isinstance(one, Kept) else None
-            for one in references
-        ]
+        files = judged.files
         channel = self._router.choose(model, request, files)
         now = self._clock()
         seconds = model.deadline_seconds

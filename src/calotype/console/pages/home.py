@@ -8,7 +8,6 @@ from calotype.console.access import (
     HOMES,
     SIGN_IN,
     Visitor,
-    account_page,
     operator_page,
     sign,
 )
@@ -23,15 +22,11 @@ def routes(console: Console) -> list[Route]:
         signed = await sign(console, request)
         return redirect(SIGN_IN if signed is None else HOMES[signed.role])
 
-    async def playground(request: Request, _visitor: Visitor) -> Response:
-        return console.render.page(request, "stub.html", title="Playground")
-
     async def overview(request: Request, _visitor: Visitor) -> Response:
         return console.render.page(request, "stub.html", title="Overview")
 
     return [
         Route("/console", home),
         Route("/console/", home),
-        Route("/console/playground", account_page(console, playground)),
         Route("/console/operator", operator_page(console, overview)),
     ]

@@ -28,6 +28,7 @@ SAID: Final = {
     "cancelled": ("good", "The task is cancelled; it cost nothing."),
     "stopping": ("info", "The task is being stopped. It ends as soon as its upstream says so."),
     "over": ("info", "The task was over before it could be cancelled."),
+    "deleted": ("good", "The images are deleted for good."),
     "redelivering": ("good", "The webhook is on its way again."),
 }
 """What the page says after something was done: the kind of notice, and the words."""
@@ -66,7 +67,11 @@ class Happening(msgspec.Struct, frozen=True):
 def routes(console: Console) -> list[Route]:
     """The routes of this group."""
     pages = _TaskPages(console)
-    deeds: dict[str, Deed] = {"cancel": pages.cancel, "redeliver": pages.redeliver}
+    deeds: dict[str, Deed] = {
+        "cancel": pages.cancel,
+        "delete": pages.delete,
+        "redeliver": pages.redeliver,
+    }
     found = []
     for prefix, page in (("", account_page), ("operator/", operator_page)):
         path = f"/console/{prefix}tasks/{{task_id}}"
@@ -132,6 +137,11 @@ class _TaskPages:
         if after.state not in FINAL:
             return "stopping"
         return "over" if after.state is State.SUCCESS or after.cancel_at else "cancelled"
+
+    async def delete(self, task: Task, word: str) -> str:
+        """Delete its images for good."""
+        await self._console.deleting.delete(word, account_id=task.account_id)
+        return "deleted"
 
     async def redeliver(self, task: Task, _word: str) -> str:
         """Send its webhook again."""

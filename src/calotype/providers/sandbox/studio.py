@@ -86,7 +86,11 @@ class Studio:
 
     async def _start(self) -> Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", _MODULE, stdin=PIPE, stdout=PIPE, limit=_LINE_LIMIT
+            *(sys.executable, "-m", _MODULE),
+            stdin=PIPE,
+            stdout=PIPE,
+            limit=_LINE_LIMIT,
+            start_new_session=True,  # Ctrl-C would end it before it can say that it ignores that
         )
 
 

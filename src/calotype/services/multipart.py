@@ -25,7 +25,7 @@ _FILES: Final = {"image", "image[]"}
 _URLS: Final = {"image_input", "image_input[]"}
 
 Event = Any  # the parser's segments, payload chunks and None; it ships without types
-Keep = Callable[[AsyncIterator[bytes]], Awaitable[Kept]]
+Keep = Callable[[AsyncIterator[bytes]], Awaitable[Kept | None]]
 Judge = Callable[[object], list[Reference]]
 
 
@@ -56,7 +56,7 @@ async def read_form(
         chunks: the body.
         form: filled part by part.
         content_type: the request's header, for the boundary.
-        keep: stores one file.
+        keep: stores one file; None leaves it out.
         judge: judges URLs of references.
         max_references: more than that no model takes.
 
@@ -128,10 +128,12 @@ async def _read_part(
     if not first and segment.filename == "":
         return  # a browser's file input that was left empty
     try:
-        form.references.append(await keep(_rejoined(first, payload)))
+        kept = await keep(_rejoined(first, payload))
     except InvalidRequest as error:
         error.param = "image"
         raise
+    if kept is not None:
+        form.references.append(kept)
 
 
 def _is_file(segment: Event, name: str) -> bool:

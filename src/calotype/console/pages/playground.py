@@ -1,0 +1,247 @@
+"""The playground: a form for any model, what it costs, and what comes of it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from calotype.console.access import Visitor, account_page, check_token
+from calotype.console.asking import OURS, PICKED, Said
+from calotype.console.context import Console
+from calotype.console.errors import PageError
+from calotype.console.forms import Form
+from calotype.console.live import LiveTask, live_task
+from calotype.console.render import redirect
+from calotype.console.studio import Problem, Studios
+from calotype.domain.errors import (
+    BodyTooLarge,
+    CalotypeError,
+    InvalidRequest,
+    UnsupportedMediaType,
+)
+from calotype.domain.ids import decode, encode
+from calotype.domain.task import Reference
+from calotype.services import multipart
+from calotype.services.assets import Kept
+from calotype.services.submission import AcceptanceInDoubt
+
+PATH: Final = "/console/playground"
+_REFUSED: Final = 422
+_ASKED_FOR: Final = frozenset({"model", "from", "task", "reference"})
+_TEXT_BYTES: Final = 4 * 1024 * 1024
+"""Of a form beyond its files."""
+
+
+def routes(console: Console) -> list[Route]:
+    """The routes of this group."""
+    pages = _Playground(console)
+    return [
+        Route(PATH, account_page(console, pages.page)),
+        Route(PATH, account_page(console, pages.submit, reads_body=True), methods=["POST"]),
+        Route(f"{PATH}/form", account_page(console, pages.form, reads_body=True), methods=["POST"]),
+    ]
+
+
+class _Playground:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._studios = Studios(console)
+        references = [model.references for model in console.catalog.models.values()]
+        self._max_references = max((each.max_items for each in references), default=0)
+        self._max_file = max((each.max_bytes for each in references), default=0)
+
+    async def page(self, request: Request, visitor: Visitor) -> Response:
+        """The form, empty or as a task was asked for; with ``task`` what comes of that."""
+        query = request.query_params
+        for name in query:
+            if name not in _ASKED_FOR:
+                raise PageError(400, f"The playground takes {', '.join(sorted(_ASKED_FOR))} only.")
+        said, live = Said.of({"model": query.get("model", "")}), None
+        if word := query.get("task") or query.get("from"):
+            task = await self._console.delivery.find(word, account_id=visitor.account_id)
+            said = Said.of_task(task)
+            if "task" in query:
+                live = live_task(self._console, request, task, operator=False)
+        if word := query.get("reference"):
+            said = await self._with_reference(visitor, said, word)
+        return await self._page(request, visitor, said, live=live)
+
+    async def form(self, request: Request, visitor: Visitor) -> Response:
+        """The form anew, for other choices."""
+        form = await Form.read(request, limit=_TEXT_BYTES)
+        check_token(
+            self._console,
+            visitor.session.id,
+            form.get("csrf") or request.headers.get("x-csrf-token", ""),
+        )
+        return await self._page(request, visitor, Said.of(form.plain))
+
+    async def submit(self, request: Request, visitor: Visitor) -> Response:
+        """Send a request, by the API's own way."""
+        form, wrong = multipart.Form({}, []), list[InvalidRequest]()
+        kept: list[Kept] = []
+        try:
+            async with self._read(request, visitor, form, wrong):
+                said = Said.of(form.fields)
+                if said.get(f"{OURS}show") or said.changes_model:
+                    await self._discard(form.uploads)
+                    return await self._page(request, visitor, said)
+                if wrong:
+                    raise wrong[0]
+                kept = await self._picked(visitor, said)
+                word = await self._accepted(request, visitor, said, [*kept, *form.references])
+        except AcceptanceInDoubt as error:
+            return await self._page(request, visitor, said, problem=Problem.of(error))
+        except CalotypeError as error:
+            await self._discard(kept)
+            return await self._page(
+                request, visitor, Said.of(form.fields), problem=Problem.of(error)
+            )
+        path = f"{PATH}?task={word}#outcome"
+        if "hx-request" in request.headers:
+            return Response(headers={"hx-redirect": path})
+        return redirect(path)
+
+    async def _accepted(
+        self,
+        request: Request,
+        visitor: Visitor,
+        said: Said,
+        references: Sequence[Reference | Kept],
+    ) -> str:
+        """The task of a request; the same for the same form, however often it is sent."""
+        submission, fields = self._console.submission, said.request
+        every = [*references, *self._console.references.judge(said.urls)]
+        same = submission.fingerprint(fields, references=every, text=True).hex()
+        accepted = await submission.submit(
+            visitor.key,
+            fields,
+            references=every,
+            text=True,
+            request_id=request.scope["state"]["request_id"],
+            idempotency_key=f"console {said.get(f'{OURS}token')[:64]} {same}",
+        )
+        return encode("task", accepted.task.task_id)
+
+    # What comes in
+
+    @asynccontextmanager
+    async def _read(
+        self,
+        request: Request,
+        visitor: Visitor,
+        form: multipart.Form,
+        wrong: list[InvalidRequest],
+    ) -> AsyncIterator[None]:
+        """The form, its files stored; they are gone again when what is done with it raises.
+
+        Files that are refused are noted as ``wrong``, so that the rest of the form is read.
+        """
+        kind = request.headers.get("content-type", "")
+        if not kind.lower().startswith("multipart/form-data"):
+            raise UnsupportedMediaType("Send the form as multipart/form-data.")
+
+        async def keep(chunks: AsyncIterator[bytes]) -> Kept | None:
+            try:
+                return await self._console.assets.keep(
+                    chunks,
+                    account_id=visitor.account_id,
+                    kind="reference",
+                    max_bytes=self._max_file,
+                )
+            except InvalidRequest as error:
+                error.param = "image"
+                wrong.append(error)
+                async for _ in chunks:
+                    pass
+                return None
+
+        try:
+            await multipart.read_form(
+                _limited(request, self._max_references * self._max_file + _TEXT_BYTES),
+                form,
+                content_type=kind.encode("latin-1"),
+                keep=keep,
+                judge=self._console.references.judge,
+                max_references=self._max_references,
+            )
+            token = str(form.fields.pop("csrf", ""))
+            if "x-csrf-token" not in request.headers:
+                check_token(self._console, visitor.session.id, token)
+            yield
+        except AcceptanceInDoubt:  # what a task may refer to stays
+            raise
+        except Exception:  # not when cancelled: the task may have been accepted by then
+            await self._discard(form.uploads)
+            raise
+
+    async def _picked(self, visitor: Visitor, said: Said) -> list[Kept]:
+        """The images of the account that are to be references, each kept anew for this task."""
+        kept: list[Kept] = []
+        try:
+            for asset in await self._studios.own(visitor, said.picked):
+                async with self._console.asset_store.open(asset.key) as chunks:
+                    kept.append(
+                        await self._console.assets.keep(
+                            chunks,
+                            account_id=visitor.account_id,
+                            kind="reference",
+                            max_bytes=asset.bytes,
+                        )
+                    )
+        except BaseException:
+            await self._discard(kept)
+            raise
+        return kept
+
+    async def _discard(self, kept: Sequence[Kept]) -> None:
+        await self._console.assets.discard([each.asset for each in kept])
+
+    async def _with_reference(self, visitor: Visitor, said: Said, word: str) -> Said:
+        asset_id = decode("asset", word)
+        found = [] if asset_id is None else await self._studios.own(visitor, [asset_id])
+        if not found:
+            raise PageError(404, "There is no picture with this id in this account.")
+        return said.having(**{PICKED + word: "1"})
+
+    # What goes out
+
+    async def _page(
+        self,
+        request: Request,
+        visitor: Visitor,
+        said: Said,
+        *,
+        live: LiveTask | None = None,
+        problem: Problem | None = None,
+    ) -> Response:
+        """The page; for htmx what of the form may change, or all of it after a refusal."""
+        studio = await self._studios.of(request, visitor, said, problem=problem)
+        status = 200 if problem is None else _REFUSED
+        values: dict[str, Any] = {"studio": studio, "live": live}
+        if problem is None:
+            return self._console.render.page(
+                request, "playground/page.html", fragment="playground/_changed.html", **values
+            )
+        response = self._console.render.page(
+            request,
+            "playground/page.html",
+            fragment="playground/_ask.html",
+            status=status,
+            **values,
+        )
+        response.headers["hx-retarget"] = "#ask"
+        response.headers["hx-reswap"] = "outerHTML"
+        return response
+
+
+async def _limited(request: Request, limit: int) -> AsyncIterator[bytes]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"The form has more than {limit} bytes; send fewer pictures.")
+        yield chunk
