@@ -12,6 +12,8 @@ import msgspec
 TASKS: Final = 1_000_000
 OPEN: Final = 300
 """The newest ones, which are not final."""
+TAGGED: Final = 3
+"""Of ten tasks, this one has metadata."""
 CHUNK: Final = 20_000
 YEAR_MS: Final = 365 * 24 * 3600 * 1000
 DAY_MS: Final = 24 * 3600 * 1000
@@ -124,11 +126,11 @@ def _task(
     at: int,
 ) -> None:
     key_id, account_id = _owner(owners, number)
-    task_id, model = (at - _EPOCH_MS) << 22, MODELS[number * number % len(MODELS)]
+    task_id, model = (at - _EPOCH_MS) << 22, MODELS[number * 2_654_435_761 // 1000 % len(MODELS)]
     fails, is_open = number % 12 == 0, number >= TASKS - OPEN
     is_unknown, has_webhook = number % 1200 == 0, number % 5 < 2 and not is_open
     end, state = at + 9000, "fail" if fails else "success"
-    metadata = {"order": str(number), "shop": "north" if number % 20 else "south"}
+    metadata = {"order": str(number), "shop": "north" if number % 20 == TAGGED else "south"}
     image = {
         "asset_id": task_id + 1,
         "content_type": "image/png",
@@ -149,7 +151,7 @@ def _task(
             None if fails or is_open else _json([image]),
             _json(failure) if fails and not is_open else None,
             *(at + 3_600_000, at + 7_200_000, at, end, None if is_open else end),
-            *(_json(metadata) if number % 10 == 0 else None, int(has_webhook)),
+            *(_json(metadata) if number % 10 == TAGGED else None, int(has_webhook)),
         )
     )
     events = [("submit", "waiting", 0), ("take", "queuing", 0), ("run", "generating", 40)]
@@ -159,7 +161,7 @@ def _task(
         for seq, (event, entered, progress) in enumerate(events, 1)
     )
     rows["ledger"].append((account_id, task_id, "reserve", PRICE, at))
-    if number % 10 == 0:
+    if number % 10 == TAGGED:
         rows["task_metadata"] += ((account_id, *pair, task_id) for pair in metadata.items())
     attempt = "accepted" if is_open else "unknown" if is_unknown else "failed" if fails else "done"
     rows["attempts"].append(
