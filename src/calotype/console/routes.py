@@ -22,7 +22,9 @@ from calotype.console.pages import (
     sign_in,
     sign_out,
     task,
+    tasks,
     unknown,
+    webhooks,
 )
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
@@ -50,7 +52,9 @@ class ConsoleApp:
                 sign_in,
                 sign_out,
                 task,
+                tasks,
                 unknown,
+                webhooks,
             )
             for each in group.routes(console)
         ]
