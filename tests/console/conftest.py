@@ -6,7 +6,6 @@ Tests of pages are coroutines in the loop of their module, where the server runs
 
 import os
 import re
-import secrets
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +18,7 @@ from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from calotype.domain.secret import Secret
 from console.screens import WIDE, Opens, Role, Screen, Theme
-from console.tabs import PASSWORD
+from console.tabs import PASSWORD, some_address
 from harness import Server, running_server
 
 HEIGHT = 900
@@ -34,11 +33,6 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
         apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=600"]
         subprocess.run([*apt, "update"], check=True)
         subprocess.run([*apt, "install", "--no-install-recommends", "chromium"], check=True)
-
-
-def some_address() -> str:
-    """Nobody else's: too many tries from one address are refused."""
-    return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -112,9 +106,7 @@ async def signed_in_page(site: Server, screens: Opens) -> Opens:
         answer = await asking.post(
             f"{site.url}/console/sign-in",
             form={"csrf": token[1], "next": "/console", **said},
-            headers={
-                "X-Forwarded-For": f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::"
-            },
+            headers={"X-Forwarded-For": some_address()},
             max_redirects=0,
         )
         assert answer.status == 303, await answer.text()

@@ -7,7 +7,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
-from calotype.console.pages import home, sign_in, sign_out
+from calotype.console.pages import accounts, home, keys, sign_in, sign_out, usage
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
 
@@ -17,7 +17,11 @@ class ConsoleApp:
 
     def __init__(self, console: Console) -> None:
         self._errors = ErrorPages(console.render)
-        pages = [each for group in (home, sign_in, sign_out) for each in group.routes(console)]
+        pages = [
+            each
+            for group in (home, sign_in, sign_out, keys, usage, accounts)
+            for each in group.routes(console)
+        ]
         static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)
         self._router = Router([static, *pages], redirect_slashes=False)
 
