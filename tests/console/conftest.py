@@ -93,9 +93,14 @@ async def signed_in_page(site: Server, screens: Opens) -> Opens:
     """
 
     async def opens(
-        role: Role = "account", theme: Theme = "light", width: int = WIDE, *, key: str = ""
+        role: Role = "account",
+        theme: Theme = "light",
+        width: int = WIDE,
+        *,
+        key: str = "",
+        **options: Any,
     ) -> Screen:
-        screen = await screens(theme=theme, width=width)
+        screen = await screens(theme=theme, width=width, **options)
         asking = screen.page.context.request
         form = await (await asking.get(f"{site.url}/console/sign-in")).text()
         token = re.search(r'name="csrf" value="(\w+)"', form)

@@ -51,7 +51,7 @@ async def account_id(site: Server) -> int:
 async def test_what_was_used_is_shown_by_day_model_and_key(site: Server) -> None:
     async with signed_in(site) as (own, tab):
         await own.outcome()
-        await own.outcome("[refuse] a lighthouse")
+        await own.outcome("a lighthouse sandbox:refuse")
         await own.outcome(model="flux-2-pro")
         page = await tab.get("/console/usage")
         text = words(page)
