@@ -5,6 +5,7 @@ import secrets
 from typing import Final
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from calotype.domain.money import EntryKind
@@ -26,7 +27,8 @@ MODELS: Final = (
 )
 
 
-async def lived_in(site: Server, *, days: int = 25) -> Server:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def own(site: Server) -> Server:
     """An account with a past: keys of every kind, and tasks on many days."""
     own = await site.for_account()
     core, now = site.core, site.core.clock()
@@ -43,7 +45,7 @@ async def lived_in(site: Server, *, days: int = 25) -> Server:
     await core.accounts.revoke(old)
     owner = await core.accounts.find(own.account)
     assert owner is not None
-    for day in reversed(range(days)):  # a meter never goes back
+    for day in reversed(range(25)):  # a meter never goes back
         for place, model in enumerate(MODELS[: 3 + day % 5]):
             at = now - day * DAY_MS - 60_000 * (9 - place)
             await _task(own, owner.id, shop.id, model, at, 40_000 * (place + day % 4 + 1))
@@ -88,9 +90,8 @@ async def number_of(site: Server) -> int:
 
 @EVERY_LOOK
 async def test_an_accounts_pages_of_money_are_sound(
-    site: Server, signed_in_page: Opens, theme: Theme, width: int
+    own: Server, signed_in_page: Opens, theme: Theme, width: int
 ) -> None:
-    own = await lived_in(site)
     screen = await signed_in_page("account", theme, width, key=own.key)
     page = await screen.open("/console/keys")
     await screen.judge("keys")
@@ -131,9 +132,8 @@ async def test_the_pages_of_an_account_without_a_past_are_sound(
 
 @EVERY_LOOK
 async def test_the_operators_pages_of_accounts_are_sound(
-    site: Server, signed_in_page: Opens, theme: Theme, width: int
+    site: Server, own: Server, signed_in_page: Opens, theme: Theme, width: int
 ) -> None:
-    own = await lived_in(site)
     empty = await site.core.store.open_account("y" * 90 + secrets.token_hex(5), now=1)
     screen = await signed_in_page("admin", theme, width)
     await screen.open("/console/operator/accounts")
@@ -164,8 +164,8 @@ async def test_the_operators_pages_of_accounts_are_sound(
 async def test_a_key_is_made_and_copied_and_revoked_by_hand(
     site: Server, signed_in_page: Opens
 ) -> None:
-    own = await site.for_account()
-    screen = await signed_in_page(key=own.key, permissions=["clipboard-write", "clipboard-read"])
+    new = await site.for_account()
+    screen = await signed_in_page(key=new.key, permissions=["clipboard-write", "clipboard-read"])
     page = await screen.open("/console/keys")
     await page.get_by_label("Name").fill("by hand")
     await page.get_by_label("GPT Image 2", exact=True).check()
@@ -173,7 +173,7 @@ async def test_a_key_is_made_and_copied_and_revoked_by_hand(
     await page.get_by_role("button", name="Copy").first.click()
     await expect(page.locator("#toast")).to_have_text("Copied")
     copied = await page.evaluate("navigator.clipboard.readText()")
-    assert (await own.core.accounts.authenticate(copied)).models == ("gpt-image-2",)
+    assert (await new.core.accounts.authenticate(copied)).models == ("gpt-image-2",)
     await screen.open("/console/keys")
     assert copied not in await page.content()
     row = page.get_by_role("row").filter(has_text="by hand")
@@ -184,8 +184,8 @@ async def test_a_key_is_made_and_copied_and_revoked_by_hand(
 
 
 async def test_keys_are_made_without_scripts(site: Server, signed_in_page: Opens) -> None:
-    own = await site.for_account()
-    screen = await signed_in_page(key=own.key, java_script_enabled=False)
+    new = await site.for_account()
+    screen = await signed_in_page(key=new.key, java_script_enabled=False)
     page = await screen.open("/console/keys")
     await page.get_by_label("Name").fill("plain")
     await page.get_by_role("button", name="Make the key").click()

@@ -12,8 +12,8 @@ from calotype.store.usage import Tally
 
 MAX_BARS: Final = 92
 """Of more days than these each month has a bar."""
-MODELS_SHOWN: Final = 5
-"""Models with a colour of their own; what was used of the others stands together."""
+COLOURS: Final = 6
+"""Of more models than these, the least used share the last colour."""
 ROWS_SHOWN: Final = 20
 OTHERS: Final = "others"
 
@@ -52,9 +52,9 @@ def success_of(tally: Tally) -> float | None:
 
 def spending(report: Report) -> Chart:
     """What was spent, by model."""
-    shown = [model for model, tally in report.by_model if tally.spent][: MODELS_SHOWN + 1]
-    if len(shown) > MODELS_SHOWN:
-        shown[-1] = OTHERS
+    shown = [model for model, tally in report.by_model if tally.spent]
+    if len(shown) > COLOURS:
+        shown = [*shown[: COLOURS - 1], OTHERS]
     shown = shown or ["spent"]
     places = {model: place for place, model in enumerate(shown)}
     last = len(shown) - 1
