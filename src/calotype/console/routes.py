@@ -9,6 +9,7 @@ from calotype.console import live
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
 from calotype.console.pages import (
+    accounts,
     all_tasks,
     audit,
     catalog,
@@ -16,6 +17,7 @@ from calotype.console.pages import (
     gallery,
     home,
     images,
+    keys,
     overview,
     playground,
     settings,
@@ -24,6 +26,7 @@ from calotype.console.pages import (
     task,
     tasks,
     unknown,
+    usage,
     webhooks,
 )
 from calotype.console.render import HEADERS
@@ -38,6 +41,7 @@ class ConsoleApp:
         pages = [
             each
             for group in (
+                accounts,
                 all_tasks,
                 audit,
                 catalog,
@@ -45,6 +49,7 @@ class ConsoleApp:
                 gallery,
                 home,
                 images,
+                keys,
                 live,
                 overview,
                 playground,
@@ -54,6 +59,7 @@ class ConsoleApp:
                 task,
                 tasks,
                 unknown,
+                usage,
                 webhooks,
             )
             for each in group.routes(console)

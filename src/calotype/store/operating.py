@@ -214,6 +214,10 @@ class OperatingStore(Protocol):
         """Accounts by name: those after a name, with a text in it, whatever its case."""
         ...
 
+    async def account(self, account_id: int) -> AccountRow | None:
+        """One of them by its id; None where there is none."""
+        ...
+
     # Attempts that may have been billed
 
     async def unknown(

@@ -239,12 +239,13 @@ def task_page(found: Sequence[Task], *, limit: int, floor: int | None) -> TaskPa
     return TaskPage(tuple(found), found[-1].id if len(found) >= limit else floor)
 
 
-ACCOUNTS: Final = """
+_ACCOUNT: Final = """
 SELECT id, name, balance, reserved, unfinished, created_at,
     (SELECT COUNT(*) FROM api_keys WHERE account_id = accounts.id AND revoked_at IS NULL),
     (SELECT MAX(last_used_at) FROM api_keys WHERE account_id = accounts.id)
-FROM accounts WHERE name > ?1 AND {within} ORDER BY name LIMIT ?3
-"""
+FROM accounts"""
+ACCOUNTS: Final = f"{_ACCOUNT} WHERE name > ?1 AND {{within}} ORDER BY name LIMIT ?3"
+ACCOUNT: Final = f"{_ACCOUNT} WHERE id = ?1"
 
 
 def account_row(row: Sequence[Any]) -> AccountRow:

@@ -154,6 +154,11 @@ class SqliteOperating:
         found = await self._find(_ACCOUNTS, after, text, limit)
         return [sql.account_row(row) for row in found]
 
+    async def account(self, account_id: int) -> AccountRow | None:
+        """One of them by its id."""
+        found = await self._find(sql.ACCOUNT, account_id)
+        return sql.account_row(found[0]) if found else None
+
     async def unknown(
         self, *, resolved: bool = False, before: AttemptCursor | None = None, limit: int
     ) -> Sequence[UnknownAttempt]:
