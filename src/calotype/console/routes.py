@@ -9,14 +9,24 @@ from calotype.console import live
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
 from calotype.console.pages import (
+    accounts,
+    all_tasks,
+    audit,
+    catalog,
+    channels,
     gallery,
     home,
     images,
+    keys,
+    overview,
     playground,
+    settings,
     sign_in,
     sign_out,
     task,
     tasks,
+    unknown,
+    usage,
     webhooks,
 )
 from calotype.console.render import HEADERS
@@ -31,15 +41,25 @@ class ConsoleApp:
         pages = [
             each
             for group in (
+                accounts,
+                all_tasks,
+                audit,
+                catalog,
+                channels,
                 gallery,
                 home,
                 images,
+                keys,
                 live,
+                overview,
                 playground,
+                settings,
                 sign_in,
                 sign_out,
                 task,
                 tasks,
+                unknown,
+                usage,
                 webhooks,
             )
             for each in group.routes(console)
