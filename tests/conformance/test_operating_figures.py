@@ -342,3 +342,5 @@ async def test_accounts_are_listed_with_what_they_have_by_name(store: Store) -> 
     assert [row.name for row in after] == names[2:3]
     assert [row.name for row in await store.operating.accounts(text="ER", limit=9)] == ["Bertha"]
     assert not await store.operating.accounts(text="%", limit=9)
+    assert await store.operating.account(ada) == first
+    assert await store.operating.account(10**15) is None

@@ -9,16 +9,25 @@ from calotype.console import live
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
 from calotype.console.pages import (
+    accounts,
+    all_tasks,
+    audit,
+    catalog,
     channels,
     gallery,
     home,
     images,
+    keys,
     overview,
     playground,
+    settings,
     sign_in,
     sign_out,
     task,
+    tasks,
     unknown,
+    usage,
+    webhooks,
 )
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
@@ -32,17 +41,26 @@ class ConsoleApp:
         pages = [
             each
             for group in (
+                accounts,
+                all_tasks,
+                audit,
+                catalog,
                 channels,
                 gallery,
                 home,
                 images,
+                keys,
                 live,
                 overview,
                 playground,
+                settings,
                 sign_in,
                 sign_out,
                 task,
+                tasks,
                 unknown,
+                usage,
+                webhooks,
             )
             for each in group.routes(console)
         ]

@@ -214,6 +214,10 @@ class OperatingStore(Protocol):
         """Accounts by name: those after a name, with a text in it, whatever its case."""
         ...
 
+    async def account(self, account_id: int) -> AccountRow | None:
+        """One of them by its id; None where there is none."""
+        ...
+
     # Attempts that may have been billed
 
     async def unknown(
@@ -257,6 +261,10 @@ class OperatingStore(Protocol):
         self, *, before: int | None = None, limit: int, action: str | None = None
     ) -> Sequence[AuditEntry]:
         """The audit, newest first: entries with an id below ``before``, of one kind if asked."""
+        ...
+
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of, once, by name."""
         ...
 
     # Sessions

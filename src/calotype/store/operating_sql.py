@@ -239,12 +239,13 @@ def task_page(found: Sequence[Task], *, limit: int, floor: int | None) -> TaskPa
     return TaskPage(tuple(found), found[-1].id if len(found) >= limit else floor)
 
 
-ACCOUNTS: Final = """
+_ACCOUNT: Final = """
 SELECT id, name, balance, reserved, unfinished, created_at,
     (SELECT COUNT(*) FROM api_keys WHERE account_id = accounts.id AND revoked_at IS NULL),
     (SELECT MAX(last_used_at) FROM api_keys WHERE account_id = accounts.id)
-FROM accounts WHERE name > ?1 AND {within} ORDER BY name LIMIT ?3
-"""
+FROM accounts"""
+ACCOUNTS: Final = f"{_ACCOUNT} WHERE name > ?1 AND {{within}} ORDER BY name LIMIT ?3"
+ACCOUNT: Final = f"{_ACCOUNT} WHERE id = ?1"
 
 
 def account_row(row: Sequence[Any]) -> AccountRow:
@@ -278,6 +279,16 @@ ACTIONS: Final = f"SELECT {_AUDIT} FROM audit WHERE id < ?1 ORDER BY id DESC LIM
 ACTIONS_CALLED: Final = (
     f"SELECT {_AUDIT} FROM audit WHERE id < ?1 AND action = ?3 ORDER BY id DESC LIMIT ?2"
 )
+KINDS_OF_ACTIONS: Final = """
+WITH RECURSIVE called (action) AS (
+    SELECT MIN(action) FROM audit
+    UNION ALL
+    SELECT (SELECT MIN(action) FROM audit WHERE action > called.action)
+    FROM called WHERE called.action IS NOT NULL
+)
+SELECT action FROM called WHERE action IS NOT NULL
+"""
+"""Found by as many steps as there are."""
 CUT_OFF: Final = (
     "INSERT INTO session_cutoffs (subject, at) VALUES (?1, ?2) ON CONFLICT (subject) "
     "DO UPDATE SET at = excluded.at WHERE session_cutoffs.at < excluded.at"

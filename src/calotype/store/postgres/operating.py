@@ -58,6 +58,7 @@ _ADD_COST: Final = sql.ADD_COST.format(model="task_model(tasks.request)").replac
 _ACCOUNTS: Final = sql.ACCOUNTS.format(within="strpos(lower(name), lower(?2)) > 0").replace(
     "?", "$"
 )
+_ACCOUNT: Final = sql.ACCOUNT.replace("?", "$")
 _SWITCH: Final = sql.SWITCH.replace("?", "$")
 _UNSWITCH: Final = sql.UNSWITCH.replace("?", "$")
 
@@ -143,6 +144,11 @@ class PostgresOperating:
         found = await self._db.fetch(_ACCOUNTS, after, text, limit)
         return [sql.account_row(row) for row in found]
 
+    async def account(self, account_id: int) -> AccountRow | None:
+        """One of them by its id."""
+        found = await self._db.fetch(_ACCOUNT, account_id)
+        return sql.account_row(found[0]) if found else None
+
     async def unknown(
         self, *, resolved: bool = False, before: AttemptCursor | None = None, limit: int
     ) -> Sequence[UnknownAttempt]:
@@ -200,6 +206,10 @@ class PostgresOperating:
         else:
             found = await self._db.fetch(_ACTIONS_CALLED, *values, action)
         return [sql.audit_entry(row) for row in found]
+
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of."""
+        return sorted(action for (action,) in await self._db.fetch(sql.KINDS_OF_ACTIONS))
 
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""

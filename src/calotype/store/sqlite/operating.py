@@ -154,6 +154,11 @@ class SqliteOperating:
         found = await self._find(_ACCOUNTS, after, text, limit)
         return [sql.account_row(row) for row in found]
 
+    async def account(self, account_id: int) -> AccountRow | None:
+        """One of them by its id."""
+        found = await self._find(sql.ACCOUNT, account_id)
+        return sql.account_row(found[0]) if found else None
+
     async def unknown(
         self, *, resolved: bool = False, before: AttemptCursor | None = None, limit: int
     ) -> Sequence[UnknownAttempt]:
@@ -211,6 +216,10 @@ class SqliteOperating:
         else:
             found = await self._find(sql.ACTIONS_CALLED, *values, action)
         return [sql.audit_entry(row) for row in found]
+
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of."""
+        return sorted(action for (action,) in self._read(sql.KINDS_OF_ACTIONS))
 
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""
