@@ -89,7 +89,8 @@ class PostgresOperating:
 
     async def counts(self, *, since: int) -> Mapping[int, int]:
         """How many attempts have begun, by channel."""
-        return dict(await self._db.fetch(_COUNTS, since))
+        found = await self._db.fetch(_COUNTS, since)
+        return {row[0]: row[1] for row in found}
 
     async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
         """A channel's newest attempts."""
