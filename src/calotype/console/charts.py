@@ -80,6 +80,26 @@ def tasks(report: Report) -> Chart:
     return Chart(series, bars, _step(report))
 
 
+def margins(report: Report) -> Chart:
+    """What was spent: what upstreams charged of it, what was left, and what they charged beyond."""
+    slots = _slots(report)
+    found: dict[tuple[str, str], list[Tally]] = {slot: [] for slot in slots.values()}
+    for day, tally in report.by_day:
+        found[slots[day]].append(tally)
+    bars = []
+    for (label, whole), tallies in found.items():
+        total = sum_of(tallies)
+        spent, cost = total.spent, total.cost
+        told = f"{whole}: spent {format_usd(spent)} USDC, charged {format_usd(cost)} USDC"
+        parts = [min(spent, cost), max(0, spent - cost), max(0, cost - spent)]
+        bars.append({"label": label, "title": told, "values": parts})
+    series = [("charged by upstreams", "c6"), ("left over", "c2"), ("charged beyond", "cbad")]
+    if not any(bar["values"][-1] for bar in bars):
+        series.pop()
+        bars = [{**bar, "values": bar["values"][:-1]} for bar in bars]
+    return Chart(series, bars, _step(report))
+
+
 def rows(found: Sequence[tuple[str, Tally]], total: Tally) -> Sequence[Row]:
     """The lines of a breakdown; what is least stands together when there are many."""
     shown = list(found)

@@ -11,6 +11,7 @@ from calotype.console.errors import PREFIX, ErrorPages, PageError
 from calotype.console.pages import (
     accounts,
     all_tasks,
+    all_usage,
     audit,
     catalog,
     channels,
@@ -43,6 +44,7 @@ class ConsoleApp:
             for group in (
                 accounts,
                 all_tasks,
+                all_usage,
                 audit,
                 catalog,
                 channels,

@@ -151,6 +151,21 @@ class Usage:
                     format_usd(row.cost),
                 ]
 
+    async def by_channel(self, days: Days) -> Sequence[tuple[str, Tally]]:
+        """What everybody used of each channel, by its short name; the most spent on first."""
+        found = await self._store.usage.totals(
+            "channel_id", account_id=None, first_day=days.first, last_day=days.last
+        )
+        return _most_first([(self._channel(int(channel)), tally) for channel, tally in found])
+
+    async def by_account(self, days: Days) -> Sequence[tuple[str, Tally]]:
+        """What each account used, by its name; who spent most first."""
+        found = await self._store.usage.totals(
+            "account_id", account_id=None, first_day=days.first, last_day=days.last
+        )
+        names = {each.id: each.name for each in await self._store.accounts()}
+        return _most_first([(names.get(int(account), "?"), tally) for account, tally in found])
+
     async def ledger(self, account_id: int) -> AsyncIterator[list[str]]:
         """An account's ledger, newest first, with what was available after each entry."""
         yield ["at", "kind", "amount_usdc", "available_usdc", "task", "note"]
