@@ -42,7 +42,14 @@ STARTS: Final = {
         "/console/tasks?state=fail&text=nobody+asked+for+this",
         "/console/tasks?state=generating",
     ),
-    "admin": ("/console/operator",),
+    "admin": (
+        "/console/operator",
+        "/console/operator/usage?range=90d",
+        *(
+            f"/console/operator/tasks?{asked}"
+            for asked in ("state=fail", "model=recraft-v4.1", "account=studio&state=fail")
+        ),
+    ),
 }
 _LINK: Final = re.compile(r'(href|hx-get)="(/console[^"#]*)')
 _ID: Final = re.compile(r"(task|asset|key|page)_[0-9a-z]{13}|(?<=/)\d+")
