@@ -251,6 +251,7 @@ async def test_addresses_that_make_no_sense_are_told(tab: Tab, own: Server) -> N
     path = await place(own)
     for query in (
         f"{ACCOUNTS}?page=2",
+        f"{ACCOUNTS}?text=%00",
         f"{ACCOUNTS}.csv?since=x",
         f"{path}?said=nonsense",
         f"{path}/ledger?before=x",

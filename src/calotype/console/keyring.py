@@ -82,11 +82,14 @@ class KeyForm(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, form: Form) -> "KeyForm":
         """What was sent."""
-        texts = ("name", "day_limit", "month_limit", "per_minute", "expires")
         return cls(
+            name=form.get("name"),
             models=form.all("models"),
             channels=form.all("channels"),
-            **{name: form.get(name) for name in texts},
+            day_limit=form.get("day_limit"),
+            month_limit=form.get("month_limit"),
+            per_minute=form.get("per_minute"),
+            expires=form.get("expires"),
         )
 
 

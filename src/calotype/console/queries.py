@@ -30,7 +30,7 @@ def asked(request: Request, *names: str) -> Mapping[str, str]:
     """Each of these by name, without the space around it; empty where it is not there.
 
     Raises:
-        PageError: the address asks for something else, or twice for the same.
+        PageError: the address asks for something else, or twice for the same, or holds a NUL.
 
     """
     found = dict.fromkeys(names, "")
@@ -41,6 +41,8 @@ def asked(request: Request, *names: str) -> Mapping[str, str]:
             raise PageError(400, f"This page has no {quoted(name)} in its address; {known}.")
         if name in seen:
             raise PageError(400, f"The address of this page says {name} twice; say it once.")
+        if "\0" in value:
+            raise PageError(400, f"The address of this page has a NUL in {name}; take it out.")
         seen.add(name)
         found[name] = value.strip()
     return found

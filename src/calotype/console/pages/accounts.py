@@ -34,6 +34,7 @@ SHOWN: Final = 50
 NEWEST: Final = 8
 """Tasks and ledger entries on an account's page."""
 MAX_NOTE: Final = 500
+_POST: Final = ("POST",)
 _ID: Final = re.compile(r"[1-9]\d{0,17}", re.ASCII)
 _SAID: Final[Notices] = {
     **SAID,
@@ -62,15 +63,14 @@ class CreditForm(msgspec.Struct, frozen=True):
 def routes(console: Console) -> list[Route]:
     """The routes of this group."""
     pages, one = _Accounts(console), f"{ACCOUNTS}/{{id}}"
-    post: Final = {"methods": ["POST"]}
     return [
         Route(ACCOUNTS, operator_page(console, pages.all)),
-        Route(ACCOUNTS, operator_page(console, pages.open), **post),
+        Route(ACCOUNTS, operator_page(console, pages.open), methods=_POST),
         Route(f"{ACCOUNTS}.csv", operator_page(console, pages.usage_file)),
         Route(one, operator_page(console, pages.one)),
-        Route(f"{one}/credit", operator_page(console, pages.credit), **post),
-        Route(f"{one}/keys", operator_page(console, pages.create_key), **post),
-        Route(f"{one}/keys/{{key}}/revoke", operator_page(console, pages.revoke), **post),
+        Route(f"{one}/credit", operator_page(console, pages.credit), methods=_POST),
+        Route(f"{one}/keys", operator_page(console, pages.create_key), methods=_POST),
+        Route(f"{one}/keys/{{key}}/revoke", operator_page(console, pages.revoke), methods=_POST),
         Route(f"{one}/ledger", operator_page(console, pages.ledger)),
         Route(f"{one}/ledger.csv", operator_page(console, pages.ledger_file)),
     ]
