@@ -67,12 +67,12 @@ async def test_the_pages_are_for_the_operator_alone(site: Server) -> None:
 
 async def test_what_the_address_asks_in_vain_is_told(tab: Tab) -> None:
     for path, told in (
-        (f"{OPERATOR}?day=1", "no parameter 'day'"),
-        (f"{QUEUE}?x=1", "no parameter 'x'"),
-        (f"{CHANNELS}?done=all", "done is one of on, off, configured, reset"),
-        (f"{CHANNELS}?done=on&done=off", "stands twice"),
-        (f"{CHANNELS}?done=on&channel=<b>", "not '&lt;b&gt;'"),
-        (f"{UNKNOWN}?show=all", "show is one of open, settled"),
+        (f"{OPERATOR}?day=1", "no 'day' in its address"),
+        (f"{QUEUE}?x=1", "no 'x' in its address"),
+        (f"{CHANNELS}?said=<b>", "nothing to say of '&lt;b&gt;'"),
+        (f"{CHANNELS}/main?said=on&said=off", "says said twice"),
+        (f"{UNKNOWN}?show=all", "show is settled, or is left out"),
+        (f"{UNKNOWN}?said=all", "said is settled, or is left out"),
         (f"{UNKNOWN}?before=1.task_x.1", "no place in this list"),
         (f"{UNKNOWN}?before={'9' * 30}.task_0000000000000.1", "no place in this list"),
     ):
@@ -148,7 +148,7 @@ async def test_channels_are_told_with_how_they_do(site: Server, tab: Tab) -> Non
     await begun(site, at=site.core.clock())
     told = words(await tab.get(CHANNELS))
     assert "The main one main · sandbox · 2 models healthy 1 of 8 2 of 60 80 %" in told
-    assert "3.0 s p95 9.0 s" in told
+    assert "3 s p95 9 s" in told
     assert "33.3 % 0.06 USDC of 0.09 USDC cost of 1 unknown" in told
     assert "Spare spare · sandbox · 1 model off" in told
 
@@ -176,13 +176,13 @@ async def test_a_channel_is_switched_and_left_to_the_configuration(site: Server,
 
     there = gone_to(await tab.send(main, do="off"))
     told = words(await tab.get(there))
-    assert "It takes no new tasks; those that it was given go on." in told
+    assert "The channel takes no new tasks; those that it was given go on." in told
     assert "Switched off by console, just now" in told
     assert not router.takes_new(channel)
 
     there = gone_to(await tab.send(main, do="configured", **{"from": "list"}))
-    assert there == f"{CHANNELS}?done=configured&channel=main"
-    assert "main goes by its configuration again." in words(await tab.get(there))
+    assert there == f"{CHANNELS}?said=configured"
+    assert "The channel goes by its configuration again." in words(await tab.get(there))
     assert router.takes_new(channel)
     assert await audited(site) == [
         ("channel.as_configured", "channel main", "", "done"),
@@ -203,7 +203,7 @@ async def test_breakers_are_reset(site: Server, tab: Tab) -> None:
     await shut(site)
     there = gone_to(await tab.send(f"{CHANNELS}/main", do="reset"))
     told = words(await tab.get(there))
-    assert "It is sent to again: its breakers are closed." in told
+    assert "The channel is sent to again: its breakers are closed." in told
     assert "Closed" in told
     assert await site.core.store.health() == []
 

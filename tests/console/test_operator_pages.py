@@ -93,7 +93,7 @@ async def test_a_channel_is_switched_after_it_was_asked_again(
     await page.get_by_role("link", name="The main one").click()
     await screen.judge("operator-channel-switched")
     await page.get_by_role("button", name="Leave to the configuration").click()
-    await expect(page.get_by_text("It goes by its configuration again.")).to_be_visible()
+    await expect(page.get_by_text("The channel goes by its configuration again.")).to_be_visible()
 
 
 async def test_the_queue_refreshes_itself(site: Server, signed_in_page: Opens) -> None:

@@ -8,23 +8,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
-from calotype.console.asked import asked
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.pages.overview import CHANNELS
+from calotype.console.queries import SAID, Notices, notice
 from calotype.console.render import redirect
 from calotype.domain.channel import Channel
 from calotype.domain.errors import UnknownChannel
 from calotype.services.effective import without_credentials
 from calotype.services.watching import ChannelReport
 
-NOTICES: Final = {
-    "on": "takes new tasks now.",
-    "off": "takes no new tasks; those that it was given go on.",
-    "configured": "goes by its configuration again.",
-    "reset": "is sent to again: its breakers are closed.",
+NOTICES: Final[Notices] = {
+    "on": ("good", "The channel takes new tasks now."),
+    "off": ("good", "The channel takes no new tasks; those that it was given go on."),
+    "configured": ("good", "The channel goes by its configuration again."),
+    "reset": ("good", "The channel is sent to again: its breakers are closed."),
 }
-"""What was done → what is said of it, after the channel's name."""
 _SWITCHES: Final[Mapping[str, bool | None]] = {"on": True, "off": False, "configured": None}
 
 
@@ -45,19 +44,20 @@ class _Channels:
 
     async def all(self, request: Request, _visitor: Visitor) -> Response:
         """Every channel in force."""
-        query = asked(request, done=NOTICES, channel=self._slugs())
+        kind, words = notice(request, NOTICES)
         return self._console.render.page(
             request,
             "operator/channels.html",
             standings=await self._console.watching.channels(),
             models=len(self._console.catalog.models),
             now=self._console.clock(),
-            notice=f"{query['channel'] or 'It'} {NOTICES[query['done']]}" if query["done"] else "",
+            kind=kind,
+            words=words,
         )
 
     async def one(self, request: Request, _visitor: Visitor) -> Response:
         """All of one channel."""
-        query = asked(request, done=NOTICES)
+        kind, words = notice(request, NOTICES)
         report = await self._console.watching.channel(request.path_params["slug"])
         if report is None:
             raise PageError(404, "There is no channel of this name any more.")
@@ -70,7 +70,8 @@ class _Channels:
             facts=_facts(report.standing.channel),
             stopped=[model for model in report.models if model.breaker],
             now=self._console.clock(),
-            notice=f"It {NOTICES[query['done']]}" if query["done"] else "",
+            kind=kind,
+            words=words,
             **_ranges(report),
         )
 
@@ -88,11 +89,8 @@ class _Channels:
         except UnknownChannel:
             raise PageError(404, "There is no channel of this name any more.") from None
         if visitor.form.get("from") == "list":
-            return redirect(f"{CHANNELS}?done={done}&channel={slug}")
-        return redirect(f"{CHANNELS}/{slug}?done={done}")
-
-    def _slugs(self) -> list[str]:
-        return [channel.slug for channel in self._console.router.channels]
+            return redirect(f"{CHANNELS}?{SAID}={done}")
+        return redirect(f"{CHANNELS}/{slug}?{SAID}={done}")
 
 
 def _ranges(report: ChannelReport) -> dict[str, Any]:

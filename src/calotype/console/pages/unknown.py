@@ -7,10 +7,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
-from calotype.console.asked import asked
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.pages.overview import UNKNOWN
+from calotype.console.queries import SAID, asked
 from calotype.console.render import redirect
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import decode, encode
@@ -19,7 +19,8 @@ from calotype.store.operating import AttemptCursor, Resolution, UnknownAttempt
 
 PAGE: Final = 50
 MAX_NOTE: Final = 300
-_SHOWN: Final = ("open", "settled")
+_SETTLED: Final = "settled"
+"""What the address of the page says of those that are, and of one that was just now."""
 _RESOLUTIONS: Final[dict[str, Resolution]] = {"billed": "billed", "free": "free"}
 _LOST: Final = "There is no such attempt, or its outcome is known."
 
@@ -41,8 +42,11 @@ class _Unknown:
 
     async def all(self, request: Request, _visitor: Visitor) -> Response:
         """Those to settle, or those that are."""
-        query = asked(request, show=_SHOWN, before=None, done=("settled",))
-        settled = query["show"] == "settled"
+        query = asked(request, "show", "before", SAID)
+        for name in ("show", SAID):
+            if query[name] not in {"", _SETTLED}:
+                raise PageError(400, f"{name} is {_SETTLED}, or is left out.")
+        settled = query["show"] == _SETTLED
         found = await self._console.store.operating.unknown(
             resolved=settled,
             before=_cursor(query["before"]) if query["before"] else None,
@@ -59,7 +63,7 @@ class _Unknown:
             rows=[self._row(one) for one in found[:PAGE]],
             older=older,
             newest=UNKNOWN + ("?show=settled" if settled else "") if query["before"] else "",
-            done=bool(query["done"]),
+            said=query[SAID],
         )
 
     async def one(self, request: Request, _visitor: Visitor) -> Response:
@@ -97,7 +101,7 @@ class _Unknown:
                 wrong["cost"] = error.message
         if wrong:
             return self._form(request, found, status=422, typed=typed, wrong=wrong)
-        return redirect(f"{UNKNOWN}?done=settled")
+        return redirect(f"{UNKNOWN}?{SAID}={_SETTLED}")
 
     def _form(
         self, request: Request, found: UnknownAttempt, *, status: int = 200, **values: Any
