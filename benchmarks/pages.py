@@ -41,6 +41,8 @@ STARTS: Final = {
         *(f"/console/{page}{search}" for page in ("gallery", "tasks") for search in SEARCHES),
         "/console/tasks?state=fail&text=nobody+asked+for+this",
         "/console/tasks?state=generating",
+        "/console/usage?range=90d",
+        "/console/usage?since=2025-12-01&until=2026-11-01",
     ),
     "admin": (
         "/console/operator",
@@ -52,7 +54,9 @@ STARTS: Final = {
     ),
 }
 _LINK: Final = re.compile(r'(href|hx-get)="(/console[^"#]*)')
-_ID: Final = re.compile(r"(task|asset|key|page)_[0-9a-z]{13}|(?<=/)\d+")
+_ID: Final = re.compile(
+    r"(task|asset|key|page)_[0-9a-z]{13}|(?<=/)\d+|((?<=/catalog/)|(?<=/channels/))[^/?]+"
+)
 _NO_PAGES: Final = re.compile(r"/console/(static|images|sign-|enter|live)|/live\b|\.csv|console$")
 
 
