@@ -1,7 +1,8 @@
 -- works from: 1
 -- Keys with limits, usage by day, and what the operator's console keeps.
 
-LOCK TABLE tasks, attempts IN SHARE ROW EXCLUSIVE MODE;  -- no task ends between count and trigger
+-- In the order in which all statements do; and no task ends between count and trigger.
+LOCK TABLE tasks, attempts, assets IN ACCESS EXCLUSIVE MODE;
 
 ALTER TABLE api_keys
     ADD COLUMN models TEXT,           -- JSON array of model ids; NULL: every one
