@@ -167,6 +167,21 @@ async def test_a_task_that_fails_or_costs_less_gives_back_what_it_did_not_use(
     assert await store.prove() == []
 
 
+async def test_what_the_version_before_submitted_gives_nothing_back_to_a_key(
+    store: Store,
+) -> None:
+    account = await funded(store, credit=RICH)
+    key = await limited(store, account, per_day=2 * PRICE, per_month=2 * PRICE)
+    await store.submit(order(key))
+    uncounted = msgspec.structs.replace(order(key), metered=False)
+    await store.submit(uncounted)
+    assert await store.prove() == []
+    await store.fail(await taken(store, uncounted.id), WHY, now=NOW)
+    used = await meter(store, key.id)
+    assert (used.day_spent, used.month_spent) == (PRICE, PRICE)
+    assert await store.prove() == []
+
+
 async def done(store: Store, task_id: int, account: int, *, actual: int) -> None:
     """The task succeeds and costs ``actual``."""
     task = await taken(store, task_id)

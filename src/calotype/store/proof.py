@@ -60,7 +60,7 @@ _METERS: Final = """
         SELECT key_id,
                SUM(CASE WHEN created_at / 86400000 = day THEN reserved - released END) AS in_day,
                SUM(CASE WHEN month_of(created_at) = month THEN reserved - released END) AS in_month
-        FROM tasks JOIN key_meters USING (key_id) GROUP BY key_id
+        FROM tasks JOIN key_meters USING (key_id) WHERE metered = 1 GROUP BY key_id
     ) t ON t.key_id = m.key_id
     WHERE m.day_spent <> COALESCE(t.in_day, 0) OR m.month_spent <> COALESCE(t.in_month, 0)
 """

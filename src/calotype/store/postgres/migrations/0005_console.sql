@@ -24,6 +24,9 @@ CREATE TABLE key_meters (
     free_at     BIGINT NOT NULL DEFAULT 0   -- when the allowance of a minute is whole again, in microseconds
 );
 
+-- 1: it was counted on its key's meter; the version before does not count.
+ALTER TABLE tasks ADD COLUMN metered SMALLINT NOT NULL DEFAULT 0;
+
 -- Tasks by the UTC day of their end, since 1970; written by tasks_ended alone.
 CREATE TABLE usage_days (
     account_id BIGINT NOT NULL,
@@ -64,7 +67,7 @@ BEGIN
         succeeded = so_far.succeeded + excluded.succeeded, failed = so_far.failed + excluded.failed,
         images = so_far.images + excluded.images, spent = so_far.spent + excluded.spent,
         cost = so_far.cost + excluded.cost;
-    IF NEW.released > 0 THEN
+    IF NEW.released > 0 AND NEW.metered = 1 THEN
         UPDATE key_meters SET
             day_spent = day_spent
                 - CASE WHEN day = NEW.created_at / 86400000 THEN NEW.released ELSE 0 END,

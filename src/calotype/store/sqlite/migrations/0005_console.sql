@@ -19,6 +19,9 @@ CREATE TABLE key_meters (
     free_at     INTEGER NOT NULL DEFAULT 0   -- when the allowance of a minute is whole again, in microseconds
 ) STRICT;
 
+-- Whether it was counted on its key's meter; the version before does not count.
+ALTER TABLE tasks ADD COLUMN metered INTEGER NOT NULL DEFAULT 0;
+
 -- Tasks by the UTC day of their end, since 1970; written by tasks_ended alone.
 CREATE TABLE usage_days (
     account_id INTEGER NOT NULL,
@@ -62,7 +65,7 @@ BEGIN
             - CASE WHEN month = strftime('%Y', NEW.created_at / 1000, 'unixepoch') * 12
                 + strftime('%m', NEW.created_at / 1000, 'unixepoch') - 1
             THEN NEW.released ELSE 0 END
-    WHERE key_id = NEW.key_id AND NEW.released > 0;
+    WHERE key_id = NEW.key_id AND NEW.released > 0 AND NEW.metered;
 END;
 
 -- An account's entries, a page at a time.
