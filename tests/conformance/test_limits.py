@@ -270,4 +270,5 @@ async def test_the_proof_tells_of_a_meter_that_its_tasks_do_not_make(store: Stor
         assert isinstance(store, PostgresStore)
         await store._db.execute(statement)
     (told,) = await store.prove()
-    assert f"has spent {PRICE} of its day and {PRICE + 1} of its month" in told
+    sums = f"{PRICE} of its day and {PRICE + 1} of its month"
+    assert told.endswith(f" has spent {sums}, its tasks come to {PRICE} and {PRICE}.")
