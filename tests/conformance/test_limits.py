@@ -84,7 +84,7 @@ async def test_of_many_at_once_exactly_as_many_are_taken_as_a_day_has_room_for(
     assert await store.prove() == []
 
 
-async def test_of_many_at_once_exactly_as_many_are_taken_as_a_minute_has_room_for(
+async def test_of_many_at_once_exactly_as_many_are_taken_as_the_bucket_of_the_rate_holds(
     store: Store,
 ) -> None:
     account = await funded(store, credit=RICH)

@@ -89,7 +89,7 @@ class Accounts:
             channels: ids of those that may develop its tasks; None: every one.
             day_limit: micro-USDC that it may spend in a UTC day.
             month_limit: and in a UTC month.
-            per_minute: tasks that it may submit in a minute.
+            per_minute: tasks that it may submit at once, and that many more with every minute.
 
         Raises:
             errors.InvalidParameter: there is no such model or channel, or a limit is none;

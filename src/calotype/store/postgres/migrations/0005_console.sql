@@ -16,12 +16,12 @@ CREATE TABLE key_meters (
     key_id      BIGINT PRIMARY KEY,
     day_limit   BIGINT,                     -- micro-USDC in a UTC day
     month_limit BIGINT,                     -- and in a UTC month
-    per_minute  BIGINT,                     -- submissions
+    per_minute  BIGINT,                     -- submissions at once, and more with every minute
     day         BIGINT NOT NULL DEFAULT 0,  -- the last one in which it was used, since 1970
     day_spent   BIGINT NOT NULL DEFAULT 0,
     month       BIGINT NOT NULL DEFAULT 0,  -- year * 12 + month, January being 0
     month_spent BIGINT NOT NULL DEFAULT 0,
-    free_at     BIGINT NOT NULL DEFAULT 0   -- when the allowance of a minute is whole again, in microseconds
+    free_at     BIGINT NOT NULL DEFAULT 0   -- when the bucket is full again, in microseconds
 );
 
 -- 1: it was counted on its key's meter; the version before does not count.

@@ -11,12 +11,12 @@ CREATE TABLE key_meters (
     key_id      INTEGER PRIMARY KEY,
     day_limit   INTEGER,                     -- micro-USDC in a UTC day
     month_limit INTEGER,                     -- and in a UTC month
-    per_minute  INTEGER,                     -- submissions
+    per_minute  INTEGER,                     -- submissions at once, and more with every minute
     day         INTEGER NOT NULL DEFAULT 0,  -- the last one in which it was used, since 1970
     day_spent   INTEGER NOT NULL DEFAULT 0,
     month       INTEGER NOT NULL DEFAULT 0,  -- year * 12 + month, January being 0
     month_spent INTEGER NOT NULL DEFAULT 0,
-    free_at     INTEGER NOT NULL DEFAULT 0   -- when the allowance of a minute is whole again, in microseconds
+    free_at     INTEGER NOT NULL DEFAULT 0   -- when the bucket is full again, in microseconds
 ) STRICT;
 
 -- Whether it was counted on its key's meter; the version before does not count.
