@@ -1,8 +1,10 @@
 """What every store promises of limits: none is passed, however many ask at once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -20,6 +22,7 @@ from calotype.store.port import IdTaken, Store, Submitted
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
 from conformance.tasks import NOW, PRICE, funded, image, limited, new_task, taken
+from postgres import PostgresServer, fresh_database
 
 MANY = 50
 RICH = 1000 * PRICE
@@ -93,6 +96,50 @@ async def test_of_many_at_once_exactly_as_many_are_taken_as_the_bucket_of_the_ra
     told = await asyncio.gather(*map(store.submit, news), return_exceptions=True)
     assert sorted(kinds(told)) == ["new"] * 9 + ["rate_limit_reached"] * (MANY - 9)
     assert await store.prove() == []
+
+
+HOLD_METER = "SELECT 1 FROM key_meters WHERE key_id = $1 FOR UPDATE"
+HOLD_NAME = (
+    "INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at) "
+    "VALUES ($1, 'held', '', 1, 1)"
+)
+
+
+async def test_what_breaks_one_submission_is_told_to_no_other_that_went_with_it(
+    postgres: PostgresServer,
+) -> None:
+    async with fresh_database(postgres) as url, closing_store(f"{url}?lock_timeout=200ms") as store:
+        account = await funded(store, credit=RICH)
+        held, free = [await limited(store, account, per_day=RICH) for _ in range(2)]
+        news = [
+            new_task(account),
+            order(held),
+            order(free),
+            new_task(account, idempotency_key="held"),
+            new_task(account, idempotency_key="free"),
+            new_task(account),
+        ]
+        other = await asyncpg.connect(url)
+        async with other.transaction():
+            await other.execute(HOLD_METER, held.id)
+            await other.execute(HOLD_NAME, account)
+            told = await asyncio.gather(*map(store.submit, news), return_exceptions=True)
+            await other.execute("DELETE FROM idempotency_keys WHERE key = 'held'")
+        await other.close()
+        broken = [isinstance(one, asyncpg.LockNotAvailableError) for one in told]
+        assert broken == [False, True, False, True, False, False]
+        written = [await store.task(new.id) is not None for new in news]
+        assert written == [isinstance(one, Submitted) for one in told]
+        assert written == [not each for each in broken]
+        assert await store.prove() == []
+
+
+@asynccontextmanager
+async def closing_store(url: str) -> AsyncIterator[PostgresStore]:
+    """The store at a URL."""
+    store = PostgresStore(url)
+    yield store
+    await store.close()
 
 
 async def test_a_batch_is_judged_one_by_one_in_its_order(store: Store) -> None:

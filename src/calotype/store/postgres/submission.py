@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import asyncpg
 
-from calotype.domain.errors import IdempotencyConflict, InsufficientBalance
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
@@ -142,12 +141,10 @@ async def _submit_one(connection: Connection, new: NewTask) -> Submitted | Excep
             if remembered is None:
                 return await _replay(connection, new)
             return await _accept_one(connection, new)
-    except (InsufficientBalance, IdempotencyConflict) as error:
-        return error
     except asyncpg.UniqueViolationError:
         return IdTaken()
-    except OUTAGES as error:  # others of the batch are committed: it is this one's alone
-        return unavailable(error)
+    except Exception as error:  # noqa: BLE001 -- others of the batch are committed: it is its own
+        return unavailable(error) if isinstance(error, OUTAGES) else error
 
 
 async def _replay(connection: Connection, new: NewTask) -> Submitted:
