@@ -193,6 +193,7 @@ async def test_each_of_a_batch_counts_and_a_replay_does_not(idle: Server) -> Non
     reply = await key.call("POST", BATCH, json={"requests": asked})
     codes = [one.get("error", {}).get("code") for one in reply.json["data"]]
     assert codes == [None, None, None, None, "rate_limit_reached"]
+    assert 0 < reply.json["data"][4]["error"]["retry_after"] <= 20
     assert rate(reply)[0] == '"key";q=3;w=60'
     again = {"Idempotency-Key": "b"}
     replayed = await key.call("POST", "/v1/images/generations", json=ASKED, headers=again)
