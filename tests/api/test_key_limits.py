@@ -24,6 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BATCH = "/v1/images/generations/batch"
 OPENAI = "/openai/v1/images/generations"
+EDITS = "/openai/v1/images/edits"
 ASKED = {"model": "gpt-image-2", "prompt": "a lighthouse"}
 ONE = Channel(id=31, slug="one", name="One", provider="sandbox")
 TWO = Channel(id=32, slug="two", name="Two", provider="sandbox", priority=5)
@@ -185,6 +186,15 @@ async def test_every_answer_to_a_submission_tells_what_is_left_of_the_rate(idle:
     assert 0 < int(reply.headers["Retry-After"]) <= 30
     assert rate(await idle.submit()) == (None, None)
     assert rate(await key.call("GET", "/v1/tasks")) == (None, None)
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", BATCH, OPENAI, EDITS])
+async def test_an_answer_to_what_cannot_be_read_tells_of_the_rate_too(
+    idle: Server, path: str
+) -> None:
+    key = await limited(idle, per_minute=2)
+    reply = await key.call("POST", path, data=b"x", headers={"Content-Type": "text/plain"})
+    assert (reply.status, rate(reply)) == (415, ('"key";q=2;w=60', '"key";r=2;t=0'))
 
 
 async def test_each_of_a_batch_counts_and_a_replay_does_not(idle: Server) -> None:

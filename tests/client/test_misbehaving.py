@@ -22,7 +22,6 @@ from calotype.client import (
     GenerationRequest,
     NotFoundError,
     RateLimitError,
-    RateLimitError,
     ServerError,
     TaskTimeout,
     WaitTimeout,
