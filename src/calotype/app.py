@@ -305,3 +305,5 @@ async def _note_keys(core: Core) -> None:
         await core.accounts.note_used()
     except Unavailable:
         log.warning("when keys were last used is written later: the database does not answer")
+    except Exception:
+        log.exception("when keys were last used cannot be written; it is tried again later")

@@ -99,12 +99,12 @@ def test_a_key_with_a_scope_and_limits_is_shown_with_them() -> None:
     limits += ["--per-day", "5", "--per-month", "50.5", "--per-minute", "60"]
     made = run("keys", "create", "--name", "shop", *limits)
     said = "flux-2-pro, recraft-v4.1; channel sandbox; 5.00 USDC a day; 50.50 USDC a month; "
-    assert said + "60 tasks a minute" in " ".join(made.stderr.split())
+    assert said + "60 tasks at once, then 60 a minute" in " ".join(made.stderr.split())
     (key,) = run_json("keys", "list")
     assert (key["models"], key["channel_ids"]) == (["flux-2-pro", "recraft-v4.1"], [1])
     assert (key["day_limit_micro_usdc"], key["month_limit_micro_usdc"]) == (5_000_000, 50_500_000)
     assert (key["per_minute"], key["last_used_at"]) == (60, None)
-    assert said + "60 tasks a minute" in run("keys", "list").stdout
+    assert said + "60 tasks at once, then 60 a minute" in run("keys", "list").stdout
     for wrong, why in [
         (["--model", "flux-9"], "no model flux-9"),
         (["--channel", "nowhere"], "there are sandbox"),

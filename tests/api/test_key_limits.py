@@ -1,8 +1,10 @@
 """Keys that may do less than their account: refusals by every way in, and what answers tell."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,18 @@ import pytest
 import pytest_asyncio
 
 from agents import agent, refusal
+from calotype import app
 from calotype.domain.channel import Channel, Served
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.keys import ApiKey
-from harness import Reply, Server, picture, running_server
+from calotype.store.sqlite import SqliteStore
+from harness import Reply, Server, picture, running_server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BATCH = "/v1/images/generations/batch"
 OPENAI = "/openai/v1/images/generations"
+EDITS = "/openai/v1/images/edits"
 ASKED = {"model": "gpt-image-2", "prompt": "a lighthouse"}
 ONE = Channel(id=31, slug="one", name="One", provider="sandbox")
 TWO = Channel(id=32, slug="two", name="Two", provider="sandbox", priority=5)
@@ -183,12 +188,22 @@ async def test_every_answer_to_a_submission_tells_what_is_left_of_the_rate(idle:
     assert rate(await key.call("GET", "/v1/tasks")) == (None, None)
 
 
+@pytest.mark.parametrize("path", ["/v1/images/generations", BATCH, OPENAI, EDITS])
+async def test_an_answer_to_what_cannot_be_read_tells_of_the_rate_too(
+    idle: Server, path: str
+) -> None:
+    key = await limited(idle, per_minute=2)
+    reply = await key.call("POST", path, data=b"x", headers={"Content-Type": "text/plain"})
+    assert (reply.status, rate(reply)) == (415, ('"key";q=2;w=60', '"key";r=2;t=0'))
+
+
 async def test_each_of_a_batch_counts_and_a_replay_does_not(idle: Server) -> None:
     key = await limited(idle, per_minute=3)
     asked = [{**ASKED, "idempotency_key": name} for name in ("a", "b", "a", "c", "d")]
     reply = await key.call("POST", BATCH, json={"requests": asked})
     codes = [one.get("error", {}).get("code") for one in reply.json["data"]]
     assert codes == [None, None, None, None, "rate_limit_reached"]
+    assert 0 < reply.json["data"][4]["error"]["retry_after"] <= 20
     assert rate(reply)[0] == '"key";q=3;w=60'
     again = {"Idempotency-Key": "b"}
     replayed = await key.call("POST", "/v1/images/generations", json=ASKED, headers=again)
@@ -243,3 +258,42 @@ async def test_the_last_use_of_a_key_is_written_when_the_server_stops(tmp_path: 
     async with running_server(tmp_path) as server:
         oldest = (await server.core.store.keys())[-1]
         assert oldest.last_used_at is not None
+
+
+BREAK = (
+    "CREATE TRIGGER broken BEFORE UPDATE ON api_keys BEGIN SELECT RAISE(ABORT, 'It broke.'); END"
+)
+
+
+def change(folder: Path, statement: str) -> None:
+    """Change a server's database behind its back."""
+    with closing(sqlite3.connect(folder / "calotype.db")) as database:
+        database.execute(statement)
+
+
+async def test_an_error_while_the_last_use_is_written_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "KEYS_NOTED_SECONDS", 0.01)
+    async with running_server(tmp_path, with_worker=False) as server:
+        change(tmp_path, BREAK)
+        await server.balance()
+        await until(lambda: "cannot be written" in caplog.text)
+        assert (await server.core.store.keys())[0].last_used_at is None
+        change(tmp_path, "DROP TRIGGER broken")
+        await noted(server)
+        change(tmp_path, BREAK)
+        await server.balance()
+        caplog.clear()
+        monkeypatch.setattr(app, "KEYS_NOTED_SECONDS", 60.0)
+    assert "cannot be written" in caplog.text
+    store = server.core.store
+    assert isinstance(store, SqliteStore)
+    assert store._lazy_reader is None  # it was closed all the same
+
+
+async def noted(server: Server) -> None:
+    """Wait until it is written when the server's key was last used."""
+    async with asyncio.timeout(60):
+        while (await server.core.store.keys())[0].last_used_at is None:
+            await asyncio.sleep(0.01)

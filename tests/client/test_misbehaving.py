@@ -191,6 +191,22 @@ async def test_the_requests_of_a_batch_keep_their_keys(kind: Kind) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [(7, 7.0), (0, 0.0), (None, None), ("7", None), (True, None), (-1, None), (10**400, None)],
+)
+async def test_when_to_send_one_of_a_batch_again_is_told(
+    kind: Kind, said: object, known: float | None
+) -> None:
+    limit = {**MISSING, "error": "rate_limited", "retry_after": said}
+    async with (
+        rogue(answer(202, {"object": "list", "data": [{"error": limit}]})) as served,
+        opened(kind, KEY, served.url) as client,
+    ):
+        (refused,) = await do(client.generate_batch, [GenerationRequest("x", model="m")])
+    assert (type(refused), refused.retry_after) == (RateLimitError, known)
+
+
 # Waiting and listening
 
 

@@ -1,8 +1,10 @@
 """What every store promises of limits: none is passed, however many ask at once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -20,6 +22,7 @@ from calotype.store.port import IdTaken, Store, Submitted
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
 from conformance.tasks import NOW, PRICE, funded, image, limited, new_task, taken
+from postgres import PostgresServer, fresh_database
 
 MANY = 50
 RICH = 1000 * PRICE
@@ -84,7 +87,7 @@ async def test_of_many_at_once_exactly_as_many_are_taken_as_a_day_has_room_for(
     assert await store.prove() == []
 
 
-async def test_of_many_at_once_exactly_as_many_are_taken_as_a_minute_has_room_for(
+async def test_of_many_at_once_exactly_as_many_are_taken_as_the_bucket_of_the_rate_holds(
     store: Store,
 ) -> None:
     account = await funded(store, credit=RICH)
@@ -93,6 +96,50 @@ async def test_of_many_at_once_exactly_as_many_are_taken_as_a_minute_has_room_fo
     told = await asyncio.gather(*map(store.submit, news), return_exceptions=True)
     assert sorted(kinds(told)) == ["new"] * 9 + ["rate_limit_reached"] * (MANY - 9)
     assert await store.prove() == []
+
+
+HOLD_METER = "SELECT 1 FROM key_meters WHERE key_id = $1 FOR UPDATE"
+HOLD_NAME = (
+    "INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at) "
+    "VALUES ($1, 'held', '', 1, 1)"
+)
+
+
+async def test_what_breaks_one_submission_is_told_to_no_other_that_went_with_it(
+    postgres: PostgresServer,
+) -> None:
+    async with fresh_database(postgres) as url, closing_store(f"{url}?lock_timeout=200ms") as store:
+        account = await funded(store, credit=RICH)
+        held, free = [await limited(store, account, per_day=RICH) for _ in range(2)]
+        news = [
+            new_task(account),
+            order(held),
+            order(free),
+            new_task(account, idempotency_key="held"),
+            new_task(account, idempotency_key="free"),
+            new_task(account),
+        ]
+        other = await asyncpg.connect(url)
+        async with other.transaction():
+            await other.execute(HOLD_METER, held.id)
+            await other.execute(HOLD_NAME, account)
+            told = await asyncio.gather(*map(store.submit, news), return_exceptions=True)
+            await other.execute("DELETE FROM idempotency_keys WHERE key = 'held'")
+        await other.close()
+        broken = [isinstance(one, asyncpg.LockNotAvailableError) for one in told]
+        assert broken == [False, True, False, True, False, False]
+        written = [await store.task(new.id) is not None for new in news]
+        assert written == [isinstance(one, Submitted) for one in told]
+        assert written == [not each for each in broken]
+        assert await store.prove() == []
+
+
+@asynccontextmanager
+async def closing_store(url: str) -> AsyncIterator[PostgresStore]:
+    """The store at a URL."""
+    store = PostgresStore(url)
+    yield store
+    await store.close()
 
 
 async def test_a_batch_is_judged_one_by_one_in_its_order(store: Store) -> None:
@@ -164,6 +211,21 @@ async def test_a_task_that_fails_or_costs_less_gives_back_what_it_did_not_use(
     await store.cancel(cancelled.id, account_id=account, now=NOW)
     used = await meter(store, key.id)
     assert (used.day_spent, used.month_spent) == (PRICE - 5, PRICE - 5)
+    assert await store.prove() == []
+
+
+async def test_what_the_version_before_submitted_gives_nothing_back_to_a_key(
+    store: Store,
+) -> None:
+    account = await funded(store, credit=RICH)
+    key = await limited(store, account, per_day=2 * PRICE, per_month=2 * PRICE)
+    await store.submit(order(key))
+    uncounted = msgspec.structs.replace(order(key), metered=False)
+    await store.submit(uncounted)
+    assert await store.prove() == []
+    await store.fail(await taken(store, uncounted.id), WHY, now=NOW)
+    used = await meter(store, key.id)
+    assert (used.day_spent, used.month_spent) == (PRICE, PRICE)
     assert await store.prove() == []
 
 
@@ -255,7 +317,8 @@ async def test_the_proof_tells_of_a_meter_that_its_tasks_do_not_make(store: Stor
         assert isinstance(store, PostgresStore)
         await store._db.execute(statement)
     (told,) = await store.prove()
-    assert f"has spent {PRICE} of its day and {PRICE + 1} of its month" in told
+    sums = f"{PRICE} of its day and {PRICE + 1} of its month"
+    assert told.endswith(f" has spent {sums}, its tasks come to {PRICE} and {PRICE}.")
 
 
 async def test_what_was_used_of_all_keys_of_an_account_is_found_at_once(store: Store) -> None:

@@ -72,6 +72,37 @@ async def test_many_processes_may_migrate_at_once(postgres: PostgresServer) -> N
     await PostgresStore(url).prepare()
 
 
+BEGUN = "SELECT 1 FROM tasks WHERE id = 1 FOR UPDATE"  # as a client's cancelling begins
+GOES_ON = (
+    "UPDATE tasks SET cancel_at = 1 WHERE id = 1",
+    "UPDATE attempts SET detail = '' WHERE task_id = 1",
+    "DELETE FROM assets WHERE task_id = 1",
+)
+WAITS = "SELECT 1 FROM pg_locks WHERE relation = 'tasks'::regclass AND NOT granted"
+
+
+async def test_what_clients_have_begun_ends_before_the_newest_migration_goes_on(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await execute(postgres.url(), "CREATE DATABASE migrated_amid_work")
+    url = postgres.url("migrated_amid_work")
+    known = connection._migrations()
+    with monkeypatch.context() as before:
+        released = {number: file for number, file in known.items() if number < max(known)}
+        before.setattr(connection, "_migrations", lambda: released)
+        await connection.migrate(url)
+    client = await asyncpg.connect(url)
+    async with client.transaction():
+        await client.execute(BEGUN)
+        migrating = asyncio.create_task(connection.migrate(url))
+        while not await client.fetch(WAITS):
+            await asyncio.sleep(0.01)
+        for statement in GOES_ON:
+            await client.execute(statement)
+    assert await migrating == max(known)
+    await client.close()
+
+
 @pytest.mark.parametrize("password", ["s3cr3t/more", "s3cr3t#more", "s3cr3t?more"])
 async def test_a_password_that_breaks_the_url_is_not_repeated(password: str) -> None:
     with pytest.raises(StoreError) as refused:

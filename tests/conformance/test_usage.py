@@ -153,15 +153,54 @@ def test_before_the_first_entry_nothing_was_available(
     assert not lines or lines[-1].cursor.available == 0
 
 
-@pytest.mark.parametrize("column", ["succeeded", "failed", "images", "spent"])
-async def test_the_proof_finds_a_day_that_says_something_else(store: Store, column: str) -> None:
-    account = await funded(store)
-    await ended(store, account)
-    change = f"UPDATE usage_days SET {column} = {column} + 1"  # noqa: S608 -- the columns above
+async def run(store: Store, statement: str) -> None:
+    """Change the database behind the store's back."""
     if isinstance(store, SqliteStore):
-        await store._write(lambda db: db.execute(change))
+        await store._write(lambda db: db.execute(statement))
     else:
         assert isinstance(store, PostgresStore)
-        await store._db.execute(change)
+        await store._db.execute(statement)
+
+
+@pytest.mark.parametrize("column", ["succeeded", "failed", "images", "spent", "cost"])
+async def test_the_proof_finds_a_day_that_says_something_else(store: Store, column: str) -> None:
+    account = await funded(store)
+    await ended(store, account, cost=700)
+    change = f"UPDATE usage_days SET {column} = {column} + 30000"  # noqa: S608 -- columns above
+    await run(store, change)
     (fault,) = await store.prove()
-    assert "The usage of 'ada' by day sums to" in fault
+    assert f"The usage of 'ada' on UTC day {DAY} by key_" in fault
+    assert fault.endswith(
+        f" of gpt-image-2 on channel 7 is not what its final tasks come to: {column} +30000."
+    )
+
+
+@pytest.mark.parametrize(
+    "changed", ["day = day + 1", "key_id = 99", "model = 'other'", "channel_id = 8"]
+)
+async def test_the_proof_finds_usage_that_stands_with_another_day_key_model_or_channel(
+    store: Store, changed: str
+) -> None:
+    account = await funded(store)
+    await ended(store, account, cost=700)
+    await run(store, f"UPDATE usage_days SET {changed}")  # noqa: S608 -- the changes above
+    faults = sorted(fault.partition(": ")[2] for fault in await store.prove())
+    sums = [f"succeeded {by}1, images {by}1, spent {by}{PRICE - 1}, cost {by}700." for by in "+-"]
+    assert faults == sums
+
+
+async def test_the_proof_counts_what_was_settled_after_the_end(store: Store) -> None:
+    account = await funded(store)
+    task_id = await ended(store, account)
+    await run(store, "UPDATE attempts SET state = 'unknown'")
+    assert await store.operating.resolve(task_id, 1, resolution="billed", cost=900, now=NOW)
+    assert await store.prove() == []
+
+
+async def test_the_proof_writes_sums_out(store: Store) -> None:
+    account = await funded(store, credit=10 * PRICE)
+    await submitted(store, account)
+    await run(store, "UPDATE accounts SET balance = 400000, reserved = 20000")
+    shown, held = await store.prove()
+    assert shown.endswith(" and reserved 20000, its ledger sums to 300000 and 30000.")
+    assert held.endswith(" its 1 unfinished tasks reserve 30000.")

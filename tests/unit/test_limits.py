@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,13 +50,41 @@ def test_no_span_of_time_lets_through_more_than_a_burst_and_its_share(
 
 
 @given(rates)
-def test_a_whole_minute_may_come_at_once_and_not_one_more(per_minute: int) -> None:
+def test_a_full_bucket_may_come_at_once_and_not_one_more(per_minute: int) -> None:
     share = -(-60_000_000 // per_minute)
     nearly = Meter(1, None, None, per_minute, free_at=NOW * 1000 + (per_minute - 1) * share)
     full = nearly.charged(0, now=NOW)
     assert full.allowance(now=NOW).remaining == 0
     assert taken(full, NOW) is None
     assert meter(per_minute).allowance(now=NOW).remaining == per_minute
+
+
+@pytest.mark.parametrize("per_minute", [1, 7, 60, 600])
+def test_a_minute_that_begins_with_a_full_bucket_takes_twice_as_many_less_one(
+    per_minute: int,
+) -> None:
+    state, accepted = meter(per_minute), 0
+    share = -(-60_000_000 // per_minute)
+    for place in range(per_minute):  # whenever there is room for one more
+        at = NOW + -(-place * share // 1000)
+        assert at < NOW + 60_000
+        while (after := taken(state, at)) is not None:
+            state, accepted = after, accepted + 1
+    assert accepted == 2 * per_minute - 1
+
+
+@given(rates, st.integers(1, 365 * DAY_MS))
+def test_a_clock_that_was_ahead_costs_a_key_its_bucket_and_no_more(
+    per_minute: int, ahead: int
+) -> None:
+    share = -(-60_000_000 // per_minute)
+    wrong = meter(per_minute).charged(0, now=NOW + 60_100 + ahead)
+    assert wrong.allowance(now=NOW).remaining == 1
+    right = taken(wrong, NOW)
+    assert right is not None
+    assert right.free_at == NOW * 1000 + per_minute * share
+    assert taken(right, NOW) is None
+    assert taken(right, NOW + -(-share // 1000)) is not None
 
 
 @given(rates, st.integers(0, 60_000))

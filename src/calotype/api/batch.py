@@ -27,6 +27,7 @@ MAX_REQUESTS: Final = 100
 MAX_BYTES: Final = 4 * 1024 * 1024
 REQUESTS: Final = "requests"
 IDEMPOTENCY_KEY: Final = "idempotency_key"
+RETRY_AFTER: Final = "retry_after"
 
 
 class Batch:
@@ -112,6 +113,9 @@ def _requests(document: dict[str, object]) -> list[object]:
 
 
 def _shown(result: Accepted | CalotypeError) -> dict[str, Any]:
-    if isinstance(result, CalotypeError):
-        return {"error": error_document(result)}
-    return envelope(result, State.WAITING)
+    if not isinstance(result, CalotypeError):
+        return envelope(result, State.WAITING)
+    error = error_document(result)
+    if result.retry_after is not None:  # each has its own, so no header can say it
+        error[RETRY_AFTER] = result.retry_after
+    return {"error": error}

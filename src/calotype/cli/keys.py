@@ -53,7 +53,11 @@ _PerMonth = Annotated[
 ]
 _PerMinute = Annotated[
     int | None,
-    typer.Option(min=1, max=MAX_PER_MINUTE, help="Tasks that it may submit in a minute."),
+    typer.Option(
+        min=1,
+        max=MAX_PER_MINUTE,
+        help="Tasks that it may submit at once, and that many more with every minute.",
+    ),
 ]
 
 app = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
@@ -243,7 +247,7 @@ def _limits(core: "Core", key: ApiKey) -> list[str]:
     if key.month_limit is not None:
         limits.append(f"{format_usd(key.month_limit)} USDC a month")
     if key.per_minute is not None:
-        limits.append(f"{key.per_minute} tasks a minute")
+        limits.append(f"{key.per_minute} tasks at once, then {key.per_minute} a minute")
     return limits
 
 

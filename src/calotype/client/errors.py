@@ -176,6 +176,7 @@ _STATUSES: Final[Mapping[str, int]] = {
     "unavailable": 503,
 }
 _BAD_REQUEST, _SERVER_SIDE = 400, 500
+_LONGEST: Final = 1 << 32  # seconds
 
 
 def refusal(
@@ -202,8 +203,13 @@ def refusal(
 
 
 def refusal_in_batch(document: Mapping[str, Any]) -> APIError | None:
-    """The error of one request of a batch: its status stands in the body, as a word."""
-    return refusal(_STATUSES.get(str(document.get("error")), _BAD_REQUEST), document)
+    """The error of one request of a batch: status and ``Retry-After`` stand in its body."""
+    after = document.get("retry_after")
+    return refusal(
+        _STATUSES.get(str(document.get("error")), _BAD_REQUEST),
+        document,
+        retry_after=float(after) if type(after) is int and 0 <= after < _LONGEST else None,
+    )
 
 
 def unexpected(status: int, message: str, *, retry_after: float | None = None) -> APIError:

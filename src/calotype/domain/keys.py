@@ -34,7 +34,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     month_limit: int | None = None
     """And in a UTC month."""
     per_minute: int | None = None
-    """Tasks that it may submit in a minute."""
+    """Tasks that it may submit at once, and that many more with every minute."""
     last_used_at: int | None = None
     """When it was last seen, to half a minute."""
 

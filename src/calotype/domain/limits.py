@@ -1,8 +1,9 @@
 """What a key may spend in a UTC day and month, and how often it may submit.
 
-Spending counts what is reserved; what a task gives back at its end no longer counts. The rate is
-a bucket (GCRA): as many at once as fit into a minute, and after that each when its share of a
-minute has passed.
+Spending counts what is reserved; what a task gives back at its end no longer counts. The rate
+``per_minute`` is a bucket (GCRA) that holds so many submissions and refills at so many a minute:
+a full one lets all of them through at once, and then one whenever its share of a minute has
+passed, so a minute that begins with a full bucket takes up to twice as many less one.
 """
 
 from datetime import UTC, datetime
@@ -35,9 +36,9 @@ class Allowance(msgspec.Struct, frozen=True):
     """What is left of a key's rate."""
 
     remaining: int
-    """Submissions that are taken at once."""
+    """Submissions that the bucket holds: so many are taken at once."""
     seconds: int
-    """Until the whole of it is there again."""
+    """Until the bucket is full again."""
 
 
 class Meter(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ class Meter(msgspec.Struct, frozen=True):
     """That day's month, as ``month_of`` counts."""
     month_spent: int = 0
     free_at: int = 0
-    """When the allowance of a minute is whole again, in microseconds since 1970."""
+    """When the bucket of the rate is full again, in microseconds since 1970."""
 
     def at(self, now: int) -> "Meter":
         """The same at another time: a new day begins at nothing, an old one never comes back."""
@@ -97,21 +98,32 @@ class Meter(msgspec.Struct, frozen=True):
     def allowance(self, *, now: int) -> Allowance:
         """What is left of the rate; only for a key that has one."""
         per_minute = self.per_minute or 1
-        debt = max(0, self.free_at - now * 1000)
+        debt = _debt(self, per_minute, now * 1000)
         used = -(-debt // _share(per_minute))
         return Allowance(max(0, per_minute - used), -(-debt // 1_000_000))
 
 
 def _after_one(meter: Meter, per_minute: int, now_us: int) -> int:
-    share = _share(per_minute)
-    early = meter.free_at - now_us - (per_minute - 1) * share
+    share, debt = _share(per_minute), _debt(meter, per_minute, now_us)
+    early = debt - (per_minute - 1) * share
     if early > 0:
         raise RateLimitReached(
-            f"This API key may submit {per_minute} tasks in a minute, and has; "
-            "wait for the seconds in Retry-After.",
+            f"This API key may submit {per_minute} tasks at once, and {per_minute} more with every "
+            "minute; none are left now, so wait for the seconds in Retry-After.",
             retry_after=-(-early // 1_000_000),
         )
-    return max(meter.free_at, now_us) + share
+    return now_us + debt + share
+
+
+def _debt(meter: Meter, per_minute: int, now_us: int) -> int:
+    """Microseconds until the bucket is full again.
+
+    More than an empty one needs was written by a clock that was ahead: then there is room for one
+    more, after which the bucket is empty as it is told by this clock.
+    """
+    share = _share(per_minute)
+    debt = max(0, meter.free_at - now_us)
+    return debt if debt <= per_minute * share else (per_minute - 1) * share
 
 
 def _check_spending(meter: Meter, price: int, now: int) -> None:
@@ -135,7 +147,7 @@ def _check_spending(meter: Meter, price: int, now: int) -> None:
 
 
 def _share(per_minute: int) -> int:
-    """Microseconds of a minute for each; rounded up, so that no minute holds one more."""
+    """Microseconds of a minute for each; rounded up, so that none refills more."""
     return -(-_MINUTE_US // per_minute)
 
 

@@ -7,7 +7,7 @@ import msgspec
 from calotype.domain import keys
 from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
-from calotype.domain.errors import InvalidKey, InvalidParameter, Unavailable
+from calotype.domain.errors import InvalidKey, InvalidParameter
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
 from calotype.domain.limits import MAX_PER_MINUTE, Allowance
@@ -56,7 +56,7 @@ class Accounts:
             return
         try:
             await self._store.note_used(used)
-        except Unavailable:
+        except BaseException:
             self._used = used | self._used
             raise
 
@@ -89,7 +89,7 @@ class Accounts:
             channels: ids of those that may develop its tasks; None: every one.
             day_limit: micro-USDC that it may spend in a UTC day.
             month_limit: and in a UTC month.
-            per_minute: tasks that it may submit in a minute.
+            per_minute: tasks that it may submit at once, and that many more with every minute.
 
         Raises:
             errors.InvalidParameter: there is no such model or channel, or a limit is none;

@@ -12,7 +12,8 @@ from calotype.store.rows import Row
 from calotype.store.statements import ledger_sum
 
 _ACCOUNTS: Final = f"""
-    SELECT a.name, a.balance, COALESCE(l.balance, 0), a.reserved, COALESCE(l.reserved, 0)
+    SELECT a.name, a.balance, CAST(COALESCE(l.balance, 0) AS BIGINT),
+        a.reserved, CAST(COALESCE(l.reserved, 0) AS BIGINT)
     FROM accounts a
     LEFT JOIN (
         SELECT account_id, {ledger_sum("balance")} AS balance, {ledger_sum("reserved")} AS reserved
@@ -22,7 +23,8 @@ _ACCOUNTS: Final = f"""
        OR a.balance < 0 OR a.reserved < 0 OR a.reserved > a.balance
 """
 _RESERVED: Final = """
-    SELECT a.name, a.reserved, a.unfinished, COALESCE(t.reserved, 0), COALESCE(t.number, 0)
+    SELECT a.name, a.reserved, a.unfinished,
+        CAST(COALESCE(t.reserved, 0) AS BIGINT), COALESCE(t.number, 0)
     FROM accounts a
     LEFT JOIN (
         SELECT account_id, SUM(reserved) AS reserved, COUNT(*) AS number
@@ -54,13 +56,14 @@ _TASKS: Final = """
        OR (t.completed_at IS NOT NULL AND t.reserved <> t.actual + t.released)
 """
 _METERS: Final = """
-    SELECT m.key_id, m.day_spent, m.month_spent, COALESCE(t.in_day, 0), COALESCE(t.in_month, 0)
+    SELECT m.key_id, m.day_spent, m.month_spent,
+        CAST(COALESCE(t.in_day, 0) AS BIGINT), CAST(COALESCE(t.in_month, 0) AS BIGINT)
     FROM key_meters m
     LEFT JOIN (
         SELECT key_id,
                SUM(CASE WHEN created_at / 86400000 = day THEN reserved - released END) AS in_day,
                SUM(CASE WHEN month_of(created_at) = month THEN reserved - released END) AS in_month
-        FROM tasks JOIN key_meters USING (key_id) GROUP BY key_id
+        FROM tasks JOIN key_meters USING (key_id) WHERE metered = 1 GROUP BY key_id
     ) t ON t.key_id = m.key_id
     WHERE m.day_spent <> COALESCE(t.in_day, 0) OR m.month_spent <> COALESCE(t.in_month, 0)
 """
@@ -82,28 +85,31 @@ _WEBHOOKS: Final = """
 _STRAY_WEBHOOKS: Final = """
     SELECT w.task_id FROM webhooks w LEFT JOIN tasks t ON t.id = w.task_id WHERE t.id IS NULL
 """
-_USAGE: Final = """
-    SELECT a.name,
-        COALESCE(u.succeeded, 0), COALESCE(u.failed, 0),
-        COALESCE(u.images, 0), COALESCE(u.spent, 0),
-        COALESCE(t.succeeded, 0), COALESCE(t.failed, 0),
-        COALESCE(t.images, 0), COALESCE(t.spent, 0)
-    FROM accounts a
-    LEFT JOIN (
-        SELECT account_id, SUM(succeeded) AS succeeded, SUM(failed) AS failed,
-            SUM(images) AS images, SUM(spent) AS spent
-        FROM usage_days GROUP BY account_id
-    ) u ON u.account_id = a.id
-    LEFT JOIN (
-        SELECT account_id, COUNT(result) AS succeeded, COUNT(*) - COUNT(result) AS failed,
-            SUM(number_of_images(result)) AS images, SUM(actual) AS spent
-        FROM tasks WHERE completed_at IS NOT NULL GROUP BY account_id
-    ) t ON t.account_id = a.id
-    WHERE COALESCE(u.succeeded, 0) <> COALESCE(t.succeeded, 0)
-       OR COALESCE(u.failed, 0) <> COALESCE(t.failed, 0)
-       OR COALESCE(u.images, 0) <> COALESCE(t.images, 0)
-       OR COALESCE(u.spent, 0) <> COALESCE(t.spent, 0)
+_FIGURES: Final = ("succeeded", "failed", "images", "spent", "cost")
+_USAGE: Final = f"""
+    SELECT COALESCE(a.name, '?'), u.* FROM (
+        SELECT account_id, day, key_id, model, channel_id,
+            {", ".join(f"CAST(SUM({figure}) AS BIGINT) AS {figure}" for figure in _FIGURES)}
+        FROM (
+            SELECT account_id, day, key_id, model, channel_id, {", ".join(_FIGURES)}
+            FROM usage_days
+            UNION ALL
+            SELECT account_id, completed_at / 86400000, key_id, task_model(request), channel_id,
+                CASE WHEN result IS NULL THEN 0 ELSE -1 END,
+                CASE WHEN result IS NULL THEN -1 ELSE 0 END,
+                -number_of_images(result), -actual, 0
+            FROM tasks WHERE completed_at IS NOT NULL
+            UNION ALL
+            SELECT t.account_id, t.completed_at / 86400000, t.key_id, task_model(t.request),
+                t.channel_id, 0, 0, 0, 0, -attempts.cost_micro_usdc
+            FROM attempts JOIN tasks t ON t.id = attempts.task_id
+            WHERE t.completed_at IS NOT NULL AND attempts.cost_micro_usdc <> 0
+        ) counted
+        GROUP BY account_id, day, key_id, model, channel_id
+        HAVING {" OR ".join(f"SUM({figure}) <> 0" for figure in _FIGURES)}
+    ) u LEFT JOIN accounts a ON a.id = u.account_id
 """
+"""What is counted by day less what tasks and attempts come to, in one pass over each table."""
 
 
 def _account(row: Row) -> str:
@@ -156,10 +162,11 @@ def _stray_webhook(row: Row) -> str:
 
 
 def _usage(row: Row) -> str:
-    name, *figures = map(str, row)
+    name, _, day, key_id, model, channel_id, *figures = row
+    off = ", ".join(f"{figure} {by:+}" for figure, by in zip(_FIGURES, figures, strict=True) if by)
     return (
-        f"The usage of '{name}' by day sums to {', '.join(figures[:4])} (succeeded, failed, "
-        f"images, spent), its final tasks come to {', '.join(figures[4:])}."
+        f"The usage of '{name}' on UTC day {day} by {encode('key', key_id)} of {model} on channel "
+        f"{channel_id} is not what its final tasks come to: {off}."
     )
 
 

@@ -46,12 +46,10 @@ class Images:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Accept a task, and hold the request open until the task ends."""
         key = await authenticate(scope, self._context.accounts)
-        kind, content_type = media_type(scope)
-        if kind != _MEDIA_TYPES[self._kind]:
-            raise UnsupportedMediaType(f"Send {_MEDIA_TYPES[self._kind]} here, not {kind}.")
         with self._tries.one(scope) as this:
             try:
                 async with allowance_told(scope, key, self._context.accounts):
+                    content_type = self._content_type(scope)
                     if self._kind == "image_edit":
                         form = self._from_form(scope, receive, key, content_type, this)
                         asked, accepted = await form
@@ -63,6 +61,12 @@ class Images:
             held = Held(self._context, scope, receive, send, kind=self._kind, asked=asked)
             await held.until_ended(accepted.task.task_id)
             this.told = held.told
+
+    def _content_type(self, scope: Scope) -> str:
+        kind, content_type = media_type(scope)
+        if kind != _MEDIA_TYPES[self._kind]:
+            raise UnsupportedMediaType(f"Send {_MEDIA_TYPES[self._kind]} here, not {kind}.")
+        return content_type
 
     async def _from_json(
         self, scope: Scope, receive: Receive, key: ApiKey, this: Try

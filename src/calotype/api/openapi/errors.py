@@ -150,7 +150,7 @@ REFUSALS: Final = {
         "Send `callback_url`, or set the account's URL by `PUT /v1/webhooks`.",
     ),
     "rate_limit_reached": Note(
-        "The API key has submitted as many tasks as it may for now.",
+        "The API key's bucket is empty: it may submit so many at once, and more with every minute.",
         "Wait for the seconds in `Retry-After`; `RateLimit` tells beforehand what is left.",
     ),
     "internal_error": Note(

@@ -17,11 +17,11 @@ def answer_headers() -> dict[str, Schema]:
         "Location": ("Path of the task.", {"type": "string", "format": "uri-reference"}),
         "Preference-Applied": ("The `wait` that was kept to.", {"type": "string"}),
         "RateLimit": (
-            "What a submission leaves of the key's rate: `r` tasks at once, `t` seconds until all.",
+            "What a submission leaves of the key's bucket: `r` tasks; it is full in `t` seconds.",
             {"type": "string", "examples": ['"key";r=59;t=1']},
         ),
         "RateLimit-Policy": (
-            "The rate of a key that has one: `q` tasks in `w` seconds.",
+            "The rate of a key that has one: a bucket of `q` tasks that refills in `w` seconds.",
             {"type": "string", "examples": ['"key";q=60;w=60']},
         ),
         "Retry-After": ("Seconds after which to try again.", {"type": "integer", "minimum": 0}),

@@ -13,7 +13,7 @@ def list_schemas() -> dict[str, Schema]:
         "BatchRequest": _batch_request(),
         "BatchEntry": _batch_entry(),
         "BatchAnswer": _batch_answer(),
-        "BatchRefusal": record("One that was refused.", {"error": reference("Error")}),
+        "BatchRefusal": record("One that was refused.", {"error": reference("BatchError")}),
     }
 
 
@@ -80,7 +80,7 @@ def _batch_answer() -> Schema:
                 "type": "array",
                 "items": either,
                 "description": "For each the task as after a single submission, or `error`: the "
-                "body with which a single submission would have been refused.",
+                "body with which a single submission would have been refused, with `retry_after`.",
             },
         },
     )

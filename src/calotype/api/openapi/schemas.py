@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import get_args
 
+from calotype.api.batch import RETRY_AFTER
 from calotype.api.openapi.errors import refusal
 from calotype.api.openapi.events import event_schemas
 from calotype.api.openapi.lists import list_schemas
@@ -23,6 +24,7 @@ def answer_schemas(entry: Mapping[str, object]) -> dict[str, Schema]:
     """
     return {
         "Error": _error(),
+        "BatchError": _batch_error(),
         "NotReady": _not_ready(),
         **task_schemas(),
         **list_schemas(),
@@ -62,6 +64,12 @@ def _error() -> Schema:
         }
     ]
     return schema
+
+
+def _batch_error() -> Schema:
+    after = whole("Seconds after which to try again, where that helps: what `Retry-After` says.")
+    fields = {**_error_fields(), RETRY_AFTER: after}
+    return record("Why one of a batch is refused.", fields, optional=("param", RETRY_AFTER))
 
 
 def _not_ready() -> Schema:

@@ -63,16 +63,26 @@ async def submit_all(
     results: dict[int, Submitted | Exception] = {}
     for new, result in zip(plain, await submission.submit_all(connection, plain), strict=True):
         results[id(new)] = result
-    judged: Sequence[Submitted | Exception]
-    try:
-        judged = await submit_batch(connection, metered)
-    except IdTaken:
-        judged = [IdTaken()] * len(metered)
-    except OUTAGES as error:  # the others are committed: it is these ones' alone
-        judged = [unavailable(error)] * len(metered)
-    for new, result in zip(metered, judged, strict=True):
+    for new, result in zip(metered, await _submit_metered(connection, metered), strict=True):
         results[id(new)] = result
     return [results[id(new)] for new in tasks]
+
+
+async def _submit_metered(
+    connection: Connection, tasks: Sequence[NewTask]
+) -> Sequence[Submitted | Exception]:
+    """The same of these alone: others of the batch are committed, and no error of these is theirs.
+
+    What breaks them together is found by taking them one by one.
+    """
+    try:
+        return await submit_batch(connection, tasks)
+    except OUTAGES as error:
+        return [unavailable(error)] * len(tasks)
+    except Exception as error:  # noqa: BLE001 -- it belongs to one of them
+        if len(tasks) == 1:
+            return [error]
+    return [(await _submit_metered(connection, [new]))[0] for new in tasks]
 
 
 async def submit_batch(

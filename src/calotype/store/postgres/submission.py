@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import asyncpg
 
-from calotype.domain.errors import IdempotencyConflict, InsufficientBalance
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
@@ -17,22 +16,23 @@ from calotype.store.rows import encode, encode_metadata
 _PAIRS: Final = """, new_metadata AS (
     INSERT INTO task_metadata (account_id, key, value, task_id)
     SELECT accepted.account_id, m.key, m.value, m.task_id
-    FROM unnest($21::bigint[], $22::text[], $23::text[]) AS m (task_id, key, value)
+    FROM unnest($22::bigint[], $23::text[], $24::text[]) AS m (task_id, key, value)
     JOIN accepted ON accepted.id = m.task_id
 )"""
 
 
 def _statement(*, with_metadata: bool) -> str:
     """Two texts, because what is hardly ever needed would cost every submission."""
-    array, name, pairs = (", $20::bytea[]", ", metadata", _PAIRS) if with_metadata else ("", "", "")
+    array, name, pairs = (", $21::bytea[]", ", metadata", _PAIRS) if with_metadata else ("", "", "")
     return f"""
 WITH input AS (
     SELECT * FROM unnest(
         $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[], $6::bytea[],
-        $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]{array}
+        $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
+        $12::smallint[]{array}
     ) WITH ORDINALITY AS i (
         id, account_id, key_id, request_id, request, refs,
-        channel_id, price, deadline_at, abandon_at, created_at{name}, place
+        channel_id, price, deadline_at, abandon_at, created_at, metered{name}, place
     )
 ), locked AS (  -- in the same order everywhere, so that two batches never wait for each other
     SELECT id FROM accounts WHERE id IN (SELECT account_id FROM input) ORDER BY id FOR UPDATE
@@ -51,11 +51,11 @@ WITH input AS (
     INSERT INTO tasks (
         id, account_id, key_id, request_id, state, progress, request, refs, channel_id, claim,
         seq, billing, reserved, actual, released, deadline_at, abandon_at, created_at,
-        updated_at{name}
+        updated_at, metered{name}
     )
     SELECT id, account_id, key_id, request_id, '{State.WAITING}', 0, request, refs, channel_id, 0,
         1, '{BillingStatus.RESERVED}', price, 0, 0, deadline_at, abandon_at, created_at,
-        created_at{name}
+        created_at, metered{name}
     FROM accepted
 ), new_events AS (
     INSERT INTO events (account_id, task_id, seq, at, event, state, progress)
@@ -73,8 +73,8 @@ WITH input AS (
     SELECT u.id, u.task_id, accepted.account_id, 'reference', u.key, u.content_type, u.bytes,
         u.width, u.height, u.created_at
     FROM unnest(
-        $12::bigint[], $13::bigint[], $14::text[], $15::text[], $16::bigint[], $17::bigint[],
-        $18::bigint[], $19::bigint[]
+        $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::bigint[], $18::bigint[],
+        $19::bigint[], $20::bigint[]
     ) AS u (id, task_id, key, content_type, bytes, width, height, created_at)
     JOIN accepted ON accepted.id = u.task_id
 ){pairs}
@@ -141,12 +141,10 @@ async def _submit_one(connection: Connection, new: NewTask) -> Submitted | Excep
             if remembered is None:
                 return await _replay(connection, new)
             return await _accept_one(connection, new)
-    except (InsufficientBalance, IdempotencyConflict) as error:
-        return error
     except asyncpg.UniqueViolationError:
         return IdTaken()
-    except OUTAGES as error:  # others of the batch are committed: it is this one's alone
-        return unavailable(error)
+    except Exception as error:  # noqa: BLE001 -- others of the batch are committed: it is its own
+        return unavailable(error) if isinstance(error, OUTAGES) else error
 
 
 async def _replay(connection: Connection, new: NewTask) -> Submitted:
@@ -190,6 +188,7 @@ def _task_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
         [new.deadline_at for new in tasks],
         [new.abandon_at for new in tasks],
         [new.created_at for new in tasks],
+        [int(new.metered) for new in tasks],
     ]
 
 

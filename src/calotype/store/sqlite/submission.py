@@ -34,8 +34,9 @@ _RESERVE = (
 _INSERT_TASK = (
     "INSERT INTO tasks (id, account_id, key_id, request_id, state, progress, request, refs, "
     "channel_id, claim, seq, billing, reserved, actual, released, deadline_at, abandon_at, "
-    f"created_at, updated_at, metadata) VALUES (?, ?, ?, ?, '{State.WAITING}', 0, ?, ?, ?, 0, 1, "
-    f"'{BillingStatus.RESERVED}', ?, 0, 0, ?, ?, ?, ?, ?)"
+    "created_at, updated_at, metadata, metered) VALUES "
+    f"(?, ?, ?, ?, '{State.WAITING}', 0, ?, ?, ?, 0, 1, '{BillingStatus.RESERVED}', ?, 0, 0, "
+    "?, ?, ?, ?, ?, ?)"
 )
 _INSERT_EVENT = (
     "INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
@@ -160,6 +161,7 @@ def _task_values(new: NewTask) -> tuple[object, ...]:
         new.created_at,
         new.created_at,
         encode_metadata(new.metadata),
+        new.metered,
     )
 
 

@@ -1,7 +1,8 @@
 -- works from: 1
 -- Keys with limits, usage by day, and what the operator's console keeps.
 
-LOCK TABLE tasks, attempts IN SHARE ROW EXCLUSIVE MODE;  -- no task ends between count and trigger
+-- In the order in which all statements do; and no task ends between count and trigger.
+LOCK TABLE tasks, attempts, assets IN ACCESS EXCLUSIVE MODE;
 
 ALTER TABLE api_keys
     ADD COLUMN models TEXT,           -- JSON array of model ids; NULL: every one
@@ -15,13 +16,16 @@ CREATE TABLE key_meters (
     key_id      BIGINT PRIMARY KEY,
     day_limit   BIGINT,                     -- micro-USDC in a UTC day
     month_limit BIGINT,                     -- and in a UTC month
-    per_minute  BIGINT,                     -- submissions
+    per_minute  BIGINT,                     -- submissions at once, and more with every minute
     day         BIGINT NOT NULL DEFAULT 0,  -- the last one in which it was used, since 1970
     day_spent   BIGINT NOT NULL DEFAULT 0,
     month       BIGINT NOT NULL DEFAULT 0,  -- year * 12 + month, January being 0
     month_spent BIGINT NOT NULL DEFAULT 0,
-    free_at     BIGINT NOT NULL DEFAULT 0   -- when the allowance of a minute is whole again, in microseconds
+    free_at     BIGINT NOT NULL DEFAULT 0   -- when the bucket is full again, in microseconds
 );
+
+-- 1: it was counted on its key's meter; the version before does not count.
+ALTER TABLE tasks ADD COLUMN metered SMALLINT NOT NULL DEFAULT 0;
 
 -- Tasks by the UTC day of their end, since 1970; written by tasks_ended alone.
 CREATE TABLE usage_days (
@@ -63,7 +67,7 @@ BEGIN
         succeeded = so_far.succeeded + excluded.succeeded, failed = so_far.failed + excluded.failed,
         images = so_far.images + excluded.images, spent = so_far.spent + excluded.spent,
         cost = so_far.cost + excluded.cost;
-    IF NEW.released > 0 THEN
+    IF NEW.released > 0 AND NEW.metered = 1 THEN
         UPDATE key_meters SET
             day_spent = day_spent
                 - CASE WHEN day = NEW.created_at / 86400000 THEN NEW.released ELSE 0 END,

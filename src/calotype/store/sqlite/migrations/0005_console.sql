@@ -11,13 +11,16 @@ CREATE TABLE key_meters (
     key_id      INTEGER PRIMARY KEY,
     day_limit   INTEGER,                     -- micro-USDC in a UTC day
     month_limit INTEGER,                     -- and in a UTC month
-    per_minute  INTEGER,                     -- submissions
+    per_minute  INTEGER,                     -- submissions at once, and more with every minute
     day         INTEGER NOT NULL DEFAULT 0,  -- the last one in which it was used, since 1970
     day_spent   INTEGER NOT NULL DEFAULT 0,
     month       INTEGER NOT NULL DEFAULT 0,  -- year * 12 + month, January being 0
     month_spent INTEGER NOT NULL DEFAULT 0,
-    free_at     INTEGER NOT NULL DEFAULT 0   -- when the allowance of a minute is whole again, in microseconds
+    free_at     INTEGER NOT NULL DEFAULT 0   -- when the bucket is full again, in microseconds
 ) STRICT;
+
+-- Whether it was counted on its key's meter; the version before does not count.
+ALTER TABLE tasks ADD COLUMN metered INTEGER NOT NULL DEFAULT 0;
 
 -- Tasks by the UTC day of their end, since 1970; written by tasks_ended alone.
 CREATE TABLE usage_days (
@@ -62,7 +65,7 @@ BEGIN
             - CASE WHEN month = strftime('%Y', NEW.created_at / 1000, 'unixepoch') * 12
                 + strftime('%m', NEW.created_at / 1000, 'unixepoch') - 1
             THEN NEW.released ELSE 0 END
-    WHERE key_id = NEW.key_id AND NEW.released > 0;
+    WHERE key_id = NEW.key_id AND NEW.released > 0 AND NEW.metered;
 END;
 
 -- An account's entries, a page at a time.
