@@ -9,7 +9,7 @@ import pytest
 from calotype.assets.disk import DiskAssets
 from calotype.domain.errors import Unavailable
 from calotype.domain.ids import decode
-from calotype.domain.task import Task
+from calotype.domain.task import Asset, Task
 from calotype.services.deleting import BATCH, Deleting
 from calotype.services.thumbnails import Thumbnails
 from harness import Reply, Server, picture, running_server, until
@@ -218,7 +218,7 @@ async def test_a_file_that_cannot_be_removed_keeps_no_other(
     monkeypatch.setattr("calotype.services.deleting.BATCH", batch)
     store, clock = server.core.store, server.core.clock
     disk = DiskAssets(server.data / "assets")
-    doomed = []
+    doomed: list[Asset] = []
     for _ in range(3):
         task = await stored(server, (await finished(server))["task_id"])
         deletion = await store.gallery.delete(task.id, account_id=task.account_id, now=clock())
