@@ -230,13 +230,31 @@ class Rows:
 
 async def embedded(folder: Path, rows: Rows, options: argparse.Namespace) -> None:
     """Every figure on SQLite."""
+    import pages
     import waiters
 
+    if options.console:
+        await pages.embedded(folder / "g", rows)
+        return
     if not options.waiters:
         await submissions_and_reads(folder / "a", rows, seconds=options.seconds)
         await whole_tasks(folder / "b", rows, tasks=options.tasks)
         await in_flight(folder / "c", rows)
     await waiters.embedded(folder / "e", rows)
+
+
+async def over_postgres(folder: Path, rows: Rows, options: argparse.Namespace) -> None:
+    """Every figure on PostgreSQL."""
+    import pages
+    import shared
+    import waiters
+
+    if options.console:
+        await pages.shared(folder / "h", rows)
+        return
+    if not options.waiters:
+        await shared.measure(folder / "d", rows, seconds=options.seconds)
+    await waiters.shared(folder / "f", rows)
 
 
 async def main() -> None:
@@ -246,18 +264,14 @@ async def main() -> None:
     parser.add_argument("--tasks", type=int, default=30, help="whole tasks to time")
     parser.add_argument("--only", choices=["embedded", "shared"], help="one database only")
     parser.add_argument("--waiters", action="store_true", help="nothing but those who wait")
+    parser.add_argument("--console", action="store_true", help="nothing but the console's pages")
     options = parser.parse_args()
     rows = Rows()
     with tempfile.TemporaryDirectory(prefix="calotype-bench-", dir=".") as folder:
         if options.only != "shared":
             await embedded(Path(folder), rows, options)
         if options.only != "embedded":
-            import shared
-            import waiters
-
-            if not options.waiters:
-                await shared.measure(Path(folder) / "d", rows, seconds=options.seconds)
-            await waiters.shared(Path(folder) / "f", rows)
+            await over_postgres(Path(folder), rows, options)
     console.print(f"\n{os.cpu_count()} cores shared by server and load; 64 connections.")
     rows.show()
 

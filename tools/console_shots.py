@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiohttp
 from PIL import Image
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 IMAGES: Final = Path(__file__).parent.parent / "docs" / "images"
 CALOTYPE: Final = [sys.executable, "-m", "calotype"]
@@ -64,8 +64,10 @@ async def _work(url: str, key: str) -> None:
         for order in ORDERS:
             async with http.post("/v1/images/generations", json=order) as response:
                 task = (await response.json())["task_id"]
-            async with http.get(f"/v1/tasks/{task}?wait=60") as response:
-                await response.read()
+            while True:
+                async with http.get(f"/v1/tasks/{task}?wait=60") as response:
+                    if "completed_at" in await response.json():
+                        break
 
 
 async def _shoot(url: str, key: str) -> None:
@@ -73,62 +75,61 @@ async def _shoot(url: str, key: str) -> None:
         browser = await playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        for theme, size, name, place in (
-            ("light", WIDE, "gallery", "/console/gallery"),
-            ("dark", WIDE, "task", ""),
-            ("light", WIDE, "keys", "/console/keys"),
-            ("dark", NARROW, "tasks", "/console/tasks"),
-        ):
-            context = await browser.new_context(
-                base_url=url, color_scheme=theme, viewport={"width": size[0], "height": size[1]}
-            )
-            page = await context.new_page()
-            await _sign_in(page, "API key", key)
-            if place:
-                await page.goto(place)
-            else:
-                await page.goto("/console/gallery")
-                await page.locator("a:has(img)").first.click()
-            await _save(page, name)
-            await context.close()
-        await _play(browser, url, key)
-        await _operate(browser, url)
+        async with _signed_in(browser, url, key) as page:
+            await _play(page)
+            await _show(page, "gallery", "/console/gallery")
+            await _show(page, "keys", "/console/keys")
+            await _show(page, "usage", "/console/usage")
+        async with _signed_in(browser, url, key, theme="dark") as page:
+            await page.goto("/console/gallery")
+            await page.locator("a:has(img)").nth(1).click()
+            await _save(page, "task")
+        async with _signed_in(browser, url, key, theme="dark", size=NARROW) as page:
+            await _show(page, "tasks", "/console/tasks")
+        async with _signed_in(browser, url, None) as page:
+            await _show(page, "operator", "/console/operator")
+            await _show(page, "channels", "/console/operator/channels")
         await browser.close()
 
 
-async def _play(browser: Any, url: str, key: str) -> None:
+async def _play(page: Page) -> None:
     """The playground with a picture of its own."""
-    context = await browser.new_context(
-        base_url=url, color_scheme="light", viewport={"width": WIDE[0], "height": 1000}
-    )
-    page = await context.new_page()
-    await _sign_in(page, "API key", key)
     await page.goto("/console/playground?model=nano-banana-pro")
     await page.get_by_label("Prompt").fill("A paper boat on a still pond at first light")
     await page.get_by_role("button", name="Generate").click()
     await page.get_by_text("Download").first.wait_for()
     await page.evaluate("scrollTo(0, 0)")
     await _save(page, "playground")
-    await context.close()
 
 
-async def _operate(browser: Any, url: str) -> None:
+async def _show(page: Page, name: str, path: str) -> None:
+    await page.goto(path)
+    await _save(page, name)
+
+
+@asynccontextmanager
+async def _signed_in(
+    browser: Browser,
+    url: str,
+    key: str | None,
+    *,
+    theme: Literal["light", "dark"] = "light",
+    size: tuple[int, int] = WIDE,
+) -> AsyncIterator[Page]:
+    """A page of a user, or of the operator without a key."""
     context = await browser.new_context(
-        base_url=url, color_scheme="light", viewport={"width": WIDE[0], "height": WIDE[1]}
+        base_url=url, color_scheme=theme, viewport={"width": size[0], "height": size[1]}
     )
     page = await context.new_page()
-    await _sign_in(page, "password", PASSWORD)
-    await page.goto("/console/operator")
-    await _save(page, "operator")
-    await context.close()
-
-
-async def _sign_in(page: Page, label: str, secret: str) -> None:
     await page.goto("/console/sign-in")
-    field = page.get_by_label(label, exact=False).first
-    await field.fill(secret)
+    if key is None:
+        await page.get_by_text("For the operator").click()
+    field = page.locator("#password" if key is None else "#key")
+    await field.fill(PASSWORD if key is None else key)
     await field.press("Enter")
     await page.wait_for_url(lambda where: "sign-in" not in where)
+    yield page
+    await context.close()
 
 
 async def _save(page: Page, name: str) -> None:

@@ -81,6 +81,7 @@ NEXT_STEPS: Final = """[bold]Next[/]
   export CALOTYPE_API_KEY=ck_…                      [dim]# what that printed[/]
   .venv/bin/calotype generate "A lighthouse at dusk" \\
       --model nano-banana-pro -o out.png
+  http://127.0.0.1:8080/console                     [dim]# sign in with that key[/]
   http://127.0.0.1:8080/docs                        [dim]# the API, readable[/]"""
 
 

@@ -23,7 +23,6 @@ from calotype.core import Core, channels_of, secret_of
 from calotype.domain.errors import Unavailable
 from calotype.domain.webhooks import Signer
 from calotype.services import cancelling
-from calotype.services.audit import Audit
 from calotype.services.callbacks import TOPIC, Callbacks, packed
 from calotype.services.cancelling import Cancelling
 from calotype.services.deleting import Deleting
@@ -33,6 +32,7 @@ from calotype.services.health import HealthKeeper, keep_fresh
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
 from calotype.services.thumbnails import Thumbnails
+from calotype.services.watching import Watching
 from calotype.services.webhooks import Webhooks
 from calotype.settings import SettingsError
 from calotype.store.port import SharedStore
@@ -161,7 +161,9 @@ def _console(core: Core, context: Context, thumbnails: Thumbnails) -> Console:
         submission=context.submission,
         thumbnails=thumbnails,
         webhooks=context.webhooks,
-        audit=Audit(core.store, clock=core.clock),
+        audit=core.audit,
+        operating=core.operating,
+        watching=Watching(core.store, core.catalog, core.router, clock=core.clock),
         links=Links(secret, core.clock),
         clock=core.clock,
         render=Renderer(sessions, clock=core.clock),

@@ -256,3 +256,14 @@ async def test_the_proof_tells_of_a_meter_that_its_tasks_do_not_make(store: Stor
         await store._db.execute(statement)
     (told,) = await store.prove()
     assert f"has spent {PRICE} of its day and {PRICE + 1} of its month" in told
+
+
+async def test_what_was_used_of_all_keys_of_an_account_is_found_at_once(store: Store) -> None:
+    ada, bob = await funded(store, credit=RICH), await funded(store, name="bob")
+    first, second = [await limited(store, ada, per_day=RICH) for _ in range(2)]
+    await limited(store, bob, per_day=RICH)
+    await store.submit(order(second))
+    found = {each.key_id: each for each in await store.usage.meters(ada)}
+    assert found.keys() == {first.id, second.id}
+    assert found[second.id] == await store.meter(second.id)
+    assert found[second.id].day_spent == PRICE

@@ -77,6 +77,11 @@ async def test_the_audit_is_read_a_page_at_a_time_and_by_its_actions(store: Stor
 
     assert [entry.subject for entry in (*first, *second)] == list("543210")
     assert [entry.subject for entry in (*revoked, *rest)] == list("531")
+    assert await store.operating.kinds_of_actions() == ["key.create", "key.revoke"]
+
+
+async def test_an_empty_audit_tells_of_no_action(store: Store) -> None:
+    assert not await store.operating.kinds_of_actions()
 
 
 async def test_a_cutoff_only_moves_on(store: Store) -> None:

@@ -8,7 +8,7 @@ from calotype.domain.errors import failure
 from calotype.domain.money import Balance
 from calotype.domain.task import AttemptState, Event, State, Task
 from calotype.store import operating_sql
-from calotype.store.operating import QueueDepth
+from calotype.store.operating import QueueDepth, RetriedWebhooks
 from calotype.store.port import Store
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
@@ -37,6 +37,20 @@ async def unknown(store: Store, account: int, *, ended: int, cost: int | None = 
     task = await open_attempt(store, account, at=NOW)
     await store.fail(task, UNKNOWN, attempt=(1, AttemptState.UNKNOWN), now=ended, cost=cost)
     return task.id
+
+
+async def webhook(store: Store, task_id: int, *, receiver: str, tries: int) -> None:
+    statement = (
+        "INSERT INTO webhooks (task_id, account_id, url, receiver, event, state, attempts, "
+        "next_at, round_at, created_at) "
+        "VALUES (?1, 1, 'https://a.example', ?2, 'task.fail', 'pending', ?3, ?4, ?4, ?4)"
+    )
+    values = (task_id, receiver, tries, NOW)
+    if isinstance(store, PostgresStore):
+        await store._db.execute(statement.replace("?", "$"), *values)
+    else:
+        assert isinstance(store, SqliteStore)
+        await store._write(lambda db: db.execute(statement, values).rowcount)
 
 
 async def cost_of_days(store: Store) -> Sequence[Sequence[int]]:
@@ -68,6 +82,7 @@ async def test_figures_tell_how_each_channel_has_done(store: Store) -> None:
     assert seventh.success_rate == 4 / 6
     assert (seventh.percentile(0.5), seventh.percentile(0.95)) == (200, 400)
     assert (seventh.costed, seventh.cost, seventh.paid) == (1, 20_000, PRICE)
+    assert (seventh.uncosted, ninth.uncosted) == (4, 0)
     assert (ninth.channel_id, ninth.attempts, ninth.success_rate) == (9, 2, 1.0)
     assert (ninth.costed, ninth.cost, ninth.paid) == (1, 1, PRICE)
 
@@ -93,9 +108,11 @@ async def test_figures_leave_out_what_was_before(store: Store) -> None:
     await done(store, account, at=NOW + 5, took=1, cost=None, channel_id=8)
 
     (eighth,) = await store.operating.figures(since=NOW + 1)
+    counts = await store.operating.counts(since=NOW)
 
     assert (eighth.channel_id, eighth.attempts) == (8, 1)
     assert await store.operating.figures(since=NOW + 6) == []
+    assert counts == {7: 1, 8: 2}
 
 
 async def test_a_channel_that_has_ended_nothing_has_no_rate_and_no_latency(store: Store) -> None:
@@ -104,6 +121,33 @@ async def test_a_channel_that_has_ended_nothing_has_no_rate_and_no_latency(store
     (figures,) = await store.operating.figures(since=0)
 
     assert (figures.attempts, figures.success_rate, figures.percentile(0.5)) == (1, None, None)
+
+
+async def test_what_was_sent_to_a_channel_is_told_newest_first(store: Store) -> None:
+    account = await funded(store)
+    await done(store, account, at=NOW - 1, took=1, cost=None)
+    await done(store, account, at=NOW, took=1, cost=None, channel_id=9)
+    await done(store, account, at=NOW + 1, took=30, cost=5)
+    task = await open_attempt(store, account, at=NOW + 2)
+    await store.close_attempt(task, 1, state=AttemptState.FAILED, detail="Nothing.", now=NOW + 3)
+    number = await store.begin_attempt(task, channel_id=9, event=Event.RUN, now=NOW + 4)
+    await store.complete(task, number, images=[image(account)], actual=PRICE, cost=5, now=NOW + 5)
+
+    failed, made = await store.operating.sent(7, since=NOW)
+
+    assert (failed.task_id, failed.account_id, failed.model) == (task.id, account, "gpt-image-2")
+    assert (failed.attempt, failed.paid) == ((await store.attempts(task.id))[0], 0)
+    assert (made.attempt.started_at, made.attempt.cost_micro_usdc, made.paid) == (NOW + 1, 5, PRICE)
+
+
+async def test_webhooks_that_nobody_has_taken_yet_are_counted(store: Store) -> None:
+    account = await funded(store)
+    for receiver, tries in (("a", 1), ("a", 2), ("b", 1), ("c", 0)):
+        task = await taken(store, await submitted(store, account))
+        await store.fail(task, UNKNOWN, now=NOW)
+        await webhook(store, task.id, receiver=receiver, tries=tries)
+
+    assert await store.operating.retried_webhooks() == RetriedWebhooks(deliveries=3, receivers=2)
 
 
 async def test_the_depth_of_a_queue_counts_what_is_not_final(store: Store) -> None:
@@ -150,7 +194,8 @@ async def test_attempts_of_unknown_outcome_are_listed_a_page_at_a_time(store: St
     found = [one.task_id for one in (*first, *second)]
     assert found == [ids[1], ids[3], ids[2], ids[0]]
     assert not last
-    assert (first[0].account_id, first[0].model) == (account, "gpt-image-2")
+    assert (first[0].account_id, first[0].account) == (account, "ada")
+    assert (first[0].model, first[0].paid, first[0].released) == ("gpt-image-2", 0, PRICE)
 
 
 async def test_an_attempt_is_resolved_once_and_listed_elsewhere_from_then_on(
@@ -297,6 +342,8 @@ async def test_accounts_are_listed_with_what_they_have_by_name(store: Store) -> 
     assert [row.name for row in after] == names[2:3]
     assert [row.name for row in await store.operating.accounts(text="ER", limit=9)] == ["Bertha"]
     assert not await store.operating.accounts(text="%", limit=9)
+    assert await store.operating.account(ada) == first
+    assert await store.operating.account(10**15) is None
     await store.open_account("Жук Ångström", now=NOW)
     for text in ("жук", "åNGSTRÖM", "K Å"):
         assert len(await store.operating.accounts(text=text, limit=9)) == (text != "K Å")

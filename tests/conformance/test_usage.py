@@ -99,6 +99,10 @@ async def test_totals_sum_up_by_what_is_asked_for(store: Store) -> None:
     by_account = await totals("account_id", account_id=None, first_day=DAY, last_day=DAY)
     assert by_account == [(ada, two), (bob, none)]
     assert await totals("channel_id", account_id=bob, **days) == [(7, none)]
+    of_ada = await store.usage.models_by_day(account_id=ada, **days)
+    assert of_ada == [(DAY, "gpt-image-2", two), (DAY + 1, "flux-2", one)]
+    of_all = await store.usage.models_by_day(account_id=None, first_day=DAY, last_day=DAY)
+    assert of_all == [(DAY, "gpt-image-2", Tally(1, 1, 2, spent))]
 
 
 async def test_the_ledger_shows_what_was_available_after_each_entry(store: Store) -> None:

@@ -6,7 +6,6 @@ Tests of pages are coroutines in the loop of their module, where the server runs
 
 import os
 import re
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from calotype.domain.secret import Secret
 from console.screens import WIDE, Opens, Role, Screen, Theme
-from console.tabs import PASSWORD
+from console.tabs import PASSWORD, some_address
 from harness import Server, running_server
 from programs import installed
 
@@ -31,11 +30,6 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Have a browser before the first test that needs one, outside of any test's time."""
     if any(HERE in item.path.parents for item in items):
         installed("chromium", "chromium")
-
-
-def some_address() -> str:
-    """Nobody else's: too many tries from one address are refused."""
-    return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -74,7 +68,7 @@ async def screens(site: Server, browser: Browser, tmp_path: Path) -> AsyncIterat
             extra_http_headers={"X-Forwarded-For": some_address()},
             **options,
         )
-        context.set_default_timeout(8_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         screen = Screen(await context.new_page(), site.url, theme, width, shots)
         await screen.listen()
@@ -113,9 +107,7 @@ async def signed_in_page(site: Server, screens: Opens) -> Opens:
         answer = await asking.post(
             f"{site.url}/console/sign-in",
             form={"csrf": token[1], "next": "/console", **said},
-            headers={
-                "X-Forwarded-For": f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::"
-            },
+            headers={"X-Forwarded-For": some_address()},
             max_redirects=0,
         )
         assert answer.status == 303, await answer.text()

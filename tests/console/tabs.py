@@ -1,6 +1,7 @@
 """A browser without a screen: it keeps cookies, follows nothing, and sends forms."""
 
 import re
+import secrets
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -14,12 +15,17 @@ from harness import Reply, Server
 PASSWORD = "let me in, please"
 
 
+def some_address() -> str:
+    """Nobody else's: too many tries from one address are refused."""
+    return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
+
+
 class Tab:
     """Whoever sits before it comes from an address of their own, as a proxy says."""
 
-    def __init__(self, site: Server, address: str = "192.0.2.1") -> None:
+    def __init__(self, site: Server, address: str = "") -> None:
         self.site = site
-        self._headers = {"X-Forwarded-For": address}
+        self._headers = {"X-Forwarded-For": address or some_address()}
         self._http = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
 
     async def __aenter__(self) -> Self:

@@ -48,7 +48,7 @@ async def test_every_answer_keeps_what_is_strange_out(tab: Tab) -> None:
         (404, await tab.get("/console/nothing")),
         (303, await tab.get("/console/")),
         (404, await tab.get(f"{PREFIX}/x/nothing.css")),
-        (405, await tab.post("/console/playground")),
+        (405, await tab.post("/console/operator/queue")),
         (303, await tab.sign_in()),
         (200, await tab.get("/console/playground")),
         (403, await tab.get("/console/operator")),
@@ -129,7 +129,7 @@ async def test_htmx_is_told_of_an_error_in_a_piece_of_a_page(tab: Tab) -> None:
 
 
 async def test_a_page_that_takes_no_form_says_so(tab: Tab) -> None:
-    reply = await tab.post("/console/playground")
+    reply = await tab.post("/console/operator/queue")
     assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD")
     assert "takes GET, HEAD, not POST" in words(reply)
 

@@ -49,6 +49,7 @@ def test_a_time_is_told_in_full_and_for_machines() -> None:
     [
         (850, "850 ms"),
         (4200, "4.2 s"),
+        (30 * SECOND, "30 s"),
         (59_960, "1 min"),
         (200 * SECOND, "3 min 20 s"),
         (2 * HOUR + 5 * MINUTE, "2 h 5 min"),

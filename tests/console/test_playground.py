@@ -50,33 +50,29 @@ class Signed(Tab):
     def __init__(self, site: Server) -> None:
         number = hash(site.account) % 2**16
         super().__init__(site, f"2001:db8:{number:x}::1")
+        self.headers: dict[str, str] = {}
+        """That go with forms."""
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         assert gone_to(await self.sign_in()) == PATH
         return self
 
-    async def generate(
-        self, *files: bytes, headers: dict[str, str] | None = None, **fields: str
-    ) -> Reply:
+    async def generate(self, *files: bytes, **fields: str) -> Reply:
         """What comes of the form with these fields and files."""
         page = text(await self.get(PATH))
         token = re.findall(r'name="ask:token" value="([^"]+)"', page)[0]
         csrf = re.findall(r'name="csrf" value="(\w+)"', page)[0]
-        return await self.form(
-            {"csrf": csrf, "ask:token": token, **fields}, *files, headers=headers
-        )
+        return await self.form({"csrf": csrf, "ask:token": token, **fields}, *files)
 
-    async def form(
-        self, fields: dict[str, str], *files: bytes, headers: dict[str, str] | None = None
-    ) -> Reply:
+    async def form(self, fields: dict[str, str], *files: bytes) -> Reply:
         """What comes of exactly these fields and files."""
         data = aiohttp.FormData(default_to_multipart=True)
         for name, value in fields.items():
             data.add_field(name, value)
         for number, content in enumerate(files):
             data.add_field("image", content, filename=f"{number}.png", content_type="image/png")
-        return await self._ask("POST", PATH, headers=headers, data=data)
+        return await self._ask("POST", PATH, headers=self.headers, data=data)
 
     async def changed(self, **fields: str) -> str:
         """The form after a change, as htmx asks for it."""
@@ -229,13 +225,12 @@ async def test_a_form_that_is_sent_twice_buys_once(site: Server, tab: Signed) ->
 
 
 async def test_htmx_is_sent_on_and_gets_the_whole_form_after_a_refusal(tab: Signed) -> None:
-    asked = {"HX-Request": "true"}
-    sent = await tab.generate(headers={**asked, "X-CSRF-Token": await tab.token(PATH)}, **PLAIN)
+    tab.headers = {"HX-Request": "true", "X-CSRF-Token": await tab.token(PATH)}
+    sent = await tab.generate(**PLAIN)
     assert (sent.status, "task=task_" in sent.headers["HX-Redirect"]) == (200, True)
-    asked["X-CSRF-Token"] = await tab.token(PATH)
-    refused = await tab.generate(headers=asked, model="gpt-image-2")
+    refused = await tab.generate(model="gpt-image-2")
     assert (refused.status, refused.headers["HX-Retarget"]) == (422, "#ask")
-    assert "prompt is required: say what the image shows." in text(refused)
+    assert "Prompt is required: say what the image shows." in text(refused)
     assert "<html" not in text(refused)
 
 
@@ -287,15 +282,19 @@ async def test_a_picture_of_another_account_is_no_reference(server: Server, tab:
 @pytest.mark.parametrize(
     ("wrong", "told", "field"),
     [
-        ({"prompt": " "}, "prompt is required", "prompt"),
-        ({"prompt": "x" * 20_001}, "prompt may have at most 20000 characters", "prompt"),
+        ({"prompt": " "}, "Prompt is required", "prompt"),
+        ({"prompt": "x" * 20_001}, "Prompt may have at most 20000 characters", "prompt"),
         ({"model": "nothing"}, "There is no model 'nothing'", "model"),
         ({"metadata": "nothing"}, "Line 1 of the metadata is no key = value", "metadata"),
-        ({"deadline_seconds": "0"}, "deadline_seconds must be an integer", "deadline_seconds"),
+        ({"deadline_seconds": "0"}, "Deadline seconds must be an integer", "deadline_seconds"),
         ({"channel_id": "99"}, "does not serve gpt-image-2", "channel_id"),
-        ({"resolution": "8K"}, "resolution must be 1K, 2K or 4K", "resolution"),
-        ({"ask:urls": "ftp://x"}, "image_input", "references"),
-        ({"ask:urls": "http://127.0.0.1/a.png"}, "image_input", "references"),
+        ({"resolution": "8K"}, "Resolution must be 1K, 2K or 4K", "resolution"),
+        ({"ask:urls": "ftp://x"}, "A URL must begin with http:// or https://.", "references"),
+        (
+            {"ask:urls": "http://127.0.0.1/a.png"},
+            "A URL must lead to a public address",
+            "references",
+        ),
         ({"nonsense": "1"}, "has no parameter 'nonsense'", ""),
     ],
 )
@@ -338,8 +337,8 @@ async def test_a_form_without_our_token_is_refused(site: Server, tab: Signed) ->
     assert reply.status == 403
     assert (await tab.form({**PLAIN, "csrf": "0" * 64})).status == 403
     assert (await tab.post(f"{PATH}/form", **PLAIN)).status == 403
-    from_elsewhere = {"Sec-Fetch-Site": "cross-site"}
-    assert (await tab.generate(headers=from_elsewhere, **PLAIN)).status == 403
+    tab.headers = {"Sec-Fetch-Site": "cross-site"}
+    assert (await tab.generate(**PLAIN)).status == 403
     assert site.stored_files() == before
 
 

@@ -118,6 +118,8 @@ async def test_references_are_dropped_in_and_a_result_becomes_one(
     await page.get_by_role("link", name="Use as reference").click()
     await expect(page.locator(".references li")).to_have_count(3)
     await expect(page.get_by_label("Prompt")).to_have_value("a harbour")
+    for thumb in await page.locator(".references img").all():
+        await expect(thumb).to_have_js_property("complete", value=True)
     await screen.judge("playground-picked")
     await page.get_by_role("link", name="Again with changes").click()
     await page.wait_for_url("**/playground?from=task_*")

@@ -8,9 +8,12 @@ import pytest
 from calotype.catalog import load_catalog
 from calotype.domain.channel import Channel, Served
 from calotype.domain.secret import Secret
+from calotype.domain.task import Request
+from calotype.domain.wire import Field, Wire
 from calotype.services.effective import (
     offers,
     settings_in_force,
+    shortfalls,
     source_of,
     without_credentials,
 )
@@ -130,3 +133,45 @@ def test_a_channel_may_set_the_price_of_each_tier() -> None:
     assert offer.prices == prices
     assert offer.overrides == {"price"}
     assert (first.id, len(rest)) == (next(iter(prices)), len(prices) - 1)
+
+
+def test_what_a_channel_cannot_do_of_a_model_is_told_in_words() -> None:
+    model = CATALOG.models["nano-banana-2"]
+    ratio, resolution, *_ = model.parameters
+    wire = Wire(
+        parameters={
+            ratio.name: Field(field="ratio", enum=ratio.enum),
+            resolution.name: Field(field="size", enum=("1K", "2K", "9K")),
+        },
+        max_references=3,
+        prompt_length=1_200,
+        without=("output_format",),
+    )
+
+    assert shortfalls(model, None) == []
+    assert shortfalls(model, wire) == [
+        "at most 3 references",
+        "prompts of at most 1,200 characters",
+        f"{resolution.name} 1K, 2K only",
+        *[f"no {each.name}" for each in model.parameters[2:]],
+    ]
+    many = CATALOG.models["recraft-v4.1"]
+    assert "one image at a time" in shortfalls(many, Wire())
+
+
+@pytest.mark.parametrize("provider", sorted(CATALOG.upstreams))
+def test_a_channel_that_can_do_all_refuses_no_request(provider: str) -> None:
+    """And one that cannot refuses one, so that the words are neither too few nor too many."""
+    for model in CATALOG.models.values():
+        wire = CATALOG.upstreams[provider].wire(model.id)
+        if wire is None:
+            continue
+        refused = [
+            wire.unable(Request(model.id, "a" * length, n, {name: value}), references=count)
+            for length in (1, model.prompt.max_length)
+            for n in {1, model.n.maximum}
+            for count in {0, model.references.max_items}
+            for each in model.parameters
+            for name, value in [(each.name, one) for one in each.enum or ("any",)]
+        ]
+        assert any(refused) == bool(shortfalls(model, wire)), model.id

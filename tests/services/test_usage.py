@@ -100,6 +100,10 @@ async def test_a_report_has_every_day_and_the_names_of_models_and_keys(
     ]
     assert report.total == Tally(3, 0, 3, 3 * PRICE, 21_000)
     assert report.by_model == [("gpt-image-2", two), ("flux-2", one)]
+    by_day = {
+        (day.isoformat(), model): tally for (day, model), tally in report.models_by_day.items()
+    }
+    assert by_day == {("2025-10-07", "flux-2"): one, (TODAY, "gpt-image-2"): two}
     names = {key.id: key.prefix for key in await core.store.keys()}
     assert sorted(report.by_key) == sorted(
         [("site", one), (f"shop ({names[first]}…)", one), (f"shop ({names[second]}…)", one)]

@@ -5,10 +5,9 @@ from typing import Final
 
 import typer
 
+from calotype.domain.keys import name_of
 from calotype.domain.money import parse_usd
 
-NAME_LENGTH: Final = 100
-"""Characters of the name of a key or an account."""
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"([1-9]\d{0,8})([smhd])")
 _LONGEST: Final = 100 * 365 * 86_400
@@ -48,9 +47,7 @@ def duration(text: str) -> int:
 
 def label(text: str) -> str:
     """A name that people can read and type: one line, not empty, not endless."""
-    name = text.strip()
-    if not name or len(name) > NAME_LENGTH or not name.isprintable():
-        raise typer.BadParameter(
-            f"a name has 1 to {NAME_LENGTH} printable characters and stands on one line."
-        )
-    return name
+    try:
+        return name_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

@@ -22,11 +22,10 @@ from calotype.domain.errors import CalotypeError
 from calotype.domain.ids import encode
 from calotype.domain.task import Attempt, State
 from calotype.providers.sandbox import SANDBOX
+from calotype.services.watching import LEAST_FREE
 from calotype.settings import Settings
 from calotype.store.port import StoreError
 
-LEAST_FREE: Final = 256 * 1024 * 1024
-"""Free bytes below which the next few large images may not fit."""
 NEWEST: Final = 100
 """Successful tasks whose files are looked for."""
 UNKNOWN_READ: Final = 1000

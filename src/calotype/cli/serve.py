@@ -112,7 +112,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(f"Calotype listens on {self._url} (docs: {self._url}/docs)", flush=True)
+            ways = f"console: {self._url}/console, docs: {self._url}/docs"
+            print(f"Calotype listens on {self._url} ({ways})", flush=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

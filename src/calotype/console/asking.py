@@ -164,9 +164,9 @@ def fit(catalog: Catalog, model: Model, said: Said) -> Fitted:
             tried.add(name)
             del sent[name]
             if parameter.enum or said.changes_model:
-                notes.append(f"{label_of(name)} went back. {_sentence(error.message)}")
+                notes.append(f"{label_of(name)} went back. {sentence(error.message, name)}")
             else:
-                wrong[name] = _sentence(error.message)
+                wrong[name] = sentence(error.message, name)
         else:
             return Fitted(sent, normalised.parameters, wrong, notes)
 
@@ -218,6 +218,12 @@ def label_of(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def sentence(message: str, param: str) -> str:
+    """A message of the API about a field, with the field's name as the form spells it."""
+    rest = message.removeprefix(f"{param} ")
+    return message if rest == message else f"{label_of(param)} {rest}"
+
+
 def spelled(value: Value) -> str:
     """A value as a form has it."""
     if isinstance(value, bool):
@@ -243,12 +249,6 @@ def _left_out(catalog: Catalog, model: Model, said: Said) -> list[str]:
         and (each.default is None or said.get(each.name) != spelled(each.default))
     ]
     return [f"{model.name} has no {name.lower()}; it was left out." for name in gone]
-
-
-def _sentence(message: str) -> str:
-    """A message about a field of the API, as the label above the field spells its name."""
-    name, space, rest = message.partition(" ")
-    return f"{label_of(name)}{space}{rest}" if "_" in name or name.islower() else message
 
 
 def _first_that_fits(

@@ -15,11 +15,13 @@ from calotype.services.cancelling import Cancelling
 from calotype.services.deleting import Deleting
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
+from calotype.services.operating import Operating
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
 from calotype.services.thumbnails import Thumbnails
+from calotype.services.watching import Watching
 from calotype.services.webhooks import Webhooks
 from calotype.settings import Settings
 from calotype.store.port import Store
@@ -44,6 +46,8 @@ class Console(msgspec.Struct, frozen=True):
     thumbnails: Thumbnails
     webhooks: Webhooks
     audit: Audit
+    operating: Operating
+    watching: Watching
     links: Links
     clock: Clock
     render: Renderer

@@ -73,7 +73,7 @@ def duration(ms: float) -> str:
         return f"{ms:.0f} ms"
     seconds = round(ms / _SECOND_MS)
     if seconds < _STEPS[2][0]:
-        return f"{ms / _SECOND_MS:.1f} s"
+        return f"{ms / _SECOND_MS:.1f}".removesuffix(".0") + " s"
     place = next(at for at, (span, _) in enumerate(_STEPS) if seconds >= span)
     (span, unit), (smaller, smaller_unit) = _STEPS[place], _STEPS[place + 1]
     rest = seconds % span // smaller

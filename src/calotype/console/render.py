@@ -57,6 +57,7 @@ NAV: Final[Mapping[Role, Sequence[NavItem]]] = {
     "admin": (
         NavItem("/console/operator", "Overview", "overview"),
         NavItem("/console/operator/accounts", "Accounts", "accounts"),
+        NavItem("/console/operator/usage", "Usage", "usage"),
         NavItem("/console/operator/channels", "Channels", "channels"),
         NavItem("/console/operator/queue", "Queue", "queue"),
         NavItem("/console/operator/tasks", "Tasks", "tasks"),

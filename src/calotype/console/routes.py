@@ -9,13 +9,26 @@ from calotype.console import live
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
 from calotype.console.pages import (
+    accounts,
+    all_tasks,
+    all_usage,
+    audit,
+    catalog,
+    channels,
     gallery,
     home,
     images,
+    keys,
+    overview,
     playground,
+    settings,
     sign_in,
     sign_out,
     task,
+    tasks,
+    unknown,
+    usage,
+    webhooks,
 )
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
@@ -29,14 +42,27 @@ class ConsoleApp:
         pages = [
             each
             for group in (
+                accounts,
+                all_tasks,
+                all_usage,
+                audit,
+                catalog,
+                channels,
                 gallery,
                 home,
                 images,
+                keys,
                 live,
+                overview,
                 playground,
+                settings,
                 sign_in,
                 sign_out,
                 task,
+                tasks,
+                unknown,
+                usage,
+                webhooks,
             )
             for each in group.routes(console)
         ]

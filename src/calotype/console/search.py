@@ -136,7 +136,7 @@ def _judged(typed: dict[str, str], pairs: list[str], wrong: dict[str, str]) -> S
         typed=typed,
         pairs=tuple(pairs),
         wrong=wrong,
-        state=each(STATE, _state),
+        state=each(STATE, state_of),
         model=each(MODEL, _text),
         since=since,
         until=None if last is None else last + DAY_MS,
@@ -146,7 +146,13 @@ def _judged(typed: dict[str, str], pairs: list[str], wrong: dict[str, str]) -> S
     )
 
 
-def _state(word: str) -> State:
+def state_of(word: str) -> State:
+    """The state that a word names.
+
+    Raises:
+        errors.InvalidParameter: none; the message lists those there are.
+
+    """
     try:
         return State(word)
     except ValueError:

@@ -9,12 +9,12 @@ import msgspec
 from starlette.requests import Request
 
 from calotype.console.access import Visitor
-from calotype.console.asking import OURS, PICKED, Field, Fitted, Said, fit, form_fields
+from calotype.console.asking import OURS, PICKED, Field, Fitted, Said, fit, form_fields, sentence
 from calotype.console.codes import Wanted, samples
 from calotype.console.context import Console
 from calotype.console.live import server_url
 from calotype.domain.catalog import Model
-from calotype.domain.channel import Channel
+from calotype.domain.channel import Channel, Served
 from calotype.domain.errors import CalotypeError, UnknownModel
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
@@ -63,7 +63,7 @@ class Problem(msgspec.Struct, frozen=True):
     def of(cls, error: CalotypeError) -> "Problem":
         """The problem that an error of the API tells of."""
         param = getattr(error, "param", None) or ""
-        return cls(error.message, _NAMES.get(param, param))
+        return cls(sentence(error.message, param), _NAMES.get(param, param))
 
 
 class Studio(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ class Studios:
         said, notes = _tidied(said, model, channels)
         fitted = fit(self._console.catalog, model, said)
         said = said.having(model=model.id)
-        uploads = await self._own(visitor, said.picked)
+        uploads = await self.own(visitor, said.picked)
         amount, trouble = self._quote(key, said, fitted, uploads)
         errors = _errors(model, [problem, trouble, unknown])
         return Studio(
@@ -151,11 +151,12 @@ class Studios:
             codes=samples(self._wanted(request, said, fitted, uploads)),
         )
 
+    def may_use(self, visitor: Visitor, model: str) -> bool:
+        """Whether there is such a model for this key."""
+        return any(each.id == model for each in self._offered(visitor.key))
+
     async def own(self, visitor: Visitor, asset_ids: Sequence[int]) -> list[Asset]:
         """Images of the account, in this order; those that are not its own are left out."""
-        return await self._own(visitor, asset_ids)
-
-    async def _own(self, visitor: Visitor, asset_ids: Sequence[int]) -> list[Asset]:
         if not asset_ids:
             return []
         found = {each.id: each for each in await self._console.store.assets(asset_ids)}
@@ -206,11 +207,13 @@ class Studios:
 
     def _card(self, key: ApiKey, model: Model) -> Card:
         channels = self._channels(key, model)
-        served = [channel.served(model.id) for channel in channels] or [None]
+        served: list[Served | None] = [channel.served(model.id) for channel in channels]
         examples = [
             {name: values[0] for name, values in tier.when.items()} for tier in model.pricing.tiers
         ]
-        least = min(max(price(model, each, 1, one) for one in served) for each in examples)
+        least = min(
+            max(price(model, each, 1, one) for one in served or [None]) for each in examples
+        )
         return Card(model.id, model.name, model.brand, model.description, least)
 
     # Money
@@ -250,10 +253,10 @@ class Studios:
 
     # References and code
 
-    def _picked(self, asset: Asset) -> Picked:
+    @staticmethod
+    def _picked(asset: Asset) -> Picked:
         word = encode("asset", asset.id)
-        path, _ = self._console.assets.signed_path(asset.id, asset.content_type)
-        return Picked(PICKED + word, path, _file_of(asset))
+        return Picked(PICKED + word, f"/console/images/{word}/160.webp", _file_of(asset))
 
     def _wanted(
         self, request: Request, said: Said, fitted: Fitted, uploads: Sequence[Asset]

@@ -8,6 +8,8 @@ from typing import Final
 import msgspec
 
 _FORM: Final = re.compile(r"ck_[A-Za-z0-9_-]{43}\Z")
+NAME_LENGTH: Final = 100
+"""Characters of the name of a key or an account."""
 PREFIX_LENGTH: Final = 10
 """Characters of a key that stay visible, so that people can tell their keys apart."""
 
@@ -45,6 +47,26 @@ class ApiKey(msgspec.Struct, frozen=True):
     def restricted(self) -> bool:
         """Whether it may do less than its account."""
         return self.metered or self.models is not None or self.channels is not None
+
+    @property
+    def manages(self) -> bool:
+        """Whether it may make and revoke keys: a limited one could rid itself of its limits so."""
+        return not self.restricted and self.expires_at is None
+
+
+def name_of(text: str) -> str:
+    """The name of a key or an account that people can read and type, from what they typed.
+
+    Raises:
+        ValueError: it is empty, endless, or not on one line.
+
+    """
+    name = text.strip()
+    if not name or len(name) > NAME_LENGTH or not name.isprintable():
+        raise ValueError(
+            f"a name has 1 to {NAME_LENGTH} printable characters and stands on one line."
+        )
+    return name
 
 
 def new_key() -> str:

@@ -13,6 +13,7 @@ import msgspec
 from calotype.domain.catalog import Catalog, Model
 from calotype.domain.channel import Channel, Served
 from calotype.domain.secret import Secret
+from calotype.domain.wire import Wire, spelled
 from calotype.settings import Settings
 
 DEFAULT: Final = "default"
@@ -73,6 +74,40 @@ def source_of(catalog: Catalog, model: str) -> str:
 def offers(catalog: Catalog, model: Model, channels: Iterable[Channel]) -> list[Offer]:
     """How those channels offer a model that serve it, whether they take new tasks or not."""
     return [_offer(catalog, model, channel) for channel in channels if channel.serves(model.id)]
+
+
+def shortfalls(model: Model, wire: Wire | None) -> list[str]:
+    """What a channel cannot do of a model, for people; requests that ask for it go elsewhere.
+
+    Args:
+        model: the catalog's entry.
+        wire: how the channel takes it; None for one that takes requests as they are.
+
+    """
+    if wire is None:
+        return []
+    told = []
+    if wire.max_references < model.references.max_items:
+        told.append(
+            f"at most {wire.max_references} references" if wire.max_references else "no references"
+        )
+    if 0 < wire.prompt_length < model.prompt.max_length:
+        told.append(f"prompts of at most {wire.prompt_length:,} characters")
+    if wire.max_images < model.n.maximum:
+        told.append(
+            f"at most {wire.max_images} images at a time"
+            if wire.max_images > 1
+            else "one image at a time"
+        )
+    for parameter in model.parameters:
+        written = wire.parameters.get(parameter.name)
+        if written is None and not wire.covers(parameter.name):
+            told.append(f"no {parameter.name}")
+        elif written is not None and written.enum:
+            said = [spelled(value) for value in parameter.enum if value in written.enum]
+            if len(said) < len(parameter.enum):
+                told.append(f"{parameter.name} {', '.join(said)} only")
+    return told
 
 
 def _offer(catalog: Catalog, model: Model, channel: Channel) -> Offer:

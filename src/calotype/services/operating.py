@@ -72,6 +72,7 @@ class Operating:
         *,
         resolution: Resolution,
         cost: int | None = None,
+        note: str = "",
     ) -> None:
         """Settle an attempt of unknown outcome, once.
 
@@ -81,6 +82,7 @@ class Operating:
             number: the attempt's, from 1.
             resolution: what the upstream's own records say.
             cost: micro-USDC that it charged, where that is known.
+            note: for the audit.
 
         Raises:
             errors.TaskNotFound: there is no such task.
@@ -97,6 +99,7 @@ class Operating:
         if cost is not None and cost < 0:
             raise InvalidParameter("A cost is 0 or more.", param="cost")
         what = resolution if not cost else f"{resolution}, {format_usd(cost)} USDC"
+        what = f"{what}; {note}" if note else what
         async with self._audit.action(actor, "attempt.resolve", f"{task}, attempt {number}", what):
             if not await self._store.operating.resolve(
                 task_id, number, resolution=resolution, cost=cost, now=self._clock()

@@ -47,6 +47,8 @@ class Report(msgspec.Struct, frozen=True):
     total: Tally
     by_day: Sequence[tuple[date, Tally]]
     """Every day of the range, those without a task too."""
+    models_by_day: Mapping[tuple[date, str], Tally]
+    """What was used of a model on a day; only what there is."""
     by_model: Sequence[tuple[str, Tally]]
     """What most was spent on first."""
     by_key: Sequence[tuple[str, Tally]]
@@ -96,17 +98,20 @@ class Usage:
     async def report(self, days: Days, *, account_id: int | None) -> Report:
         """What an account used, or all of them."""
         usage, scope = self._store.usage, {"first_day": days.first, "last_day": days.last}
-        of_day = dict(await usage.totals("day", account_id=account_id, **scope))
-        of_model = await usage.totals("model", account_id=account_id, **scope)
+        found = await usage.models_by_day(account_id=account_id, **scope)
+        of_day: dict[int, list[Tally]] = {day: [] for day in range(days.first, days.last + 1)}
+        of_model: dict[str, list[Tally]] = {}
+        for day, model, tally in found:
+            of_day[day].append(tally)
+            of_model.setdefault(model, []).append(tally)
         of_key = await usage.totals("key_id", account_id=account_id, **scope)
         names = await self._key_names(account_id)
         return Report(
             days=days,
-            total=_sum(list(of_day.values())),
-            by_day=[
-                (date_of(day), of_day.get(day, Tally())) for day in range(days.first, days.last + 1)
-            ],
-            by_model=_most_first([(str(model), tally) for model, tally in of_model]),
+            total=sum_of([tally for *_, tally in found]),
+            by_day=[(date_of(day), sum_of(tallies)) for day, tallies in of_day.items()],
+            models_by_day={(date_of(day), model): tally for day, model, tally in found},
+            by_model=_most_first([(model, sum_of(each)) for model, each in of_model.items()]),
             by_key=_most_first([(names.get(int(key), "?"), tally) for key, tally in of_key]),
         )
 
@@ -145,6 +150,21 @@ class Usage:
                     format_usd(row.spent),
                     format_usd(row.cost),
                 ]
+
+    async def by_channel(self, days: Days) -> Sequence[tuple[str, Tally]]:
+        """What everybody used of each channel, by its short name; the most spent on first."""
+        found = await self._store.usage.totals(
+            "channel_id", account_id=None, first_day=days.first, last_day=days.last
+        )
+        return _most_first([(self._channel(int(channel)), tally) for channel, tally in found])
+
+    async def by_account(self, days: Days) -> Sequence[tuple[str, Tally]]:
+        """What each account used, by its name; who spent most first."""
+        found = await self._store.usage.totals(
+            "account_id", account_id=None, first_day=days.first, last_day=days.last
+        )
+        names = {each.id: each.name for each in await self._store.accounts()}
+        return _most_first([(names.get(int(account), "?"), tally) for account, tally in found])
 
     async def ledger(self, account_id: int) -> AsyncIterator[list[str]]:
         """An account's ledger, newest first, with what was available after each entry."""
@@ -211,7 +231,8 @@ def _day(word: str, param: str) -> int:
     return day
 
 
-def _sum(tallies: Sequence[Tally]) -> Tally:
+def sum_of(tallies: Sequence[Tally]) -> Tally:
+    """What tallies come to."""
     return Tally(
         *(
             sum(getattr(tally, name) for tally in tallies)

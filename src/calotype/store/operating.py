@@ -4,7 +4,7 @@ All times are milliseconds since 1970, all amounts micro-USDC.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -47,6 +47,11 @@ class ChannelFigures(msgspec.Struct, frozen=True, kw_only=True):
     """How long each of the done ones took, ascending."""
 
     @property
+    def uncosted(self) -> int:
+        """Those of which nobody has said what they cost; what was refused cost nothing."""
+        return max(0, self.done + self.failed + self.unknown - self.costed)
+
+    @property
     def success_rate(self) -> float | None:
         """The share of done ones among those that have ended; None where none has."""
         ended = self.done + self.refused + self.failed + self.unknown
@@ -78,18 +83,42 @@ class AttemptCursor(msgspec.Struct, frozen=True):
     number: int
 
 
+class SentAttempt(msgspec.Struct, frozen=True):
+    """An attempt, with what is to be known of its task."""
+
+    task_id: int
+    account_id: int
+    model: str
+    paid: int
+    """What the client paid for the task; 0 where it went on to another attempt."""
+    attempt: Attempt
+
+
 class UnknownAttempt(msgspec.Struct, frozen=True):
     """An attempt that may have been billed although no image came of it."""
 
     task_id: int
     account_id: int
+    account: str
+    """Its name."""
     model: str
+    paid: int
+    """What the client has paid for the task."""
+    released: int
+    """What the client was given back."""
     attempt: Attempt
 
     @property
     def cursor(self) -> AttemptCursor:
         """What leads to the attempts after it."""
         return AttemptCursor(self.attempt.finished_at or 0, self.task_id, self.attempt.number)
+
+
+class RetriedWebhooks(msgspec.Struct, frozen=True):
+    """Webhooks that were tried, and will be again; at most ``FIGURED`` are counted."""
+
+    deliveries: int
+    receivers: int
 
 
 class TaskPage(msgspec.Struct, frozen=True):
@@ -145,6 +174,18 @@ class OperatingStore(Protocol):
         """How channels have done with attempts that began since then, by channel."""
         ...
 
+    async def counts(self, *, since: int) -> Mapping[int, int]:
+        """How many attempts have begun since then, by channel; in a short time, it counts all."""
+        ...
+
+    async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
+        """The attempts that a channel's figures are made of, newest first."""
+        ...
+
+    async def retried_webhooks(self) -> RetriedWebhooks:
+        """How many webhooks have not been taken yet, among those that wait longest."""
+        ...
+
     async def depth(self) -> Sequence[QueueDepth]:
         """The tasks that are not final, by the channel whose turn it is."""
         ...
@@ -175,6 +216,10 @@ class OperatingStore(Protocol):
         PostgreSQL knows the case of the letters that the database's locale has: of all of them,
         or under the locale ``C`` of a to z.
         """
+        ...
+
+    async def account(self, account_id: int) -> AccountRow | None:
+        """One of them by its id; None where there is none."""
         ...
 
     # Attempts that may have been billed
@@ -220,6 +265,10 @@ class OperatingStore(Protocol):
         self, *, before: int | None = None, limit: int, action: str | None = None
     ) -> Sequence[AuditEntry]:
         """The audit, newest first: entries with an id below ``before``, of one kind if asked."""
+        ...
+
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of, once, by name."""
         ...
 
     # Sessions

@@ -18,6 +18,7 @@ from calotype.store.operating import (
     AccountRow,
     AuditEntry,
     ChannelFigures,
+    SentAttempt,
     Switch,
     TaskPage,
     UnknownAttempt,
@@ -55,6 +56,11 @@ WITH RECURSIVE sent_to (id) AS (
 """Every channel that anything was ever sent to, found by as many steps."""
 
 
+def _of(table: str) -> str:
+    """What ``rows.attempt`` takes, of a table."""
+    return ", ".join(f"{table}.{column}" for column in rows.ATTEMPT.split(", "))
+
+
 def figures_of(source: str, *, group: str) -> str:
     """The statement that makes figures of the attempts of ``source``, called ``newest``.
 
@@ -67,6 +73,44 @@ def figures_of(source: str, *, group: str) -> str:
 def newest(attempts: str, *, channel: str) -> str:
     """The newest attempts of a channel."""
     return _NEWEST.format(attempts=attempts, channel=channel)
+
+
+def sent(attempts: str, *, join: str, model: str) -> str:
+    """The statement of a channel's newest attempts: of the channel ``?2``, since ``?1``.
+
+    Args:
+        attempts: the table, with what is said of its index.
+        join: how tasks are joined.
+        model: the expression of a task's model.
+
+    """
+    newest = (
+        f"SELECT task_id, {rows.ATTEMPT} FROM {attempts} WHERE channel_id = ?2 "
+        f"AND started_at >= ?1 ORDER BY started_at DESC LIMIT {FIGURED}"
+    )
+    return (
+        f"SELECT newest.task_id, tasks.account_id, {model}, {_PAID}, {_of('newest')} "
+        f"FROM ({newest}) AS newest {join} tasks ON tasks.id = newest.task_id "
+        "ORDER BY newest.started_at DESC, newest.task_id DESC, newest.number DESC"
+    )
+
+
+def sent_attempt(row: Sequence[Any]) -> SentAttempt:
+    """A row of ``sent``."""
+    task_id, account_id, model, paid, *attempt = row
+    return SentAttempt(task_id, account_id, model, paid, rows.attempt(attempt))
+
+
+COUNTS: Final = f"""{CHANNELS_SENT_TO}
+SELECT id, (
+    SELECT COUNT(*) FROM {{attempts}} WHERE channel_id = sent_to.id AND started_at >= ?1
+) FROM sent_to WHERE id IS NOT NULL
+"""
+RETRIED: Final = (
+    "SELECT COUNT(*), COUNT(DISTINCT receiver) FROM (SELECT receiver, attempts FROM webhooks "
+    f"WHERE state = 'pending' ORDER BY next_at DESC LIMIT {FIGURED}) AS last WHERE attempts > 0"
+)
+"""Whoever has failed most waits longest."""
 
 
 def figures(channel_id: int, row: Sequence[Any], milliseconds: Sequence[int]) -> ChannelFigures:
@@ -93,8 +137,6 @@ SELECT channel_id, COUNT(*) FILTER (WHERE state = '{State.WAITING}'),
 FROM {{tasks}} WHERE completed_at IS NULL GROUP BY channel_id ORDER BY channel_id
 """
 
-_OF_ATTEMPT: Final = ", ".join(f"a.{column}" for column in rows.ATTEMPT.split(", "))
-
 
 def unknown(ended: str, *, model: str, resolved: bool) -> str:
     """The statement of a page of attempts that may have been billed, the last ended first.
@@ -108,7 +150,8 @@ def unknown(ended: str, *, model: str, resolved: bool) -> str:
 
     """
     return f"""
-SELECT t.account_id, {model}, a.task_id, {_OF_ATTEMPT}
+SELECT a.task_id, t.account_id, (SELECT name FROM accounts WHERE id = t.account_id), {model},
+    t.actual, t.released, {_of("a")}
 FROM attempts AS a JOIN tasks AS t ON t.id = a.task_id
 WHERE {ended} AND a.resolved_at IS {"NOT NULL" if resolved else "NULL"}
     AND (a.finished_at, a.task_id, a.number) < (?1, ?2, ?3)
@@ -118,8 +161,10 @@ ORDER BY a.finished_at DESC, a.task_id DESC, a.number DESC LIMIT ?4
 
 def unknown_attempt(row: Sequence[Any]) -> UnknownAttempt:
     """A row of ``unknown``."""
-    account_id, model, task_id, *attempt = row
-    return UnknownAttempt(task_id, account_id, model, rows.attempt(attempt))
+    task_id, account_id, account, model, paid, released, *attempt = row
+    return UnknownAttempt(
+        task_id, account_id, account, model, paid, released, rows.attempt(attempt)
+    )
 
 
 TO_RESOLVE: Final = (
@@ -194,12 +239,13 @@ def task_page(found: Sequence[Task], *, limit: int, floor: int | None) -> TaskPa
     return TaskPage(tuple(found), found[-1].id if len(found) >= limit else floor)
 
 
-ACCOUNTS: Final = """
+_ACCOUNT: Final = """
 SELECT id, name, balance, reserved, unfinished, created_at,
     (SELECT COUNT(*) FROM api_keys WHERE account_id = accounts.id AND revoked_at IS NULL),
     (SELECT MAX(last_used_at) FROM api_keys WHERE account_id = accounts.id)
-FROM accounts WHERE name > ?1 AND {within} ORDER BY name LIMIT ?3
-"""
+FROM accounts"""
+ACCOUNTS: Final = f"{_ACCOUNT} WHERE name > ?1 AND {{within}} ORDER BY name LIMIT ?3"
+ACCOUNT: Final = f"{_ACCOUNT} WHERE id = ?1"
 
 
 def account_row(row: Sequence[Any]) -> AccountRow:
@@ -233,6 +279,16 @@ ACTIONS: Final = f"SELECT {_AUDIT} FROM audit WHERE id < ?1 ORDER BY id DESC LIM
 ACTIONS_CALLED: Final = (
     f"SELECT {_AUDIT} FROM audit WHERE id < ?1 AND action = ?3 ORDER BY id DESC LIMIT ?2"
 )
+KINDS_OF_ACTIONS: Final = """
+WITH RECURSIVE called (action) AS (
+    SELECT MIN(action) FROM audit
+    UNION ALL
+    SELECT (SELECT MIN(action) FROM audit WHERE action > called.action)
+    FROM called WHERE called.action IS NOT NULL
+)
+SELECT action FROM called WHERE action IS NOT NULL
+"""
+"""Found by as many steps as there are."""
 CUT_OFF: Final = (
     "INSERT INTO session_cutoffs (subject, at) VALUES (?1, ?2) ON CONFLICT (subject) "
     "DO UPDATE SET at = excluded.at WHERE session_cutoffs.at < excluded.at"

@@ -88,6 +88,10 @@ ADD_METER: Final = (
     "INSERT INTO key_meters (key_id, day_limit, month_limit, per_minute) VALUES (?1, ?2, ?3, ?4)"
 )
 METER: Final = f"SELECT {rows.METER} FROM key_meters WHERE key_id = ?1"
+METERS_OF_ACCOUNT: Final = (
+    f"SELECT {rows.METER} FROM key_meters JOIN api_keys ON api_keys.id = key_id "
+    "WHERE account_id = ?1"
+)
 KEEP_METER: Final = (
     "UPDATE key_meters SET day = ?2, day_spent = ?3, month = ?4, month_spent = ?5, free_at = ?6 "
     "WHERE key_id = ?1"

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from calotype.domain.limits import Meter
 from calotype.domain.money import EFFECTS, EntryKind
 
 By = Literal["day", "model", "key_id", "channel_id", "account_id"]
@@ -81,8 +82,8 @@ def days(account_id: int | None) -> str:
     )
 
 
-def totals(by: By, account_id: int | None) -> str:
-    """The statement of tallies by one column, with the parameters of ``days``."""
+def totals(by: By | Literal["day, model"], account_id: int | None) -> str:
+    """The statement of tallies by a column, with the parameters of ``days``."""
     sums = ", ".join(f"CAST(SUM({each}) AS BIGINT)" for each in TALLY.split(", "))
     return (
         f"SELECT {by}, {sums} FROM usage_days WHERE {_whose(account_id)} "
@@ -131,6 +132,16 @@ class UsageStore(Protocol):
         self, by: By, *, account_id: int | None, first_day: int, last_day: int
     ) -> Sequence[tuple[int | str, Tally]]:
         """The same summed up by one column, in its order."""
+        ...
+
+    async def models_by_day(
+        self, *, account_id: int | None, first_day: int, last_day: int
+    ) -> Sequence[tuple[int, str, Tally]]:
+        """The same summed up by day and model, in this order."""
+        ...
+
+    async def meters(self, account_id: int) -> Sequence[Meter]:
+        """The limits of an account's keys, and what was used of them; no order."""
         ...
 
     async def entries(

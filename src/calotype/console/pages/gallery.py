@@ -63,7 +63,7 @@ def routes(console: Console) -> list[Route]:
             older=_older(search, page),
             path=PATH,
             search=search,
-            tiles=list(_tiles(page.tasks)),
+            tiles=list(tiles_of(page.tasks)),
         )
 
     return [Route(PATH, account_page(console, gallery))]
@@ -80,7 +80,8 @@ def _older(search: Search, page: Page) -> Older | None:
     )
 
 
-def _tiles(tasks: Sequence[Task]) -> Iterator[Tile]:
+def tiles_of(tasks: Sequence[Task]) -> Iterator[Tile]:
+    """The pictures of tasks."""
     for task in tasks:
         prompt, many = task.request.prompt, len(task.result)
         for place, image in enumerate(task.result, 1):

@@ -4,13 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from calotype.console.access import (
-    HOMES,
-    SIGN_IN,
-    Visitor,
-    operator_page,
-    sign,
-)
+from calotype.console.access import HOMES, SIGN_IN, sign
 from calotype.console.context import Console
 from calotype.console.render import redirect
 
@@ -22,11 +16,7 @@ def routes(console: Console) -> list[Route]:
         signed = await sign(console, request)
         return redirect(SIGN_IN if signed is None else HOMES[signed.role])
 
-    async def overview(request: Request, _visitor: Visitor) -> Response:
-        return console.render.page(request, "stub.html", title="Overview")
-
     return [
         Route("/console", home),
         Route("/console/", home),
-        Route("/console/operator", operator_page(console, overview)),
     ]

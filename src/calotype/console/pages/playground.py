@@ -14,6 +14,7 @@ from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.forms import Form
 from calotype.console.live import LiveTask, live_task
+from calotype.console.pages.gallery import tiles_of
 from calotype.console.render import redirect
 from calotype.console.studio import Problem, Studios
 from calotype.domain.errors import (
@@ -23,7 +24,7 @@ from calotype.domain.errors import (
     UnsupportedMediaType,
 )
 from calotype.domain.ids import decode, encode
-from calotype.domain.task import Reference
+from calotype.domain.task import Reference, Task
 from calotype.services import multipart
 from calotype.services.assets import Kept
 from calotype.services.submission import AcceptanceInDoubt
@@ -31,6 +32,8 @@ from calotype.services.submission import AcceptanceInDoubt
 PATH: Final = "/console/playground"
 _REFUSED: Final = 422
 _ASKED_FOR: Final = frozenset({"model", "from", "task", "reference"})
+_RECENT: Final = 6
+"""Pictures that are shown while there is none to develop."""
 _TEXT_BYTES: Final = 4 * 1024 * 1024
 """Of a form beyond its files."""
 
@@ -67,7 +70,13 @@ class _Playground:
                 live = live_task(self._console, request, task, operator=False)
         if word := query.get("reference"):
             said = await self._with_reference(visitor, said, word)
-        return await self._page(request, visitor, said, live=live)
+        recent: Sequence[Task] = ()
+        if live is None:
+            pictures = self._console.store.gallery.pictures
+            recent = (await pictures(visitor.account_id, limit=_RECENT)).tasks
+        if recent and not said.get("model") and self._studios.may_use(visitor, recent[0].model):
+            said = said.having(model=recent[0].model)
+        return await self._page(request, visitor, said, live=live, recent=recent)
 
     async def form(self, request: Request, visitor: Visitor) -> Response:
         """The form anew, for other choices."""
@@ -93,13 +102,11 @@ class _Playground:
                     raise wrong[0]
                 kept = await self._picked(visitor, said)
                 word = await self._accepted(request, visitor, said, [*kept, *form.references])
-        except AcceptanceInDoubt as error:
-            return await self._page(request, visitor, said, problem=Problem.of(error))
         except CalotypeError as error:
-            await self._discard(kept)
-            return await self._page(
-                request, visitor, Said.of(form.fields), problem=Problem.of(error)
-            )
+            if not isinstance(error, AcceptanceInDoubt):  # what a task may refer to stays
+                await self._discard(kept)
+            said = Said.of(form.fields)
+            return await self._page(request, visitor, said, problem=Problem.of(error))
         path = f"{PATH}?task={word}#outcome"
         if "hx-request" in request.headers:
             return Response(headers={"hx-redirect": path})
@@ -217,11 +224,13 @@ class _Playground:
         *,
         live: LiveTask | None = None,
         problem: Problem | None = None,
+        recent: Sequence[Task] = (),
     ) -> Response:
         """The page; for htmx what of the form may change, or all of it after a refusal."""
         studio = await self._studios.of(request, visitor, said, problem=problem)
         status = 200 if problem is None else _REFUSED
-        values: dict[str, Any] = {"studio": studio, "live": live}
+        tiles = list(tiles_of(recent))[:_RECENT]
+        values: dict[str, Any] = {"studio": studio, "live": live, "recent": tiles}
         if problem is None:
             return self._console.render.page(
                 request, "playground/page.html", fragment="playground/_changed.html", **values
@@ -229,7 +238,7 @@ class _Playground:
         response = self._console.render.page(
             request,
             "playground/page.html",
-            fragment="playground/_ask.html",
+            fragment="playground/_refused.html",
             status=status,
             **values,
         )

@@ -235,6 +235,15 @@
     drop.add(files);
   });
 
+  // What is drawn anew by itself waits while it asks whether somebody is sure.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const list = event.detail.target;
+    if (!list.matches("[data-live]") || !list.querySelector("details.confirm[open]")) return;
+    event.detail.shouldSwap = false;
+    clearTimeout(list.again);
+    list.again = setTimeout(() => htmx.trigger(list, "again"), 2000);
+  });
+
   document.addEventListener("htmx:load", (event) => enhance(event.target.parentNode ?? document));
   document.addEventListener("htmx:sendError", () => say("The server could not be reached."));
   document.addEventListener("htmx:responseError", (event) => {

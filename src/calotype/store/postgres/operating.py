@@ -1,6 +1,6 @@
 """The operator's side of a PostgreSQL database; see ``store.operating.OperatingStore``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from calotype.domain.task import State
@@ -16,6 +16,8 @@ from calotype.store.operating import (
     ChannelFigures,
     QueueDepth,
     Resolution,
+    RetriedWebhooks,
+    SentAttempt,
     Switch,
     TaskPage,
     UnknownAttempt,
@@ -38,6 +40,10 @@ SELECT sent_to.id, made.* FROM sent_to CROSS JOIN LATERAL (
 }
 ) AS made (attempts) WHERE sent_to.id IS NOT NULL AND made.attempts > 0 ORDER BY sent_to.id
 """.replace("?", "$")
+_SENT: Final = sql.sent("attempts", join="JOIN", model="task_model(tasks.request)").replace(
+    "?", "$"
+)
+_COUNTS: Final = sql.COUNTS.format(attempts="attempts").replace("?", "$")
 _DEPTH: Final = sql.DEPTH.format(tasks="tasks")
 _UNKNOWN: Final = {
     resolved: sql.unknown(
@@ -53,6 +59,7 @@ _ADD_COST: Final = sql.ADD_COST.format(model="task_model(tasks.request)").replac
 _ACCOUNTS: Final = sql.ACCOUNTS.format(within="strpos(lower(name), lower(?2)) > 0").replace(
     "?", "$"
 )
+_ACCOUNT: Final = sql.ACCOUNT.replace("?", "$")
 _SWITCH: Final = sql.SWITCH.replace("?", "$")
 _UNSWITCH: Final = sql.UNSWITCH.replace("?", "$")
 
@@ -80,6 +87,21 @@ class PostgresOperating:
             sql.figures(channel_id, row, took or ())
             for channel_id, *row, took in await self._db.fetch(_FIGURES, since)
         ]
+
+    async def counts(self, *, since: int) -> Mapping[int, int]:
+        """How many attempts have begun, by channel."""
+        found = await self._db.fetch(_COUNTS, since)
+        return {row[0]: row[1] for row in found}
+
+    async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
+        """A channel's newest attempts."""
+        found = await self._db.fetch(_SENT, since, channel_id)
+        return [sql.sent_attempt(row) for row in found]
+
+    async def retried_webhooks(self) -> RetriedWebhooks:
+        """How many webhooks have not been taken yet."""
+        found = await self._db.fetch(sql.RETRIED)
+        return RetriedWebhooks(*found[0])
 
     async def depth(self) -> Sequence[QueueDepth]:
         """The tasks that are not final, by channel."""
@@ -126,6 +148,11 @@ class PostgresOperating:
             return []
         found = await self._db.fetch(_ACCOUNTS, after, text, limit)
         return [sql.account_row(row) for row in found]
+
+    async def account(self, account_id: int) -> AccountRow | None:
+        """One of them by its id."""
+        found = await self._db.fetch(_ACCOUNT, account_id)
+        return sql.account_row(found[0]) if found else None
 
     async def unknown(
         self, *, resolved: bool = False, before: AttemptCursor | None = None, limit: int
@@ -186,6 +213,10 @@ class PostgresOperating:
         else:
             found = await self._db.fetch(_ACTIONS_CALLED, *values, action)
         return [sql.audit_entry(row) for row in found]
+
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of."""
+        return sorted(action for (action,) in await self._db.fetch(sql.KINDS_OF_ACTIONS))
 
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from calotype.store import usage
+from calotype.domain.limits import Meter
+from calotype.store import rows, statements, usage
 from calotype.store.port import EVER
 from calotype.store.postgres.database import Database
 from calotype.store.usage import By, EntryCursor, LedgerLine, Tally, UsageRow
@@ -14,6 +15,7 @@ _ENTRIES: Final = (
 )
 """``(id + 0)``: the planner is to walk one account's entries, not everybody's."""
 _AVAILABLE: Final = usage.AVAILABLE.replace("?", "$")
+_METERS: Final = statements.METERS_OF_ACCOUNT.replace("?", "$")
 
 
 class PostgresUsage:
@@ -37,6 +39,18 @@ class PostgresUsage:
         statement = usage.totals(by, account_id).replace("?", "$")
         found = await self._db.fetch(statement, *usage.values(account_id, first_day, last_day))
         return [(row[0], Tally(*row[1:])) for row in found]
+
+    async def models_by_day(
+        self, *, account_id: int | None, first_day: int, last_day: int
+    ) -> Sequence[tuple[int, str, Tally]]:
+        """The same summed up by day and model."""
+        statement = usage.totals("day, model", account_id).replace("?", "$")
+        found = await self._db.fetch(statement, *usage.values(account_id, first_day, last_day))
+        return [(row[0], row[1], Tally(*row[2:])) for row in found]
+
+    async def meters(self, account_id: int) -> Sequence[Meter]:
+        """The limits of an account's keys."""
+        return [rows.meter(row) for row in await self._db.fetch(_METERS, account_id)]
 
     async def entries(
         self, account_id: int, *, before: EntryCursor | None = None, limit: int

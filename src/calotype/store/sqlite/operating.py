@@ -5,7 +5,7 @@
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -22,6 +22,8 @@ from calotype.store.operating import (
     ChannelFigures,
     QueueDepth,
     Resolution,
+    RetriedWebhooks,
+    SentAttempt,
     Switch,
     TaskPage,
     UnknownAttempt,
@@ -38,6 +40,10 @@ _FIGURES: Final = sql.figures_of(
     "CROSS JOIN tasks ON tasks.id = newest.task_id",
     group="json_group_array",
 )
+_SENT: Final = sql.sent(
+    "attempts INDEXED BY attempts_of_channel", join="CROSS JOIN", model="tasks.model"
+)
+_COUNTS: Final = sql.COUNTS.format(attempts="attempts INDEXED BY attempts_of_channel")
 _DEPTH: Final = sql.DEPTH.format(tasks=_OPEN)
 _UNKNOWN: Final = {
     resolved: sql.unknown(f"a.state = '{AttemptState.UNKNOWN}'", model="t.model", resolved=resolved)
@@ -86,6 +92,30 @@ class SqliteOperating:
         figures: list[ChannelFigures] = await self._read_with(work)
         return figures
 
+    async def counts(self, *, since: int) -> Mapping[int, int]:
+        """How many attempts have begun, by channel."""
+
+        def work(connection: sqlite3.Connection) -> dict[int, int]:
+            return dict(connection.execute(_COUNTS, (since,)).fetchall())
+
+        counts: dict[int, int] = await self._read_with(work)
+        return counts
+
+    async def sent(self, channel_id: int, *, since: int) -> Sequence[SentAttempt]:
+        """A channel's newest attempts."""
+
+        def work(connection: sqlite3.Connection) -> list[SentAttempt]:
+            found = connection.execute(_SENT, (since, channel_id)).fetchall()
+            return [sql.sent_attempt(row) for row in found]
+
+        sent: list[SentAttempt] = await self._read_with(work)
+        return sent
+
+    async def retried_webhooks(self) -> RetriedWebhooks:
+        """How many webhooks have not been taken yet."""
+        found = await self._find(sql.RETRIED)
+        return RetriedWebhooks(*found[0])
+
     async def depth(self) -> Sequence[QueueDepth]:
         """The tasks that are not final, by channel."""
         return [QueueDepth(*row) for row in await self._find(_DEPTH)]
@@ -128,6 +158,11 @@ class SqliteOperating:
             return []
         found = await self._find(_ACCOUNTS, after, text, limit)
         return [sql.account_row(row) for row in found]
+
+    async def account(self, account_id: int) -> AccountRow | None:
+        """One of them by its id."""
+        found = await self._find(sql.ACCOUNT, account_id)
+        return sql.account_row(found[0]) if found else None
 
     async def unknown(
         self, *, resolved: bool = False, before: AttemptCursor | None = None, limit: int
@@ -188,6 +223,10 @@ class SqliteOperating:
         else:
             found = await self._find(sql.ACTIONS_CALLED, *values, action)
         return [sql.audit_entry(row) for row in found]
+
+    async def kinds_of_actions(self) -> Sequence[str]:
+        """Every action that the audit tells of."""
+        return sorted(action for (action,) in self._read(sql.KINDS_OF_ACTIONS))
 
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""

@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from calotype.store import rows, usage
+from calotype.domain.limits import Meter
+from calotype.store import rows, statements, usage
 from calotype.store.port import EVER
 from calotype.store.sqlite.gallery import Reading
 from calotype.store.usage import By, EntryCursor, LedgerLine, Tally, UsageRow
@@ -40,6 +41,20 @@ class SqliteUsage:
         values = usage.values(account_id, first_day, last_day)
         found = await self._fetch(usage.totals(by, account_id), values)
         return [(row[0], Tally(*row[1:])) for row in found]
+
+    async def models_by_day(
+        self, *, account_id: int | None, first_day: int, last_day: int
+    ) -> Sequence[tuple[int, str, Tally]]:
+        """The same summed up by day and model."""
+        values = usage.values(account_id, first_day, last_day)
+        found = await self._fetch(usage.totals("day, model", account_id), values)
+        return [(row[0], row[1], Tally(*row[2:])) for row in found]
+
+    async def meters(self, account_id: int) -> Sequence[Meter]:
+        """The limits of an account's keys."""
+        return [
+            rows.meter(row) for row in await self._fetch(statements.METERS_OF_ACCOUNT, [account_id])
+        ]
 
     async def entries(
         self, account_id: int, *, before: EntryCursor | None = None, limit: int

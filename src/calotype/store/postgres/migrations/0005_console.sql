@@ -90,6 +90,8 @@ ALTER TABLE attempts
     ADD COLUMN resolution TEXT;      -- 'billed' or 'free'
 CREATE INDEX attempts_unresolved ON attempts (unknown_at)
     WHERE unknown_at IS NOT NULL AND resolved_at IS NULL;
+CREATE INDEX attempts_resolved ON attempts (unknown_at)
+    WHERE unknown_at IS NOT NULL AND resolved_at IS NOT NULL;
 CREATE INDEX attempts_of_channel ON attempts (channel_id, started_at);
 
 -- The client wanted its images gone.

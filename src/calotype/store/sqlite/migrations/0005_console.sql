@@ -72,6 +72,8 @@ ALTER TABLE attempts ADD COLUMN resolved_at INTEGER;   -- when the operator sett
 ALTER TABLE attempts ADD COLUMN resolution TEXT;       -- 'billed' or 'free'
 CREATE INDEX attempts_unresolved ON attempts (finished_at)
     WHERE state = 'unknown' AND resolved_at IS NULL;
+CREATE INDEX attempts_resolved ON attempts (finished_at)
+    WHERE state = 'unknown' AND resolved_at IS NOT NULL;
 CREATE INDEX attempts_of_channel ON attempts (channel_id, started_at);
 
 -- The client wanted its images gone.

@@ -1,0 +1,177 @@
+"""/console/usage and /console/ledger: what was used, and where the money went."""
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from calotype.console import charts
+from calotype.console.access import Visitor, account_page
+from calotype.console.context import Console
+from calotype.console.errors import PageError
+from calotype.console.queries import asked
+from calotype.domain.errors import InvalidParameter
+from calotype.services.usage import DEFAULT_DAYS, Days, Usage, csv_lines, date_of
+from calotype.store.usage import EntryCursor, LedgerLine
+
+USAGE: Final = "/console/usage"
+LEDGER: Final = "/console/ledger"
+RANGES: Final = (("7d", "7 days"), ("30d", "30 days"), ("90d", "90 days"), ("month", "This month"))
+ENTRIES: Final = 50
+"""Ledger entries on a page."""
+_DEFAULT: Final = f"{DEFAULT_DAYS}d"
+_CURSOR: Final = re.compile(r"(\d{1,18})\.(-?\d{1,18})", re.ASCII)
+_TEXT: Final = "text/csv; charset=utf-8"
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The days that a page is asked for: as it was typed, and what that comes to."""
+
+    range: str
+    """One of ``RANGES``; empty for days of one's own."""
+    since: str
+    until: str
+    days: Days | None
+    """None where it comes to nothing."""
+    wrong: Mapping[str, str]
+    """What is wrong with it, by field."""
+
+
+class LedgerPage(msgspec.Struct, frozen=True):
+    """A page of a ledger."""
+
+    lines: Sequence[LedgerLine]
+    older: str
+    """Where it goes on; empty at the end."""
+    is_first: bool
+
+
+def routes(console: Console) -> list[Route]:
+    """The routes of this group."""
+    pages = _Usage(console)
+    return [
+        Route(USAGE, account_page(console, pages.usage)),
+        Route(f"{USAGE}.csv", account_page(console, pages.usage_file)),
+        Route(LEDGER, account_page(console, pages.ledger)),
+        Route(f"{LEDGER}.csv", account_page(console, pages.ledger_file)),
+    ]
+
+
+class _Usage:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._usage = Usage(console.store, console.router, clock=console.clock)
+
+    async def usage(self, request: Request, visitor: Visitor) -> Response:
+        """What was used in a range of days."""
+        query = asked_days(self._usage, request)
+        report = None
+        if query.days is not None:
+            report = await self._usage.report(query.days, account_id=visitor.account_id)
+        return self._console.render.page(
+            request,
+            "usage.html",
+            status=200 if report else 400,
+            asked=query,
+            ranges=RANGES,
+            report=report,
+            charts=charts,
+        )
+
+    async def usage_file(self, request: Request, visitor: Visitor) -> Response:
+        """The same for a spreadsheet, by day, key, model and channel."""
+        days = file_days(self._usage, request)
+        rows = self._usage.rows(days, account_id=visitor.account_id)
+        return spreadsheet(rows, f"usage-{date_of(days.first)}-{date_of(days.last)}")
+
+    async def ledger(self, request: Request, visitor: Visitor) -> Response:
+        """Every entry with what was available after it."""
+        return self._console.render.page(
+            request,
+            "ledger.html",
+            page=await ledger_page(self._console, request, visitor.account_id, LEDGER),
+            balance=await self._console.store.balance(visitor.account_id),
+            tasks="/console/tasks",
+        )
+
+    async def ledger_file(self, request: Request, visitor: Visitor) -> Response:
+        """The whole of it for a spreadsheet."""
+        asked(request)
+        return spreadsheet(
+            self._usage.ledger(visitor.account_id), f"ledger-{_today(self._console)}"
+        )
+
+
+def asked_days(usage: Usage, request: Request) -> Asked:
+    """The days that the address of a page asks for; 30 of them where it says nothing."""
+    query = asked(request, "range", "since", "until")
+    name, since, until = query["range"], query["since"], query["until"]
+    if name and (since or until):
+        raise PageError(400, "Ask for a range, or for the days since and until; not for both.")
+    if since or until:
+        try:
+            return Asked("", since, until, usage.asked(since, until), {})
+        except InvalidParameter as error:
+            return Asked("", since, until, None, {error.param or "since": error.message})
+    name = name or _DEFAULT
+    if name not in dict(RANGES):
+        known = ", ".join(known for known, _ in RANGES)
+        raise PageError(400, f"There is no such range of days; there are {known}.")
+    days = usage.asked()
+    if name == "month":
+        first = days.last - date_of(days.last).day + 1
+    else:
+        first = days.last - int(name.removesuffix("d")) + 1
+    days = Days(max(0, first), days.last)
+    return Asked(name, str(date_of(days.first)), str(date_of(days.last)), days, {})
+
+
+def file_days(usage: Usage, request: Request) -> Days:
+    """The days that the address of a spreadsheet asks for.
+
+    Raises:
+        errors.InvalidParameter: they are none.
+
+    """
+    query = asked(request, "since", "until")
+    return usage.asked(query["since"], query["until"])
+
+
+async def ledger_page(console: Console, request: Request, account_id: int, path: str) -> LedgerPage:
+    """The page of a ledger that the address asks for.
+
+    Raises:
+        PageError: it is none.
+
+    """
+    before = asked(request, "before")["before"]
+    cursor = _cursor(before) if before else None
+    found = await console.store.usage.entries(account_id, before=cursor, limit=ENTRIES + 1)
+    lines = found[:ENTRIES]
+    older = ""
+    if len(found) > ENTRIES:
+        last = lines[-1].cursor
+        older = f"{path}?before={last.id}.{last.available}"
+    return LedgerPage(lines, older, cursor is None)
+
+
+def spreadsheet(rows: AsyncIterator[list[str]], name: str) -> Response:
+    """Rows as a file that the browser keeps."""
+    headers = {"content-disposition": f'attachment; filename="calotype-{name}.csv"'}
+    return StreamingResponse(csv_lines(rows), media_type=_TEXT, headers=headers)
+
+
+def _cursor(word: str) -> EntryCursor:
+    found = _CURSOR.fullmatch(word)
+    if found is None:
+        raise PageError(400, "There is no such place in the ledger; go by the links of its pages.")
+    return EntryCursor(int(found[1]), int(found[2]))
+
+
+def _today(console: Console) -> str:
+    return f"{datetime.fromtimestamp(console.clock() / 1000, UTC):%Y-%m-%d}"
