@@ -285,8 +285,7 @@ async def _keep_house(core: Core, deleting: Deleting) -> None:
             before = core.clock() - CHANNEL_EVENTS_KEPT_MS
             while await core.store.forget_channel_events(before=before):
                 pass
-            while await deleting.finish():
-                pass
+            await deleting.finish()
         except Unavailable as error:
             log.warning("housekeeping has to wait: %s", error)
         except Exception:

@@ -9,7 +9,7 @@ import pytest
 from calotype.assets.disk import DiskAssets
 from calotype.domain.errors import Unavailable
 from calotype.domain.ids import decode
-from calotype.domain.task import Task
+from calotype.domain.task import Asset, Task
 from calotype.services.deleting import BATCH, Deleting
 from calotype.services.thumbnails import Thumbnails
 from harness import Reply, Server, picture, running_server, until
@@ -199,8 +199,7 @@ async def test_a_disk_that_does_not_let_go_is_tried_again_later(server: Server) 
     await Deleting(store, stuck, clock=clock).delete(task["task_id"], account_id=account_id)
     assert len(server.stored_files()) == 2
     assert len(await store.gallery.doomed(limit=BATCH)) == 2
-    with pytest.raises(Unavailable):
-        await Deleting(store, stuck, clock=clock).finish()
+    assert await Deleting(store, stuck, clock=clock).finish() == 0
     for image in (await stored(server, task["task_id"])).asset_ids:
         assert await store.asset(image) is None
     disk = DiskAssets(server.data / "assets")
@@ -209,6 +208,32 @@ async def test_a_disk_that_does_not_let_go_is_tried_again_later(server: Server) 
     assert server.stored_files() == []
     assert await store.gallery.doomed(limit=BATCH) == []
     stuck.close()
+    disk.close()
+
+
+@pytest.mark.parametrize("batch", [1, BATCH])
+async def test_a_file_that_cannot_be_removed_keeps_no_other(
+    server: Server, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr("calotype.services.deleting.BATCH", batch)
+    store, clock = server.core.store, server.core.clock
+    disk = DiskAssets(server.data / "assets")
+    doomed: list[Asset] = []
+    for _ in range(3):
+        task = await stored(server, (await finished(server))["task_id"])
+        deletion = await store.gallery.delete(task.id, account_id=task.account_id, now=clock())
+        assert deletion is not None
+        doomed += deletion.assets
+    first = min(doomed, key=lambda image: image.id)
+    stuck = disk.path(first.key)
+    stuck.unlink()
+    stuck.mkdir()
+    assert await Deleting(store, disk, clock=clock).finish() == len(doomed) - 1
+    assert [image.id for image in await store.gallery.doomed(limit=9)] == [first.id]
+    assert server.stored_files() == []
+    stuck.rmdir()
+    assert await Deleting(store, disk, clock=clock).finish() == 1
+    assert await store.gallery.doomed(limit=9) == []
     disk.close()
 
 

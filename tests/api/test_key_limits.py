@@ -137,6 +137,23 @@ async def test_a_model_that_none_of_the_keys_channels_serves_is_refused_with_tho
     assert "31 (one)" in message
 
 
+async def test_channels_that_take_nothing_new_are_no_matter_of_the_key(channels: Server) -> None:
+    channels.core.router.switch({ONE.id: False})
+    key = await limited(channels, channels=[ONE.id])
+    for asked in ({}, {"channel_id": ONE.id}):
+        reply = await key.submit(**asked)
+        assert "31 (one)" in reply.assert_refused(503, "service_unavailable")
+        assert int(reply.headers["Retry-After"]) > 0
+    (await channels.submit(channel_id=ONE.id)).assert_refused(503, "service_unavailable")
+    other = await limited(channels, channels=[TWO.id])
+    message = (await other.submit(channel_id=ONE.id)).assert_refused(
+        403, "channel_not_allowed", "channel_id"
+    )
+    assert "32 (two)" in message
+    channels.core.router.switch({})
+    assert (await key.submit()).status == 202
+
+
 # Spending and rate
 
 

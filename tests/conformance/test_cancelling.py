@@ -169,7 +169,7 @@ async def test_what_cancelling_costs_is_committed_and_the_rest_released(
     assert await store.balance(account_id) == Balance(balance=CREDIT - charge, reserved=0)
     booked = {
         each.kind: each.amount
-        for each in await store.entries(account_id, limit=9)
+        for each in await store.usage.entries(account_id, limit=9)
         if each.kind in {EntryKind.COMMIT, EntryKind.RELEASE}
     }
     left = {EntryKind.RELEASE: PRICE - charge} if charge < PRICE else {}

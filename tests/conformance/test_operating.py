@@ -51,6 +51,19 @@ async def test_an_action_that_broke_off_says_so_and_shows_nothing_of_the_fault(
     assert len(entry.subject) == 500
 
 
+async def test_what_was_done_is_done_though_it_cannot_be_written_down_any_more(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit = Audit(store, clock=lambda: NOW)
+
+    async with audit.action(CLI, "key.create", "account ada") as noting:
+        noting.detail = "\ud800"  # no database takes it
+
+    (entry,) = await store.operating.actions(limit=9)
+    assert entry.outcome == "begun"
+    assert "stays as begun" in caplog.text
+
+
 async def test_the_audit_is_read_a_page_at_a_time_and_by_its_actions(store: Store) -> None:
     audit = Audit(store, clock=lambda: NOW)
     for number in range(6):

@@ -344,3 +344,51 @@ async def test_accounts_are_listed_with_what_they_have_by_name(store: Store) -> 
     assert not await store.operating.accounts(text="%", limit=9)
     assert await store.operating.account(ada) == first
     assert await store.operating.account(10**15) is None
+    await store.open_account("Жук Ångström", now=NOW)
+    for text in ("жук", "åNGSTRÖM", "K Å"):
+        assert len(await store.operating.accounts(text=text, limit=9)) == (text != "K Å")
+
+
+NEVER_KEPT = pytest.mark.parametrize("word", ["\0", "a\0b", "\ud800"])
+
+
+@NEVER_KEPT
+async def test_a_word_that_no_database_keeps_finds_nothing(store: Store, word: str) -> None:
+    ada, operating = await funded(store), store.operating
+    await submitted(store, ada)
+    await operating.begin_action(actor="cli", action="key.create", subject="", detail="", now=NOW)
+    assert await operating.accounts(text=word, limit=9) == []
+    assert await operating.accounts(after=word, limit=9) == []
+    assert await operating.actions(action=word, limit=9) == []
+    for account_id in (None, ada):
+        page = await operating.tasks(account_id=account_id, model=word, limit=9)
+        assert (page.tasks, page.go_on) == ((), None)
+    for metadata in ({word: "a"}, {"a": word}):
+        found = await store.gallery.tasks(ada, metadata=metadata, limit=9)
+        assert (found.tasks, found.searched_to) == ([], None)
+        assert await store.search(ada, metadata=metadata, limit=9) == []
+    assert (await store.gallery.pictures(ada, model=word, limit=9)).tasks == []
+    assert (await store.gallery.tasks(ada, text=word, limit=9)).tasks == []
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_a_number_beyond_what_databases_keep_is_taken_for_the_last_of_them(
+    store: Store, sign: int
+) -> None:
+    ada, operating, far = await funded(store), store.operating, sign * 2**70
+    task = await submitted(store, ada)
+    entry = await operating.begin_action(
+        actor="cli", action="key.create", subject="", detail="", now=NOW
+    )
+    all_of_them, after_all = ([task], []) if sign == 1 else ([], [task])
+    actions = await operating.actions(before=far, limit=9)
+    assert [each.id for each in actions] == ([entry] if sign == 1 else [])
+    for account_id in (None, ada):
+        page = await operating.tasks(account_id=account_id, before=far, limit=9)
+        assert [each.id for each in page.tasks] == all_of_them
+    assert (await operating.tasks(account_id=far, limit=9)).tasks == ()
+    assert (await operating.tasks(channel_id=far, limit=9)).tasks == ()
+    pages = store.gallery.tasks
+    assert [each.id for each in (await pages(ada, before=far, limit=9)).tasks] == all_of_them
+    assert [each.id for each in (await pages(ada, until=far, limit=9)).tasks] == all_of_them
+    assert [each.id for each in (await pages(ada, since=far, limit=9)).tasks] == after_all

@@ -43,6 +43,8 @@ async def test_an_account_is_opened_once_and_found_again(store: Store) -> None:
     again = await store.open_account("ada", now=NOW + 5)
     assert first == again
     assert [account.name for account in await store.accounts()] == ["ada"]
+    assert await store.account(first.id) == first
+    assert await store.account(first.id + 1) is None
 
 
 async def test_credit_adds_up_and_cannot_be_taken_below_what_is_reserved(store: Store) -> None:
@@ -53,7 +55,7 @@ async def test_credit_adds_up_and_cannot_be_taken_below_what_is_reserved(store: 
     assert await store.book(account, EntryKind.ADJUST, -PRICE, note="back", now=NOW) == Balance(
         PRICE, PRICE
     )
-    assert [entry.kind for entry in await store.entries(account, limit=9)] == [
+    assert [entry.kind for entry in await store.usage.entries(account, limit=9)] == [
         EntryKind.ADJUST,
         EntryKind.RESERVE,
         EntryKind.CREDIT,

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from calotype.domain.limits import DAY_MS
 from calotype.domain.task import Asset, Event, NewTask, Request
-from calotype.services.usage import DAY_MS, date_of
+from calotype.services.usage import date_of
 from console.screens import EVERY_LOOK, Opens, Theme
 from console.tabs import Tab, gone_to
 from harness import Reply, Server

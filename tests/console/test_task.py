@@ -209,7 +209,9 @@ async def test_the_operator_sees_attempts_and_may_cancel_with_a_note_of_it(
         done = await owner.outcome()
         page = await words(operator, page_of(done, operator=True))
         assert "Attempts" in page
-        assert "/console/operator/accounts/" in page
+        account = await site.core.accounts.find(owner.account)
+        assert account is not None
+        assert f'/console/operator/accounts/{account.id}">{owner.account}</a>' in page
         slow = await owner.accepted(prompt="sandbox:delay=60 a slow one")
         path = page_of(slow, operator=True)
         csrf = await operator.token(path)

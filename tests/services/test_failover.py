@@ -1,7 +1,7 @@
 """Failover: only what is known not to have been accepted is sent elsewhere."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ from calotype.domain.outcomes import (
 )
 from calotype.domain.task import AttemptState, State
 from calotype.services.running import BOUNCE_SECONDS
-from services.bench import CHANNEL, SOON, Bench, Script, Scripted, Source, done, stopped
+from services.bench import CHANNEL, SOON, Bench, Gateway, Script, Scripted, Source, done, stopped
 
 SECOND = msgspec.structs.replace(CHANNEL, id=11, slug="second", name="Second")
 THIRD = msgspec.structs.replace(CHANNEL, id=12, slug="third", name="Third")
@@ -180,6 +180,73 @@ async def test_a_task_that_pinned_a_channel_is_still_done_there_when_it_takes_no
     gateway = bench.gateway((off, first), (SECOND, second))
     await bench.assert_paid(await gateway.ran(await bench.submitted(pinned=CHANNEL.id)))
     assert second.sent == []
+
+
+def switched_off(gateway: Gateway) -> None:
+    gateway.router.switch({CHANNEL.id: False})
+
+
+def configured_off(gateway: Gateway) -> None:
+    off = msgspec.structs.replace(CHANNEL, enabled=False)
+    others = [each for each in gateway.router.channels if each.id != off.id]
+    gateway.router.replace([off, *others])
+
+
+both_ways = pytest.mark.parametrize("turned_off", [switched_off, configured_off])
+
+
+@both_ways
+async def test_a_task_stays_with_a_channel_that_takes_nothing_new_where_no_other_can_have_it(
+    bench: Bench, turned_off: Callable[[Gateway], None]
+) -> None:
+    first = Scripted([BUSY, done()])
+    gateway = bench.gateway((CHANNEL, first), (SECOND, never))
+    number = await bench.submitted(allowed=(CHANNEL.id,))
+    turned_off(gateway)
+    await bench.assert_paid(await gateway.ran(number))
+    assert (len(first.sent), never.sent) == (2, [])
+
+
+@both_ways
+async def test_a_task_comes_back_to_no_channel_that_takes_nothing_new(
+    bench: Bench, turned_off: Callable[[Gateway], None]
+) -> None:
+    first, second = two([done()], [KEY])
+    gateway = bench.gateway((CHANNEL, first), (SECOND, second))
+    turned_off(gateway)
+    task = await gateway.ran(await bench.submitted())
+    await bench.assert_released(task, "upstream_unavailable")
+    assert (first.sent, len(second.sent)) == ([], 1)
+
+
+@both_ways
+async def test_what_may_have_been_bought_is_asked_for_again_where_nothing_new_is_taken(
+    bench: Bench, turned_off: Callable[[Gateway], None]
+) -> None:
+    def unheard_of() -> TryLater:
+        turned_off(gateway)
+        return UNREACHABLE
+
+    first = Scripted([Unknown("Cut."), done()], recovers=[unheard_of])
+    gateway = bench.gateway((CHANNEL, first), (SECOND, never))
+    await bench.assert_paid(await gateway.ran(await bench.submitted()))
+    assert (len({job.reference for job in first.sent}), len(first.sent)) == (1, 2)
+    assert never.sent == []
+
+
+@both_ways
+async def test_an_accepted_job_is_followed_where_nothing_new_is_taken(
+    bench: Bench, turned_off: Callable[[Gateway], None]
+) -> None:
+    def accepted() -> Accepted:
+        turned_off(gateway)
+        return Accepted("job-1", SOON)
+
+    first = Scripted([accepted], [done()])
+    gateway = bench.gateway((CHANNEL, first), (SECOND, never))
+    task = await gateway.ran(await bench.submitted())
+    await bench.assert_paid(task)
+    assert (task.channel_id, never.sent) == (CHANNEL.id, [])
 
 
 async def test_a_removed_channels_waiting_tasks_go_elsewhere(bench: Bench) -> None:

@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from calotype.assets.disk import DiskAssets
 from calotype.domain.clock import system_clock
-from calotype.domain.errors import AssetNotFound
+from calotype.domain.errors import AssetNotFound, Unavailable
 from calotype.domain.ids import IdSource
 from calotype.domain.task import Asset
 from calotype.services.assets import Assets
+from calotype.services.conversion import Converter
 from calotype.services.thumbnails import WIDTHS, Thumbnails, thumbnail_keys
 from harness import until
 
@@ -186,6 +188,83 @@ async def test_a_damaged_image_has_none_and_leaves_nothing_behind(
         assert isinstance(outcome, AssetNotFound)
         assert "damaged" in outcome.message
     assert files(disk) == []
+
+
+class Counting(Converter):
+    """Counts what it is asked for; the first ``broken`` of them cannot be written."""
+
+    def __init__(self, *, broken: int = 0) -> None:
+        super().__init__()
+        self.asked = 0
+        self._broken = broken
+
+    async def shrink(self, source: Path, target: Path, width: int) -> None:
+        self.asked += 1
+        nowhere = target / "nowhere" if self.asked <= self._broken else target
+        await super().shrink(source, nowhere, width)
+
+
+async def test_a_damaged_image_is_tried_once(disk: DiskAssets, thumbnails: Thumbnails) -> None:
+    asset = await stored(disk, encoded(halves(), "PNG"))
+    disk.path(asset.key).write_bytes(encoded(halves(), "PNG")[:400])
+    thumbnails._converter = counting = Counting()
+    for width in (160, 160, 320):
+        with pytest.raises(AssetNotFound, match="damaged"):
+            await thumbnails.path_of(asset, width)
+    assert counting.asked == 1
+    await disk.delete([asset.key])
+    with pytest.raises(AssetNotFound, match="no longer stored"):
+        await thumbnails.path_of(asset, 160)
+
+
+async def test_few_damaged_images_are_remembered(
+    disk: DiskAssets, thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.services.thumbnails._DAMAGED_KEPT", 1)
+    thumbnails._converter = counting = Counting()
+    one, other = [await stored(disk, encoded(halves(), "PNG")) for _ in range(2)]
+    for asset in (one, other):
+        disk.path(asset.key).write_bytes(b"")
+    for asset in (one, other, other, one):
+        with pytest.raises(AssetNotFound, match="damaged"):
+            await thumbnails.path_of(asset, 160)
+    assert counting.asked == 3
+
+
+async def test_what_could_not_be_written_is_tried_again(
+    disk: DiskAssets, thumbnails: Thumbnails
+) -> None:
+    asset = await stored(disk, encoded(halves(), "PNG"))
+    thumbnails._converter = counting = Counting(broken=1)
+    with pytest.raises(Unavailable):
+        await thumbnails.path_of(asset, 160)
+    assert (await thumbnails.path_of(asset, 160)).is_file()
+    assert counting.asked == 2
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+async def test_a_copy_is_never_higher_than_its_format_can_be(
+    disk: DiskAssets, thumbnails: Thumbnails, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    lying = (20_000, 100) if orientation == 6 else (100, 20_000)
+    asset = await stored(disk, encoded(Image.new("RGB", lying), "PNG", exif=exif))
+    with Image.open(await thumbnails.path_of(asset, 320)) as small:
+        assert small.size == (82, 16_383)
+
+
+async def test_an_account_with_many_to_make_keeps_no_other_waiting_for_all_of_them(
+    disk: DiskAssets, thumbnails: Thumbnails
+) -> None:
+    data = encoded(halves(), "PNG")
+    images = [await stored(disk, data) for _ in range(12)]
+    theirs = msgspec.structs.replace(await stored(disk, data), account_id=2)
+    asking = [asyncio.create_task(thumbnails.path_of(asset, 160)) for asset in images]
+    await until(lambda: bool(files(disk)))
+    await thumbnails.path_of(theirs, 160)
+    assert sum(task.done() for task in asking) <= 6
+    await asyncio.gather(*asking)
 
 
 async def test_only_the_widths_that_there_are_can_be_asked_for(

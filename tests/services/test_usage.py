@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from calotype.core import Core, build_core
 from calotype.domain.errors import InvalidParameter
+from calotype.domain.keys import ApiKey
+from calotype.domain.limits import DAY_MS
 from calotype.domain.money import EntryKind
 from calotype.domain.task import Asset, Event, NewTask, Request
-from calotype.services.usage import DAY_MS, Days, Usage, asked_days, csv_lines, date_of, safe
+from calotype.services.usage import Days, Usage, asked_days, csv_lines, date_of, safe
 from calotype.settings import Settings
 from calotype.store.usage import Tally
 
@@ -109,6 +111,22 @@ async def test_a_report_has_every_day_and_the_names_of_models_and_keys(
     everyone = await usage.report(Days(DAY, DAY), account_id=None)
     assert everyone.total.succeeded == 3
     assert len(everyone.by_day) == 1
+
+
+async def test_an_accounts_report_reads_no_other_accounts_keys(
+    core: Core, usage: Usage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, _ = await customer(core, "ada", "site")
+    read, asked = core.store.keys, list[int | None]()
+
+    async def reading(*, account_id: int | None = None) -> Sequence[ApiKey]:
+        asked.append(account_id)
+        return await read(account_id=account_id)
+
+    monkeypatch.setattr(core.store, "keys", reading)
+    await usage.report(Days(DAY, DAY), account_id=ada)
+    await table(usage.rows(Days(DAY, DAY), account_id=ada))
+    assert asked == [ada, ada]
 
 
 async def test_usage_as_csv_tells_a_client_nothing_of_the_upstreams_prices(

@@ -13,7 +13,8 @@ from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing them takes longer than the command
     from calotype.core import Core
-    from calotype.store.port import Account, Entry
+    from calotype.store.port import Account
+    from calotype.store.usage import LedgerLine
 
 ENTRIES = 10
 """Ledger entries that are shown, the newest."""
@@ -66,9 +67,10 @@ def show_credits(
     An account by its name comes with its newest ledger entries.
     """
 
-    async def body(core: "Core") -> "list[tuple[Account, Sequence[Entry]]]":
+    async def body(core: "Core") -> "list[tuple[Account, Sequence[LedgerLine]]]":
         owners = await core.store.accounts() if account is None else [await find(core, account)]
-        return [(owner, await core.store.entries(owner.id, limit=ENTRIES)) for owner in owners]
+        read = core.store.usage.entries
+        return [(owner, await read(owner.id, limit=ENTRIES)) for owner in owners]
 
     found = session.with_core(context, body)
     if json:
@@ -116,7 +118,7 @@ def _overview(owners: "Sequence[Account]") -> None:
     show.table(["ACCOUNT", *amounts], rows, right=amounts)
 
 
-def _details(owner: "Account", entries: "Sequence[Entry]") -> None:
+def _details(owner: "Account", entries: "Sequence[LedgerLine]") -> None:
     show.pairs({"account": owner.name, **_balance(owner)})
     print()
     show.table(
@@ -144,7 +146,7 @@ def _balance(owner: "Account") -> dict[str, str]:
     }
 
 
-def _document(owner: "Account", entries: "Sequence[Entry]") -> dict[str, Any]:
+def _document(owner: "Account", entries: "Sequence[LedgerLine]") -> dict[str, Any]:
     return {
         "account": owner.name,
         "balance_micro_usdc": owner.balance.balance,

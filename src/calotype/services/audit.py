@@ -78,6 +78,8 @@ class Audit:
             )
         except Unavailable:  # what it is about has happened, or was refused, all the same
             log.warning("audit entry %d stays as begun: the database does not answer", entry)
+        except Exception:
+            log.exception("audit entry %d stays as begun", entry)
 
 
 def _short(text: str) -> str:

@@ -21,7 +21,10 @@ PROCESSES: Final = 2
 LONGEST_SECONDS: Final = 300.0
 _QUALITY: Final = 95
 _SMALL_QUALITY: Final = 82
-_ANY_SIDE: Final = 1_000_000
+_LONGEST_SIDE: Final = 16_383
+"""Pixels that a WebP has at most."""
+_BROKE: Final = 2
+"""The exit status where the image is not to blame."""
 _LYING: Final = frozenset({5, 6, 7, 8})
 """EXIF orientations of which width and height are each other's."""
 _FORMATS: Final = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
@@ -31,6 +34,10 @@ CONTENT_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/
 
 class NotConvertible(Exception):
     """The image cannot be decoded."""
+
+
+class ConversionBroke(NotConvertible):
+    """It came to nothing this time, for want of memory or of room, or because it was killed."""
 
 
 class Converter:
@@ -52,8 +59,10 @@ class Converter:
         """Write the image in ``source`` to ``target`` as a WebP at most so many pixels wide.
 
         It is turned upright, its colours are sRGB, and nothing is left of what it says of itself.
+        One that is so high that no WebP were is made narrower yet.
 
         Raises:
+            ConversionBroke: it may be done another time.
             NotConvertible: it cannot be decoded.
 
         """
@@ -73,6 +82,8 @@ class Converter:
                 if isinstance(error, TimeoutError):
                     raise NotConvertible("The image takes too long to convert.") from error
                 raise
+        if status < 0 or status == _BROKE:
+            raise ConversionBroke("The conversion broke off.")
         if status != 0:
             raise NotConvertible("The image cannot be decoded.")
 
@@ -87,7 +98,11 @@ def main(work: str, source: str, target: str, what: str) -> int:
             _shrink(source, target, int(what))
         else:
             _convert(source, target, what)
-    except (OSError, ValueError, SyntaxError, EOFError):
+    except MemoryError:
+        return _BROKE
+    except OSError as error:  # one of the system has a number, one of a decoder has none
+        return 1 if error.errno is None else _BROKE
+    except (ValueError, SyntaxError, EOFError):
         return 1
     return 0
 
@@ -116,7 +131,8 @@ def _shrink(source: str, target: str, width: int) -> None:
             image = opened.convert("RGBA")
         elif opened.mode.startswith("I"):  # 16 bits
             image = opened.convert("I").point(lambda value: value / 256).convert("L")
-        image.thumbnail((_ANY_SIDE, width) if lies else (width, _ANY_SIDE), reducing_gap=2.0)
+        bounds = (_LONGEST_SIDE, width) if lies else (width, _LONGEST_SIDE)
+        image.thumbnail(bounds, reducing_gap=2.0)
         profile = opened.info.get("icc_profile")
         small = _in_srgb(ImageOps.exif_transpose(image), profile)
         small.save(target, "WEBP", quality=_SMALL_QUALITY, icc_profile=None, exif=b"", xmp=b"")

@@ -57,15 +57,41 @@ class Deleting:
         return deletion.task
 
     async def finish(self) -> int:
-        """Remove a batch of what is marked; returns how many images."""
-        doomed = await self._store.gallery.doomed(limit=BATCH)
-        await self._remove(doomed)
-        return len(doomed)
+        """Remove what is marked; returns how many images.
+
+        What cannot be removed keeps nothing else, and is tried again the next time.
+        """
+        removed, after = 0, 0
+        while doomed := await self._store.gallery.doomed(after=after, limit=BATCH):
+            after = doomed[-1].id
+            removed += await self._remove_what_goes(doomed)
+        return removed
+
+    async def _remove_what_goes(self, images: Sequence[Asset]) -> int:
+        try:
+            await self._unlink(images)
+            gone = list(images)
+        except Unavailable:  # of one of them; the others are to go
+            gone = [image for image in images if await self._unlinked(image)]
+            log.warning(
+                "the files of %d deleted images cannot be removed yet", len(images) - len(gone)
+            )
+        await self._store.gallery.bury([image.id for image in gone])
+        return len(gone)
+
+    async def _unlinked(self, image: Asset) -> bool:
+        try:
+            await self._unlink([image])
+        except Unavailable:
+            return False
+        return True
 
     async def _remove(self, images: Sequence[Asset]) -> None:
-        if not images:
-            return
+        if images:
+            await self._unlink(images)
+            await self._store.gallery.bury([image.id for image in images])
+
+    async def _unlink(self, images: Sequence[Asset]) -> None:
         await self._assets.delete([image.key for image in images])
         copies = [key for image in images for key in thumbnail_keys(image)]
         await self._assets.delete(copies)  # after the images: who makes one looks for those last
-        await self._store.gallery.bury([image.id for image in images])

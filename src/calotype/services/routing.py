@@ -1,7 +1,7 @@
 """Which channel develops a task: at submission, and again when one could not take it."""
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -148,7 +148,8 @@ class Router:
             errors.UnknownChannel: the pinned channel does not serve the model.
             errors.ChannelNotAllowed: the key may use none of them, or not the pinned one.
             errors.InvalidParameter: no channel (or not the pinned one) can honour the request.
-            errors.Unavailable: no channel serves the model.
+            errors.Unavailable: no channel serves the model, or none that may be used takes new
+                tasks.
 
         """
         wanted = self._wanted(request)
@@ -188,8 +189,10 @@ class Router:
         Args:
             request: what is asked.
             files: its references.
-            current: the channel whose turn it is; it keeps the task where others are no better.
-            bound: the only channel that may be asked, where there is one.
+            current: the channel whose turn it is; it keeps the task where others are no better,
+                and where there is no other also when it takes nothing new.
+            bound: the only channel that may be asked, where there is one; also when it takes
+                nothing new.
             tries: channel id → how often it has been sent there.
             spent: channels that would refuse it again.
             pauses: channel id → the time before which this task leaves it alone.
@@ -199,14 +202,15 @@ class Router:
             None when no channel is left.
 
         """
-        able = [
-            channel
-            for channel in self._left(request)
-            if bound in {None, channel.id}
-            and channel.id not in spent
-            and self._unable(channel, request, files) is None
-        ]
-        if not able:
+        for left in self._left(request, current=current, bound=bound):
+            able = [
+                channel
+                for channel in left
+                if channel.id not in spent and self._unable(channel, request, files) is None
+            ]
+            if able:
+                break
+        else:
             return None
         fewest = min(tries.get(channel.id, 0) for channel in able)
         opens = {channel.id: self._at(channel, request, pauses, now) for channel in able}
@@ -230,21 +234,29 @@ class Router:
 
     def _wanted(self, request: Request) -> tuple[Channel, ...]:
         serving = self.serving(request.model)
-        pinned, allowed = request.channel_id, request.channel_ids
-        if pinned is None and allowed is None:
+        if request.channel_id is None and request.channel_ids is None:
             return serving
-        return tuple(
-            channel
-            for channel in serving
-            if pinned in {None, channel.id} and (allowed is None or channel.id in allowed)
-        )
+        return tuple(channel for channel in serving if _allows(request, channel))
 
-    def _left(self, request: Request) -> tuple[Channel, ...]:
-        """Where an accepted task may go: a pinned one also where nothing new is taken."""
-        pinned = self._channels.get(request.channel_id) if request.channel_id else None
-        if pinned is not None and pinned.serves(request.model):
-            return (pinned,)
-        return self._wanted(request)
+    def _left(
+        self, request: Request, *, current: int, bound: int | None
+    ) -> Iterator[Sequence[Channel]]:
+        """Where an accepted task may go, and where if none of those can have it.
+
+        A channel that takes nothing new goes on with a task that may have been bought there, that
+        pinned it, or that it was given and no other can have.
+        """
+        if bound is not None:
+            yield self._serves(self.get(bound), request)
+        elif request.channel_id is not None:
+            yield self._serves(self._channels.get(request.channel_id), request)
+        else:
+            yield self._wanted(request)
+            yield self._serves(self._channels.get(current), request)
+
+    @staticmethod
+    def _serves(channel: Channel | None, request: Request) -> Sequence[Channel]:
+        return [channel] if channel is not None and channel.serves(request.model) else []
 
     def _unable(self, channel: Channel, request: Request, files: Files) -> str | None:
         wire = self.wire(channel, request.model)
@@ -273,8 +285,15 @@ class Router:
         serving = self.serving(model.id)
         if not serving:
             return Unavailable(f"No channel serves {model.id} right now.", retry_after=60)
-        if request.channel_id in {None, *[channel.id for channel in serving]}:
-            return _not_allowed(model, request, serving)
+        known = [channel for channel in self._channels.values() if channel.serves(model.id)]
+        if off := [channel for channel in known if _allows(request, channel)]:
+            return Unavailable(
+                f"What this request may use for {model.id} takes no new tasks right now: "
+                f"{_named(off)}.",
+                retry_after=60,
+            )
+        if request.channel_id in {None, *[channel.id for channel in known]}:
+            return _not_allowed(model, request, known)
         return UnknownChannel(
             f"channel_id {request.channel_id} does not serve {model.id}; its channels are "
             f"{_named(serving)}.",
@@ -292,6 +311,12 @@ class Router:
             f"{who} take this request as it stands: {reasons}.",
             param="channel_id" if pinned else None,
         )
+
+
+def _allows(request: Request, channel: Channel) -> bool:
+    """Whether a request, and the key that it came by, may use a channel."""
+    pinned, allowed = request.channel_id, request.channel_ids
+    return pinned in {None, channel.id} and (allowed is None or channel.id in allowed)
 
 
 def _highest(channels: Sequence[Channel]) -> list[Channel]:

@@ -3,22 +3,29 @@
 import asyncio
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from calotype.assets.port import AssetStore
-from calotype.domain.errors import AssetNotFound
+from calotype.domain.errors import AssetNotFound, Unavailable
 from calotype.domain.task import Asset
 from calotype.services.assets import place_of
-from calotype.services.conversion import Converter, NotConvertible
+from calotype.services.conversion import PROCESSES, ConversionBroke, Converter, NotConvertible
 
 WIDTHS: Final = (160, 320, 640, 1280)
 """Pixels; an image that is narrower stays as wide as it is."""
+_DAMAGED: Final = "This image is damaged, so there is no copy of it."
+_NOT_NOW: Final = "The copy of this image cannot be made right now."
+_DAMAGED_KEPT: Final = 10_000
+"""Damaged images that are remembered, the last ones found."""
 
 
 class Thumbnails:
     """The small copies of stored images.
 
     Each is made once, however many ask meanwhile, and a few at a time, each in a process of its
-    own; what is half made when we die is swept away with what else was staged.
+    own; what is half made when we die is swept away with what else was staged. An account with
+    many to make waits for its own, so that the others wait for few of them. Images that were found
+    to be damaged are not tried again until the next start.
 
     Args:
         store: where images and their copies lie.
@@ -29,13 +36,15 @@ class Thumbnails:
         self._store = store
         self._converter = Converter()
         self._making: dict[str, asyncio.Task[Path]] = {}
+        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
+        self._damaged: dict[int, None] = {}
 
     async def path_of(self, asset: Asset, width: int) -> Path:
         """The file of an image's copy that is ``width`` pixels wide at most.
 
         Raises:
             errors.AssetNotFound: there is none of this width, the image is gone, or it is damaged.
-            errors.Unavailable: it cannot be kept right now.
+            errors.Unavailable: it cannot be made or kept right now.
 
         """
         if width not in WIDTHS:
@@ -46,7 +55,7 @@ class Thumbnails:
         if path.is_file():
             return path
         if (making := self._making.get(key)) is None:
-            making = asyncio.create_task(self._make(asset, width, key))
+            making = asyncio.create_task(self._make_in_turn(asset, width, key))
             self._making[key] = making
             making.add_done_callback(lambda done: self._made(key, done))
         return await asyncio.shield(making)
@@ -58,21 +67,36 @@ class Thumbnails:
             each.cancel()
         await asyncio.gather(*making, return_exceptions=True)
 
+    async def _make_in_turn(self, asset: Asset, width: int, key: str) -> Path:
+        turns = self._turns.setdefault(asset.account_id, asyncio.Semaphore(PROCESSES))
+        async with turns:
+            return await self._make(asset, width, key)
+
     async def _make(self, asset: Asset, width: int, key: str) -> Path:
         source = self._store.path(asset.key)
         _require(source)
+        if asset.id in self._damaged:
+            raise AssetNotFound(_DAMAGED)
         async with self._store.stage() as staged:
             target = await staged.finish()
             try:
                 await self._converter.shrink(source, target, width)
-            except NotConvertible:
+            except NotConvertible as error:
                 _require(source)
-                raise AssetNotFound("This image is damaged, so there is no copy of it.") from None
+                if isinstance(error, ConversionBroke):
+                    raise Unavailable(_NOT_NOW, retry_after=10) from error
+                self._remember(asset)
+                raise AssetNotFound(_DAMAGED) from None
             await staged.publish(key)
         if not source.is_file():  # deleted meanwhile, and its copies with it
             await self._store.delete([key])
         _require(source)
         return self._store.path(key)
+
+    def _remember(self, damaged: Asset) -> None:
+        if len(self._damaged) >= _DAMAGED_KEPT:
+            del self._damaged[next(iter(self._damaged))]
+        self._damaged[damaged.id] = None
 
     def _made(self, key: str, making: asyncio.Task[Path]) -> None:
         del self._making[key]

@@ -17,6 +17,7 @@ from calotype.domain.catalog import quoted
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import encode
+from calotype.domain.limits import DAY_MS
 from calotype.domain.money import format_usd
 from calotype.services.routing import Router
 from calotype.store.port import Store
@@ -25,7 +26,6 @@ from calotype.store.usage import EntryCursor, Tally
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 731
 """Days of one range: two years."""
-DAY_MS: Final = 86_400_000
 _PAGE: Final = 500
 """Ledger entries that are read at a time."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")

@@ -86,8 +86,8 @@ class GalleryStore(Protocol):
         """
         ...
 
-    async def doomed(self, *, limit: int) -> Sequence[Asset]:
-        """Images that are marked and may still have files."""
+    async def doomed(self, *, after: int = 0, limit: int) -> Sequence[Asset]:
+        """Images that are marked and may still have files, by id, those after one."""
         ...
 
     async def bury(self, asset_ids: Sequence[int]) -> None:

@@ -211,7 +211,11 @@ class OperatingStore(Protocol):
     async def accounts(
         self, *, after: str = "", text: str = "", limit: int
     ) -> Sequence[AccountRow]:
-        """Accounts by name: those after a name, with a text in it, whatever its case."""
+        """Accounts by name: those after a name, with a text in it, whatever its case.
+
+        PostgreSQL knows the case of the letters that the database's locale has: of all of them,
+        or under the locale ``C`` of a to z.
+        """
         ...
 
     async def account(self, account_id: int) -> AccountRow | None:

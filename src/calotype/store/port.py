@@ -121,16 +121,6 @@ class Account(msgspec.Struct, frozen=True):
     balance: Balance
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One line of the ledger."""
-
-    kind: EntryKind
-    amount: int
-    task_id: int | None
-    created_at: int
-    note: str
-
-
 class ChannelEvent(msgspec.Struct, frozen=True):
     """What happened to the breaker of a channel, or of one of its models."""
 
@@ -215,6 +205,10 @@ class Store(Protocol):
         """Every account, by name."""
         ...
 
+    async def account(self, account_id: int) -> Account | None:
+        """An account by its id."""
+        ...
+
     async def balance(self, account_id: int) -> Balance:
         """What an account has."""
         ...
@@ -228,10 +222,6 @@ class Store(Protocol):
             errors.InsufficientBalance: what is available would fall below zero.
 
         """
-        ...
-
-    async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
-        """The newest ledger entries of an account, newest first."""
         ...
 
     async def add_key(self, key: ApiKey, *, digest: bytes) -> None:

@@ -17,6 +17,7 @@ import msgspec
 
 from calotype.domain.ids import IdSource
 from calotype.domain.task import State
+from calotype.store.askable import bounded, is_askable
 from calotype.store.port import EVER
 
 COUNTED: Final = 1000
@@ -58,6 +59,12 @@ class Search(msgspec.Struct, frozen=True):
         return Shape(self.state, self.model is not None, len(self.pairs))
 
     @property
+    def is_askable(self) -> bool:
+        """Whether there can be any such tasks."""
+        words = [word for pair in self.pairs for word in pair]
+        return is_askable(self.account_id, self.model, *words)
+
+    @property
     def must_count(self) -> bool:
         """Whether there is more than one way to find the tasks, with metadata among them."""
         ways = len(self.pairs) + (self.state is not None or self.model is not None)
@@ -71,15 +78,15 @@ class Search(msgspec.Struct, frozen=True):
     def values(self) -> list[Any]:
         """What the statement of a page takes."""
         model = [] if self.model is None else [self.model]
-        until = EVER if self.until is None else min(self.until, EVER)
-        return [*self._bounds(), *model, min(self.since or 0, EVER), until, self.limit]
+        until = EVER if self.until is None else bounded(self.until)
+        return [*self._bounds(), *model, bounded(self.since or 0), until, self.limit]
 
     def _bounds(self) -> list[Any]:
         since = self.since or 0
         first = _id_at(since - _SLACK_MS) if since > _SLACK_MS else 0
-        before = EVER if self.before is None else min(self.before, EVER)
+        before = EVER if self.before is None else bounded(self.before)
         if self.until is not None:
-            before = min(before, max(0, _id_at(self.until + _SLACK_MS)))
+            before = min(before, _id_at(max(0, self.until + _SLACK_MS)))
         pairs = [word for pair in self.pairs for word in pair]
         return [self.account_id, before, min(first, EVER), *pairs]
 

@@ -44,7 +44,7 @@ class Engine(Protocol):
         """As ``gallery.GalleryStore`` says."""
         ...
 
-    async def doomed(self, *, limit: int) -> Sequence[Asset]:
+    async def doomed(self, *, after: int = 0, limit: int) -> Sequence[Asset]:
         """As ``gallery.GalleryStore`` says."""
         ...
 

@@ -158,7 +158,8 @@ REFUSALS: Final = {
         "Try again; if it stays, tell the operator the `X-Request-Id`.",
     ),
     "service_unavailable": Note(
-        "A part that the request needs does not answer right now. Nothing was accepted.",
+        "A part that the request needs does not answer right now, or no channel that it may use "
+        "takes new tasks. Nothing was accepted.",
         "Try again after the seconds in `Retry-After`; an `Idempotency-Key` makes that safe.",
     ),
 }

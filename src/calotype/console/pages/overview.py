@@ -13,7 +13,8 @@ from calotype.console.context import Console
 from calotype.console.filters import day, duration, percent, size, usd
 from calotype.console.queries import asked
 from calotype.domain.health import WHOLE
-from calotype.services.usage import DAY_MS, date_of
+from calotype.domain.limits import DAY_MS
+from calotype.services.usage import date_of
 from calotype.services.watching import LEAST_FREE, LITTLE_FREE, ChannelStanding, free_bytes
 from calotype.store.operating import FIGURED, QueueDepth
 from calotype.store.usage import Tally

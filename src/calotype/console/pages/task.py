@@ -98,6 +98,7 @@ class _TaskPages:
         return console.render.page(
             request,
             "tasks/detail.html",
+            account=await console.store.account(task.account_id) if operator else None,
             attempts=await console.store.attempts(task.id) if operator else (),
             back="/console/operator/tasks" if operator else "/console/tasks",
             channel=self._channel(task.channel_id),

@@ -40,7 +40,7 @@ _DOOM: Final = (
     f"WHERE task_id = $2 AND id = ANY($3) RETURNING {rows.ASSET}"
 )
 _DOOMED: Final = (
-    f"SELECT {rows.ASSET} FROM assets WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT $1"
+    f"SELECT {rows.ASSET} FROM assets WHERE deleted_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2"
 )
 _BURY: Final = "DELETE FROM assets WHERE id = ANY($1) AND deleted_at IS NOT NULL"
 
@@ -76,9 +76,9 @@ class PostgresGallery:
             images = await db.fetch(_DOOM, now, task_id, task.asset_ids)
         return Deletion(rows.task(marked[0]), [rows.asset(row) for row in images])
 
-    async def doomed(self, *, limit: int) -> Sequence[Asset]:
+    async def doomed(self, *, after: int = 0, limit: int) -> Sequence[Asset]:
         """Images that are marked and may still have files."""
-        return [rows.asset(row) for row in await self._db.fetch(_DOOMED, limit)]
+        return [rows.asset(row) for row in await self._db.fetch(_DOOMED, after, limit)]
 
     async def bury(self, asset_ids: Sequence[int]) -> None:
         """Forget marked images."""

@@ -6,6 +6,7 @@ from typing import Final
 from calotype.domain.task import State
 from calotype.store import operating_sql as sql
 from calotype.store import rows
+from calotype.store.askable import bounded, is_askable
 from calotype.store.gallery import NOTHING
 from calotype.store.operating import (
     LINKS_KEPT_MS,
@@ -117,6 +118,8 @@ class PostgresOperating:
         limit: int,
     ) -> TaskPage:
         """Everyone's tasks, newest first."""
+        if not is_askable(account_id, model, channel_id):
+            return TaskPage((), None)
         if account_id is not None and channel_id is None:
             asked = search_of(
                 account_id,
@@ -129,7 +132,7 @@ class PostgresOperating:
             )
             tasks = await search.find(self._db, asked)
             return sql.task_page(tasks, limit=limit, floor=None)
-        last = EVER if before is None else min(before, EVER)
+        last = EVER if before is None else bounded(before)
         walk = Walk(account_id, state, model, channel_id, last, limit)
         lowest = await self._db.fetch(walk.floor("tasks").replace("?", "$"), walk.before)
         floor = lowest[0][0] if lowest else None
@@ -141,6 +144,8 @@ class PostgresOperating:
         self, *, after: str = "", text: str = "", limit: int
     ) -> Sequence[AccountRow]:
         """Accounts by name."""
+        if not is_askable(after, text):
+            return []
         found = await self._db.fetch(_ACCOUNTS, after, text, limit)
         return [sql.account_row(row) for row in found]
 
@@ -200,7 +205,9 @@ class PostgresOperating:
         self, *, before: int | None = None, limit: int, action: str | None = None
     ) -> Sequence[AuditEntry]:
         """The audit, newest first."""
-        values = (EVER if before is None else before, limit)
+        if not is_askable(action):
+            return []
+        values = (EVER if before is None else bounded(before), limit)
         if action is None:
             found = await self._db.fetch(_ACTIONS, *values)
         else:

@@ -19,6 +19,8 @@ async def find(database: Database, search: Search) -> list[Task]:
 
 async def look(database: Database, search: Search, *, columns: str) -> list[rows.Row]:
     """These columns of a page of tasks; ``created_at``, ``state`` and ``request`` among them."""
+    if not search.is_askable:
+        return []
     by_pair = bool(search.pairs)
     if search.must_count:
         counted = await database.fetch(_count(search.shape), *search.count_values())

@@ -33,7 +33,6 @@ from calotype.store.port import (
     Account,
     AttemptEnd,
     ChannelEvent,
-    Entry,
     Fenced,
     Keyed,
     LoggedEvent,
@@ -139,6 +138,11 @@ class PostgresStore:
         found = await self._db.fetch(f"SELECT {rows.ACCOUNT} FROM accounts ORDER BY name")
         return [rows.account(row) for row in found]
 
+    async def account(self, account_id: int) -> Account | None:
+        statement = f"SELECT {rows.ACCOUNT} FROM accounts WHERE id = $1"
+        found = await self._db.fetch(statement, account_id)
+        return rows.account(found[0]) if found else None
+
     async def balance(self, account_id: int) -> Balance:
         found = await self._db.fetch(
             "SELECT balance, reserved FROM accounts WHERE id = $1", account_id
@@ -163,15 +167,6 @@ class PostgresStore:
         if not booked:
             raise cannot_take_away(-amount)
         return Balance(balance=booked[0][0], reserved=booked[0][1])
-
-    async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
-        found = await self._db.fetch(
-            "SELECT kind, amount, task_id, created_at, note FROM ledger "
-            "WHERE account_id = $1 ORDER BY (id + 0) DESC LIMIT $2",
-            account_id,
-            limit,
-        )
-        return [Entry(EntryKind(kind), *rest) for kind, *rest in found]
 
     async def add_key(self, key: ApiKey, *, digest: bytes) -> None:
         async with self._db.connection() as db, db.transaction():

@@ -14,7 +14,10 @@ BUSY_SECONDS: Final = 10
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """A connection in autocommit mode; a writing one syncs each commit to disk."""
+    """A connection in autocommit mode; a writing one syncs each commit to disk.
+
+    Its ``lowered`` is SQLite's ``lower`` for the letters of every script.
+    """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
         uri=True,
@@ -26,6 +29,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     if not read_only:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+    connection.create_function("lowered", 1, str.lower, deterministic=True)
     connection.execute("PRAGMA cache_size = -16384")  # 16 MiB
     return connection
 

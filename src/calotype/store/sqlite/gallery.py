@@ -41,7 +41,7 @@ _DOOM: Final = (
 )
 _DOOMED: Final = (
     f"SELECT {rows.ASSET} FROM assets INDEXED BY assets_deleted "
-    "WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT ?"
+    "WHERE deleted_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?"
 )
 _BURY: Final = (
     "DELETE FROM assets WHERE id IN (SELECT value FROM json_each(?)) AND deleted_at IS NOT NULL"
@@ -88,9 +88,9 @@ class SqliteGallery:
         """Mark a final task of an account and its images as deleted."""
         return await self._write(partial(_delete, task_id=task_id, account_id=account_id, now=now))
 
-    async def doomed(self, *, limit: int) -> Sequence[Asset]:
+    async def doomed(self, *, after: int = 0, limit: int) -> Sequence[Asset]:
         """Images that are marked and may still have files."""
-        found = await self._reading(lambda db: db.execute(_DOOMED, (limit,)).fetchall())
+        found = await self._reading(lambda db: db.execute(_DOOMED, (after, limit)).fetchall())
         return [rows.asset(row) for row in found]
 
     async def bury(self, asset_ids: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from calotype.domain.task import AttemptState, State
 from calotype.store import operating_sql as sql
 from calotype.store import rows
+from calotype.store.askable import bounded, is_askable
 from calotype.store.gallery import NOTHING
 from calotype.store.operating import (
     LINKS_KEPT_MS,
@@ -49,7 +50,7 @@ _UNKNOWN: Final = {
     for resolved in (False, True)
 }
 _ADD_COST: Final = sql.ADD_COST.format(model="tasks.model")
-_ACCOUNTS: Final = sql.ACCOUNTS.format(within="instr(lower(name), lower(?2)) > 0")
+_ACCOUNTS: Final = sql.ACCOUNTS.format(within="instr(lowered(name), lowered(?2)) > 0")
 
 
 class _Read(Protocol):
@@ -130,6 +131,8 @@ class SqliteOperating:
         limit: int,
     ) -> TaskPage:
         """Everyone's tasks, newest first."""
+        if not is_askable(account_id, model, channel_id):
+            return TaskPage((), None)
         if account_id is not None and channel_id is None:
             asked = search_of(
                 account_id,
@@ -142,7 +145,7 @@ class SqliteOperating:
             )
             found = await self._read_with(partial(search.find, search=asked))
             return sql.task_page(found, limit=limit, floor=None)
-        last = EVER if before is None else min(before, EVER)
+        last = EVER if before is None else bounded(before)
         walk = Walk(account_id, state, model, channel_id, last, limit)
         page: TaskPage = await self._read_with(partial(_walked, walk=walk))
         return page
@@ -151,6 +154,8 @@ class SqliteOperating:
         self, *, after: str = "", text: str = "", limit: int
     ) -> Sequence[AccountRow]:
         """Accounts by name."""
+        if not is_askable(after, text):
+            return []
         found = await self._find(_ACCOUNTS, after, text, limit)
         return [sql.account_row(row) for row in found]
 
@@ -210,7 +215,9 @@ class SqliteOperating:
         self, *, before: int | None = None, limit: int, action: str | None = None
     ) -> Sequence[AuditEntry]:
         """The audit, newest first."""
-        values = (EVER if before is None else before, limit)
+        if not is_askable(action):
+            return []
+        values = (EVER if before is None else bounded(before), limit)
         if action is None:
             found = await self._find(sql.ACTIONS, *values)
         else:

@@ -18,6 +18,8 @@ def find(connection: sqlite3.Connection, search: Search) -> list[Task]:
 
 def look(connection: sqlite3.Connection, search: Search, *, columns: str) -> list[rows.Row]:
     """These columns of a page of tasks."""
+    if not search.is_askable:
+        return []
     by_pair = bool(search.pairs)
     if search.must_count:
         counted = connection.execute(

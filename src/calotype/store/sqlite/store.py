@@ -39,7 +39,6 @@ from calotype.store.port import (
     Account,
     AttemptEnd,
     ChannelEvent,
-    Entry,
     Keyed,
     LoggedEvent,
     Standing,
@@ -119,6 +118,10 @@ class SqliteStore:
         found = self._read(f"SELECT {rows.ACCOUNT} FROM accounts ORDER BY name")
         return [rows.account(row) for row in found]
 
+    async def account(self, account_id: int) -> Account | None:
+        found = self._read(f"SELECT {rows.ACCOUNT} FROM accounts WHERE id = ?", account_id)
+        return rows.account(found[0]) if found else None
+
     async def balance(self, account_id: int) -> Balance:
         found = self._read("SELECT balance, reserved FROM accounts WHERE id = ?", account_id)
         return Balance(balance=found[0][0], reserved=found[0][1])
@@ -131,15 +134,6 @@ class SqliteStore:
                 accounts.book, account_id=account_id, kind=kind, amount=amount, note=note, now=now
             )
         )
-
-    async def entries(self, account_id: int, *, limit: int) -> Sequence[Entry]:
-        found = await self._read_in_thread(
-            "SELECT kind, amount, task_id, created_at, note FROM ledger "
-            "WHERE account_id = ? ORDER BY id DESC LIMIT ?",
-            account_id,
-            limit,
-        )
-        return [Entry(EntryKind(kind), *rest) for kind, *rest in found]
 
     async def add_key(self, key: ApiKey, *, digest: bytes) -> None:
         await self._write(partial(accounts.add_key, key=key, digest=digest))

@@ -101,7 +101,7 @@ CREATE INDEX attempts_of_channel ON attempts (channel_id, started_at);
 -- The client wanted its images gone.
 ALTER TABLE tasks ADD COLUMN deleted_at BIGINT;
 ALTER TABLE assets ADD COLUMN deleted_at BIGINT;   -- its file may still be there; then the row goes
-CREATE INDEX assets_deleted ON assets (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX assets_deleted ON assets (id) WHERE deleted_at IS NOT NULL;
 
 -- Channels that the operator has switched from the console: stronger than the configuration.
 CREATE TABLE channel_switches (
