@@ -62,7 +62,7 @@ class Images:
             await held.until_ended(accepted.task.task_id)
             this.told = held.told
 
-    def _content_type(self, scope: Scope) -> str:
+    def _content_type(self, scope: Scope) -> bytes:
         kind, content_type = media_type(scope)
         if kind != _MEDIA_TYPES[self._kind]:
             raise UnsupportedMediaType(f"Send {_MEDIA_TYPES[self._kind]} here, not {kind}.")
