@@ -79,7 +79,7 @@ def test_tasks_are_counted_by_whether_they_brought_an_image() -> None:
         report(2, (0, "a", Tally(3, 1)), (0, "b", Tally(0, 2)), (1, "a", Tally(1)))
     )
     assert [bar["values"] for bar in chart.bars] == [[3, 3], [1, 0]]
-    assert chart.bars[0]["title"] == "30 Jan 2026: succeeded 3, failed 3"
+    assert chart.bars[0]["title"] == "30 Jan 2026: Succeeded 3, Failed 3"
 
 
 def test_where_nothing_was_spent_there_is_one_empty_series() -> None:

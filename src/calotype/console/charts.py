@@ -70,7 +70,7 @@ def spending(report: Report) -> Chart:
 
 def tasks(report: Report) -> Chart:
     """The tasks that ended, by whether they brought an image."""
-    series = [("succeeded", "c3"), ("failed", "cbad")]
+    series = [("Succeeded", "c2"), ("Failed", "cbad")]
     slots = _slots(report)
     values = {slot: [0, 0] for slot in slots.values()}
     for day, tally in report.by_day:
