@@ -106,10 +106,11 @@ def _after_one(meter: Meter, per_minute: int, now_us: int) -> int:
     share = _share(per_minute)
     early = meter.free_at - now_us - (per_minute - 1) * share
     if early > 0:
+        seconds = -(-early // 1_000_000)
         raise RateLimitReached(
             f"This API key may submit {per_minute} tasks in a minute, and has; "
-            "wait for the seconds in Retry-After.",
-            retry_after=-(-early // 1_000_000),
+            f"try again in {seconds} s.",
+            retry_after=seconds,
         )
     return max(meter.free_at, now_us) + share
 
