@@ -117,6 +117,13 @@ async def test_a_task_that_waits_can_be_cancelled_for_nothing(owner: Server, tab
     assert again == f"{page}?said=over"
 
 
+async def test_without_scripts_one_can_look_at_a_task_again(owner: Server, tab: Tab) -> None:
+    task = await owner.accepted(prompt="sandbox:delay=60 a slow one")
+    again = f'<p class="without-js"><a class="button small" href="{page_of(task)}">'
+    assert again.encode() in (await tab.get(page_of(task))).body
+    assert b"Look again" not in (await tab.get(page_of(await owner.outcome()))).body
+
+
 async def test_a_deed_can_lead_back_to_where_it_was_done(owner: Server, tab: Tab) -> None:
     task = await owner.outcome()
     csrf = await tab.token("/console/gallery")
