@@ -59,11 +59,13 @@ class Signed(Tab):
         return self
 
     async def generate(self, *files: bytes, **fields: str) -> Reply:
-        """What comes of the form with these fields and files."""
+        """What comes of the form with these fields and files, once their price was shown."""
         page = text(await self.get(PATH))
         token = re.findall(r'name="ask:token" value="([^"]+)"', page)[0]
         csrf = re.findall(r'name="csrf" value="(\w+)"', page)[0]
-        return await self.form({"csrf": csrf, "ask:token": token, **fields}, *files)
+        shown = price_in(await self.changed(**{**fields, "ask:uploads": str(len(files))}))
+        sent = {"csrf": csrf, "ask:token": token, "ask:price": shown, **fields}
+        return await self.form(sent, *files)
 
     async def form(self, fields: dict[str, str], *files: bytes) -> Reply:
         """What comes of exactly these fields and files."""
@@ -82,6 +84,11 @@ class Signed(Tab):
         )
         assert reply.status == 200, reply.body
         return text(reply)
+
+
+def price_in(page: str) -> str:
+    """The price that a form shows, in micro-USDC; empty where it shows none."""
+    return re.findall(r'name="ask:price" value="(\d*)"', page)[0]
 
 
 def text(reply: Reply) -> str:
@@ -158,7 +165,7 @@ async def test_too_little_money_is_told_before_and_refused_after(server: Server)
     async with signed_in(poor) as tab:
         assert "Your account has 0.000001 USDC left" in await tab.changed(**PLAIN)
         refused = await tab.generate(**PLAIN)
-    assert refused.status == 422
+    assert refused.status == 402
     assert "This was not sent" in text(refused)
     assert "a lighthouse</textarea>" in text(refused)
 
@@ -213,7 +220,7 @@ async def test_a_form_that_is_sent_twice_buys_once(site: Server, tab: Signed) ->
     page = text(await tab.get(PATH))
     csrf = re.findall(r'name="csrf" value="(\w+)"', page)[0]
     token = re.findall(r'name="ask:token" value="([^"]+)"', page)[0]
-    fields = {"csrf": csrf, "ask:token": token, **PLAIN}
+    fields = {"csrf": csrf, "ask:token": token, "ask:price": "200000", **PLAIN}
     first, again = await tab.form(fields, picture()), await tab.form(fields, picture())
     assert task_of(first) == task_of(again)
     other = await tab.form({**fields, "prompt": "a harbour"}, picture())
@@ -269,14 +276,101 @@ async def test_a_picture_of_another_account_is_no_reference(server: Server, tab:
     word = re.findall(r"asset_\w+", made["result"]["data"][0]["url"])[0]
     assert (await tab.get(f"{PATH}?reference={word}")).status == 404
     reply = await tab.generate(**{**PLAIN, f"picked:{word}": "1"})
-    task = await server.core.store.task(number_of(task_of(reply)))
-    assert task is not None
-    assert task.references == ()
+    assert (reply.status, "or not this account's. Choose another" in text(reply)) == (422, True)
     for name in ("from", "task"):
         assert (await tab.get(f"{PATH}?{name}={made['task_id']}")).status == 404
 
 
 # What is refused
+
+
+async def test_nothing_is_bought_for_more_than_was_shown(site: Server, tab: Signed) -> None:
+    before = await site.balance()
+    dear = {**PLAIN, "aspect_ratio": "16:9", "resolution": "4K"}
+    cheap = price_in(await tab.changed(**PLAIN))
+    for shown, told in ((cheap, "was shown"), ("", "no price was shown"), ("9" * 5000, "no price")):
+        refused = await tab.generate(**dear, **{"ask:price": shown})
+        page = text(refused)
+        assert (refused.status, told in page) == (422, True)
+        assert "Nothing was bought: generate again" in page
+    assert await site.balance() == before
+    task = await site.task(task_of(await tab.generate(**dear, **{"ask:price": price_in(page)})))
+    assert task["billing"]["reserve_amount_micro_usdc"] == int(price_in(page)) > int(cheap)
+
+
+async def test_nothing_is_bought_without_the_references_that_were_chosen(
+    site: Server, tab: Signed
+) -> None:
+    before = site.stored_files()
+    made = await site.finished(task_of(await tab.generate(**PLAIN)))
+    there = re.findall(r"asset_\w+", made["result"]["data"][0]["url"])[0]
+    stored = site.stored_files()
+    for gone in ("asset_0000000000000", "nonsense"):
+        picked = {f"picked:{there}": "1", f"picked:{gone}": "1"}
+        assert "A reference that was chosen cannot be had" in await tab.changed(**PLAIN, **picked)
+        refused = await tab.generate(picture(), **PLAIN, **picked)
+        page = text(refused)
+        assert refused.status == 422
+        assert re.search(r'id="image-wrong">.*A reference that was chosen cannot be had', page)
+        assert re.findall(r'name="picked:(\w+)"', page) == [there]
+    assert site.stored_files() == stored != before
+
+
+async def test_references_that_are_gone_are_told_when_a_task_is_asked_for_again(
+    site: Server, tab: Signed
+) -> None:
+    word = task_of(await tab.generate(picture(), picture(), **PLAIN))
+    await site.finished(word)
+    assert "cannot be had any more" not in text(await tab.get(f"{PATH}?from={word}"))
+
+    assert (
+        await tab.post(f"/console/tasks/{word}/delete", csrf=await tab.token(PATH))
+    ).status == 303
+    page = text(await tab.get(f"{PATH}?from={word}"))
+    assert "2 references that were chosen cannot be had any more" in page
+
+
+async def test_whoever_may_not_submit_so_often_is_told_for_how_long(server: Server) -> None:
+    site = await server.for_account()
+    site.key, _ = await site.core.accounts.create_key("k", account=site.account, per_minute=1)
+    async with signed_in(site) as tab:
+        task_of(await tab.generate(**PLAIN))
+        refused = await tab.generate(**PLAIN)
+    seconds = int(refused.headers["Retry-After"])
+    assert (refused.status, seconds > 0) == (429, True)
+    assert f"and has; try again in {seconds} s." in text(refused)
+    assert "a lighthouse</textarea>" in text(refused)
+
+
+@pytest.mark.parametrize("name", ["n", "channel_id", "deadline_seconds", "ask:uploads", "seed"])
+@pytest.mark.parametrize("number", ["1" * 5000, "\N{SUPERSCRIPT TWO}", "-1", "1e5"])
+async def test_numbers_that_are_none_break_nothing(tab: Signed, name: str, number: str) -> None:
+    assert "The same request" in await tab.changed(**PLAIN, **{name: number})
+
+
+async def test_a_form_holds_no_more_than_a_request_can(tab: Signed) -> None:
+    token = await tab.token(PATH)
+    reply = await tab.post(f"{PATH}/form", csrf=token, model="gpt-image-2", prompt="x" * 400_000)
+    assert reply.status == 413
+    longest = "\N{GLOWING STAR}" * 20_000
+    assert "0.06 USDC</b>" in await tab.changed(model="gpt-image-2", prompt=longest)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("prompt", "'\"" * 60_000, "Prompt may have at most 20000 characters"),
+        ("metadata", "\n".join(f"{at} = '" for at in range(17_000)), ""),
+        ("ask:urls", "http://x/ " * 20_000, "takes at most 16 reference images"),
+    ],
+)
+async def test_what_is_too_much_is_not_made_into_code(
+    tab: Signed, name: str, value: str, told: str
+) -> None:
+    page = await tab.changed(**{**PLAIN, name: value})
+    assert told in page
+    code = page[page.index('id="code"') :]
+    assert len(code) < 300_000
 
 
 @pytest.mark.parametrize(
@@ -286,7 +380,7 @@ async def test_a_picture_of_another_account_is_no_reference(server: Server, tab:
         ({"prompt": "x" * 20_001}, "Prompt may have at most 20000 characters", "prompt"),
         ({"model": "nothing"}, "There is no model 'nothing'", "model"),
         ({"metadata": "nothing"}, "Line 1 of the metadata is no key = value", "metadata"),
-        ({"deadline_seconds": "0"}, "Deadline seconds must be an integer", "deadline_seconds"),
+        ({"deadline_seconds": "0"}, "Deadline must be an integer", "deadline_seconds"),
         ({"channel_id": "99"}, "does not serve gpt-image-2", "channel_id"),
         ({"resolution": "8K"}, "Resolution must be 1K, 2K or 4K", "resolution"),
         ({"ask:urls": "ftp://x"}, "A URL must begin with http:// or https://.", "references"),

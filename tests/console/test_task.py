@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
 from calotype.console.filters import usd
 from calotype.domain.secret import Secret
@@ -15,6 +16,13 @@ from harness import Server, picture, running_server
 from receiver import OK, answer, receiving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SEEN = """state => {
+    Object.defineProperty(document, "visibilityState", {value: state, configurable: true});
+    Object.defineProperty(document, "hidden", {value: state === "hidden", configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Has a page believe that somebody sees it, or nobody."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -115,6 +123,13 @@ async def test_a_task_that_waits_can_be_cancelled_for_nothing(owner: Server, tab
     assert "It cost nothing." in said
     again = gone_to(await tab.post(f"{page}/cancel", csrf=csrf))
     assert again == f"{page}?said=over"
+
+
+async def test_without_scripts_one_can_look_at_a_task_again(owner: Server, tab: Tab) -> None:
+    task = await owner.accepted(prompt="sandbox:delay=60 a slow one")
+    again = f'<p class="without-js"><a class="button small" href="{page_of(task)}">'
+    assert again.encode() in (await tab.get(page_of(task))).body
+    assert b"Look again" not in (await tab.get(page_of(await owner.outcome()))).body
 
 
 async def test_a_deed_can_lead_back_to_where_it_was_done(owner: Server, tab: Tab) -> None:
@@ -272,3 +287,32 @@ async def test_a_task_that_ends_changes_its_page(owner: Server, signed_in_page: 
     await page.locator("#deeds summary").wait_for(state="detached")
     await page.locator("#told", has_text="The task has ended: fail.").wait_for()
     await page.locator("#about").get_by_text("Given back", exact=True).last.wait_for()
+
+
+async def test_a_page_that_nobody_sees_keeps_no_connection(
+    owner: Server, signed_in_page: Opens
+) -> None:
+    screen = await signed_in_page("account", key=owner.key)
+    task = await owner.accepted(prompt="sandbox:delay=60 a slow one")
+    first = await screen.open(page_of(task))
+    for page in [first, *[await first.context.new_page() for _ in range(6)]]:
+        async with page.expect_request("**/live"):
+            await page.goto(owner.url + page_of(task))
+        await page.evaluate(SEEN, "hidden")
+    await owner.call("POST", f"/v1/tasks/{task['task_id']}/cancel")
+    await owner.finished(task["task_id"])
+    await expect(first.locator(".task-live")).not_to_contain_text("Cancelled")
+    await first.evaluate(SEEN, "visible")
+    await expect(first.locator(".task-live")).to_contain_text("Cancelled")
+
+
+async def test_times_stand_at_the_right_of_what_happened(
+    owner: Server, signed_in_page: Opens
+) -> None:
+    screen = await signed_in_page("account", key=owner.key)
+    page = await screen.open(page_of(await owner.outcome("sandbox:delay=0.6 a lighthouse")))
+    assert await page.locator(".timeline p").count() > 0
+    ends = await page.evaluate(
+        "[...document.querySelectorAll('.timeline time')].map(t => t.getBoundingClientRect().right)"
+    )
+    assert len(set(ends)) == 1

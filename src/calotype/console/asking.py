@@ -11,6 +11,7 @@ import msgspec
 from calotype.domain.catalog import Catalog, Model, Parameter, Value
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import decode, encode
+from calotype.domain.options import MAX_PAIRS
 from calotype.domain.task import Task
 from calotype.domain.validation import normalise
 
@@ -20,6 +21,11 @@ PICKED: Final = "picked:"
 """Before the id of an image of the account that is to be a reference, in the name of a field."""
 _SOMETHING: Final = "-"
 """A prompt while there is none yet."""
+_MOST_UPLOADS: Final = 99
+_LONGEST_NUMBER: Final = 18
+"""Digits; every such number fits into 64 bits."""
+_LABELS: Final = {"channel_id": "Channel", "deadline_seconds": "Deadline", "n": "Pictures"}
+"""What stands beside fields that are no model's own."""
 OURS: Final = "ask:"
 """Before the names of fields that are the form's own and no part of a request."""
 
@@ -75,6 +81,16 @@ class Said(msgspec.Struct, frozen=True):
         return [each for word in words if (each := decode("asset", word)) is not None]
 
     @property
+    def pictures(self) -> int:
+        """How many images of the account are named as references, found or not."""
+        return sum(name.startswith(PICKED) for name in self.fields)
+
+    @property
+    def shown_price(self) -> int | None:
+        """Micro-USDC that the form showed as the price; None where it showed none."""
+        return whole(self.get(OURS + "price"))
+
+    @property
     def urls(self) -> list[str]:
         """References by URL, in order."""
         return self.get(OURS + "urls").split()
@@ -82,8 +98,7 @@ class Said(msgspec.Struct, frozen=True):
     @property
     def uploads(self) -> int:
         """How many files the browser holds, as its script tells."""
-        text = self.get(OURS + "uploads", "0")
-        return int(text) if text.isdecimal() and len(text) <= len("99") else 0
+        return min(whole(self.get(OURS + "uploads")) or 0, _MOST_UPLOADS)
 
     @property
     def request(self) -> dict[str, object]:
@@ -192,7 +207,7 @@ def metadata_of(text: str) -> dict[str, str]:
     """Metadata from lines of ``key = value``.
 
     Raises:
-        errors.InvalidParameter: a line is none, or a key comes twice.
+        errors.InvalidParameter: a line is none, a key comes twice, or there are too many.
 
     """
     pairs: dict[str, str] = {}
@@ -209,13 +224,23 @@ def metadata_of(text: str) -> dict[str, str]:
             raise InvalidParameter(
                 f"Line {number} of the metadata has the key of another line.", param="metadata"
             )
+        if len(pairs) == MAX_PAIRS:
+            raise InvalidParameter(
+                f"Metadata may have at most {MAX_PAIRS} lines of key = value.", param="metadata"
+            )
         pairs[key] = value
     return pairs
 
 
+def whole(text: str) -> int | None:
+    """A whole number, if a form has one there that is not too long to be meant."""
+    good = len(text) <= _LONGEST_NUMBER and text.isascii() and text.isdecimal()
+    return int(text) if good else None
+
+
 def label_of(name: str) -> str:
     """A parameter's name for people: ``Aspect ratio``."""
-    return name.replace("_", " ").capitalize()
+    return _LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
 def sentence(message: str, param: str) -> str:

@@ -9,18 +9,37 @@ import msgspec
 from starlette.requests import Request
 
 from calotype.console.access import Visitor
-from calotype.console.asking import OURS, PICKED, Field, Fitted, Said, fit, form_fields, sentence
+from calotype.console.asking import (
+    OURS,
+    PICKED,
+    Field,
+    Fitted,
+    Said,
+    fit,
+    form_fields,
+    metadata_of,
+    sentence,
+    whole,
+)
 from calotype.console.codes import Wanted, samples
 from calotype.console.context import Console
 from calotype.console.live import server_url
 from calotype.domain.catalog import Model
 from calotype.domain.channel import Channel, Served
-from calotype.domain.errors import CalotypeError, UnknownModel
+from calotype.domain.errors import (
+    BillingError,
+    CalotypeError,
+    RateLimitReached,
+    ServerFault,
+    UnknownModel,
+)
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
 from calotype.domain.money import format_usd
+from calotype.domain.options import check_metadata
 from calotype.domain.pricing import price
 from calotype.domain.task import Asset, Reference
+from calotype.domain.validation import check_reference_count
 from calotype.services.assets import EXTENSIONS, Kept
 from calotype.services.scopes import check_model
 
@@ -58,12 +77,18 @@ class Problem(msgspec.Struct, frozen=True):
 
     message: str
     field: str = ""
+    status: int = 422
+    """Of HTTP: the API's own where nothing in the form is wrong."""
+    retry_after: int | None = None
+    """Seconds after which trying again makes sense."""
 
     @classmethod
     def of(cls, error: CalotypeError) -> "Problem":
         """The problem that an error of the API tells of."""
-        param = getattr(error, "param", None) or ""
-        return cls(sentence(error.message, param), _NAMES.get(param, param))
+        param = error.param or ""
+        field = _NAMES.get(param, param)
+        message = sentence(error.message, param)
+        return cls(message, field, _status(error), error.retry_after)
 
 
 class Studio(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +119,7 @@ class Studio(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def count(self) -> int:
         """How many images are asked for."""
-        text = self.said.get("n", "1")
-        return int(text) if text.isdecimal() and len(text) < len("1000") else 1
+        return whole(self.said.get("n")) or 1
 
     @property
     def card(self) -> Card:
@@ -131,6 +155,8 @@ class Studios:
         fitted = fit(self._console.catalog, model, said)
         said = said.having(model=model.id)
         uploads = await self.own(visitor, said.picked)
+        if problem is None and (gone := said.pictures - len(uploads)):
+            notes.append(told_gone(gone))
         amount, trouble = self._quote(key, said, fitted, uploads)
         errors = _errors(model, [problem, trouble, unknown])
         return Studio(
@@ -232,9 +258,11 @@ class Studios:
         }
         fields |= {name: said.get(name) for name in ("n", "channel_id") if said.get(name)}
         try:
+            urls, model = said.urls, self._console.catalog.get(said.get("model"))
+            check_reference_count(model, len(uploads) + said.uploads + len(urls))
             references: list[Reference | Kept] = [Kept(asset, b"") for asset in uploads]
             references += [Reference()] * said.uploads
-            references += self._console.references.judge(said.urls)
+            references += self._console.references.judge(urls)
             quoted = self._console.submission.quote(key, fields, references=references, text=True)
         except CalotypeError as error:
             return None, Problem.of(error)
@@ -263,25 +291,44 @@ class Studios:
     ) -> Wanted:
         model = self._console.catalog.get(said.get("model"))
         defaults = {each.name: each.default for each in model.parameters}
-        fields: dict[str, Any] = {"model": model.id, "prompt": said.get("prompt", "A lighthouse")}
-        n, channel, deadline = (said.get(name) for name in ("n", "channel_id", "deadline_seconds"))
-        if n.isdecimal() and int(n) > 1:
-            fields["n"] = int(n)
+        prompt = said.get("prompt", "A lighthouse")[: model.prompt.max_length]
+        fields: dict[str, Any] = {"model": model.id, "prompt": prompt}
+        if (n := whole(said.get("n")) or 1) > 1:
+            fields["n"] = n
         chosen = fitted.parameters.items()
         fields |= {name: value for name, value in chosen if value != defaults[name]}
-        if channel.isdecimal():
-            fields["channel_id"] = int(channel)
-        if deadline.isdecimal():
-            fields["deadline_seconds"] = int(deadline)
+        for name in ("channel_id", "deadline_seconds"):
+            if number := whole(said.get(name)):
+                fields[name] = number
         try:
-            metadata = said.request.get("metadata")
+            metadata = check_metadata(metadata_of(said.get("metadata")))
         except CalotypeError:  # it is told beside the field when the request is sent
-            metadata = None
+            metadata = {}
         if metadata:
             fields["metadata"] = metadata
+        most = model.references.max_items
         files = [_file_of(asset) for asset in uploads]
         files += [f"reference-{number}.png" for number in range(1, said.uploads + 1)]
-        return Wanted(server_url(self._console, request), fields, files, said.urls)
+        urls = said.urls[: max(0, most - len(files))]
+        return Wanted(server_url(self._console, request), fields, files[:most], urls)
+
+
+def told_gone(count: int) -> str:
+    """What is to be said of chosen references that are not there."""
+    chosen = "A reference that was" if count == 1 else f"{count} references that were"
+    return f"{chosen} chosen cannot be had any more: deleted, or not this account's."
+
+
+def _status(error: CalotypeError) -> int:
+    """What a form that is refused so is answered with."""
+    match error:
+        case BillingError():
+            return 402
+        case RateLimitReached():
+            return 429
+        case ServerFault():
+            return 503
+    return 422
 
 
 def _tidied(said: Said, model: Model, channels: Sequence[Channel]) -> tuple[Said, list[str]]:

@@ -107,10 +107,11 @@ def _after_one(meter: Meter, per_minute: int, now_us: int) -> int:
     share, debt = _share(per_minute), _debt(meter, per_minute, now_us)
     early = debt - (per_minute - 1) * share
     if early > 0:
+        seconds = -(-early // 1_000_000)
         raise RateLimitReached(
             f"This API key may submit {per_minute} tasks at once, and {per_minute} more with every "
-            "minute; none are left now, so wait for the seconds in Retry-After.",
-            retry_after=-(-early // 1_000_000),
+            f"minute; none are left now, so try again in {seconds} s.",
+            retry_after=seconds,
         )
     return now_us + debt + share
 

@@ -12,11 +12,12 @@ from calotype.console.access import Visitor, account_page, check_token
 from calotype.console.asking import OURS, PICKED, Said
 from calotype.console.context import Console
 from calotype.console.errors import PageError
+from calotype.console.filters import usd
 from calotype.console.forms import Form
 from calotype.console.live import LiveTask, live_task
 from calotype.console.pages.gallery import tiles_of
 from calotype.console.render import redirect
-from calotype.console.studio import Problem, Studios
+from calotype.console.studio import Problem, Studios, told_gone
 from calotype.domain.errors import (
     BodyTooLarge,
     CalotypeError,
@@ -30,12 +31,11 @@ from calotype.services.assets import Kept
 from calotype.services.submission import AcceptanceInDoubt
 
 PATH: Final = "/console/playground"
-_REFUSED: Final = 422
 _ASKED_FOR: Final = frozenset({"model", "from", "task", "reference"})
 _RECENT: Final = 6
 """Pictures that are shown while there is none to develop."""
-_TEXT_BYTES: Final = 4 * 1024 * 1024
-"""Of a form beyond its files."""
+_TEXT_BYTES: Final = 384 * 1024
+"""Of a form beyond its files: the longest prompt fits, every character of it encoded."""
 
 
 def routes(console: Console) -> list[Route]:
@@ -94,7 +94,7 @@ class _Playground:
         kept: list[Kept] = []
         try:
             async with self._read(request, visitor, form, wrong):
-                said = Said.of(form.fields)
+                said = _said_with(form)
                 if said.get(f"{OURS}show") or said.changes_model:
                     await self._discard(form.uploads)
                     return await self._page(request, visitor, said)
@@ -105,7 +105,7 @@ class _Playground:
         except CalotypeError as error:
             if not isinstance(error, AcceptanceInDoubt):  # what a task may refer to stays
                 await self._discard(kept)
-            said = Said.of(form.fields)
+            said = _said_with(form)
             return await self._page(request, visitor, said, problem=Problem.of(error))
         path = f"{PATH}?task={word}#outcome"
         if "hx-request" in request.headers:
@@ -119,9 +119,22 @@ class _Playground:
         said: Said,
         references: Sequence[Reference | Kept],
     ) -> str:
-        """The task of a request; the same for the same form, however often it is sent."""
+        """The task of a request; the same for the same form, however often it is sent.
+
+        Raises:
+            errors.InvalidRequest: it costs more than the form showed.
+
+        """
         submission, fields = self._console.submission, said.request
         every = [*references, *self._console.references.judge(said.urls)]
+        costs = submission.quote(visitor.key, fields, references=every, text=True)
+        shown = said.shown_price
+        if shown is None or costs > shown:
+            before = "no price was shown" if shown is None else f"{usd(shown)} was shown"
+            raise InvalidRequest(
+                f"This costs {usd(costs)}, and {before}. Nothing was bought: generate again "
+                "if that is right."
+            )
         same = submission.fingerprint(fields, references=every, text=True).hex()
         accepted = await submission.submit(
             visitor.key,
@@ -186,10 +199,20 @@ class _Playground:
             raise
 
     async def _picked(self, visitor: Visitor, said: Said) -> list[Kept]:
-        """The images of the account that are to be references, each kept anew for this task."""
+        """The images of the account that are to be references, each kept anew for this task.
+
+        Raises:
+            errors.InvalidRequest: one of them is not there.
+
+        """
+        assets = await self._studios.own(visitor, said.picked)
+        if gone := said.pictures - len(assets):
+            raise InvalidRequest(
+                f"{told_gone(gone)} Choose another, or generate without.", param="image_input"
+            )
         kept: list[Kept] = []
         try:
-            for asset in await self._studios.own(visitor, said.picked):
+            for asset in assets:
                 async with self._console.asset_store.open(asset.key) as chunks:
                     kept.append(
                         await self._console.assets.keep(
@@ -228,7 +251,6 @@ class _Playground:
     ) -> Response:
         """The page; for htmx what of the form may change, or all of it after a refusal."""
         studio = await self._studios.of(request, visitor, said, problem=problem)
-        status = 200 if problem is None else _REFUSED
         tiles = list(tiles_of(recent))[:_RECENT]
         values: dict[str, Any] = {"studio": studio, "live": live, "recent": tiles}
         if problem is None:
@@ -239,12 +261,19 @@ class _Playground:
             request,
             "playground/page.html",
             fragment="playground/_refused.html",
-            status=status,
+            status=problem.status,
             **values,
         )
+        if problem.retry_after is not None:
+            response.headers["retry-after"] = str(problem.retry_after)
         response.headers["hx-retarget"] = "#ask"
         response.headers["hx-reswap"] = "outerHTML"
         return response
+
+
+def _said_with(form: multipart.Form) -> Said:
+    """What a form says, and that its files came, for which a price may be another."""
+    return Said.of({**form.fields, f"{OURS}uploads": len(form.uploads)})
 
 
 async def _limited(request: Request, limit: int) -> AsyncIterator[bytes]:

@@ -235,6 +235,59 @@
     drop.add(files);
   });
 
+  // Streams: a page that nobody sees hears nothing, for a browser opens few connections to one
+  // server. Once it is seen again it is told what is true by then.
+
+  class Stream {
+    constructor(url) {
+      this.url = url;
+      this.listeners = [];
+      this.source = null;
+      this.over = false;
+      this.turn = () => (document.hidden ? this.pause() : this.open());
+      document.addEventListener("visibilitychange", this.turn);
+      this.turn();
+    }
+
+    get readyState() {
+      if (this.over) return EventSource.CLOSED;
+      return this.source ? this.source.readyState : EventSource.CONNECTING;
+    }
+
+    open() {
+      if (this.source) return;
+      const source = new EventSource(this.url);
+      source.onopen = (event) => this.onopen?.(event);
+      source.onerror = (event) => {
+        if (source.readyState === EventSource.CLOSED) this.close(); // htmx makes another
+        this.onerror?.(event);
+      };
+      for (const [name, doing] of this.listeners) source.addEventListener(name, doing);
+      this.source = source;
+    }
+
+    pause() {
+      this.source?.close();
+      this.source = null;
+    }
+
+    close() {
+      this.over = true;
+      this.source?.close();
+      document.removeEventListener("visibilitychange", this.turn);
+    }
+
+    addEventListener(name, doing) {
+      this.listeners.push([name, doing]);
+      this.source?.addEventListener(name, doing);
+    }
+
+    removeEventListener(name, doing) {
+      this.listeners = this.listeners.filter((each) => each[0] !== name || each[1] !== doing);
+      this.source?.removeEventListener(name, doing);
+    }
+  }
+
   // What is drawn anew by itself waits while it asks whether somebody is sure.
   document.addEventListener("htmx:beforeSwap", (event) => {
     const list = event.detail.target;
@@ -253,6 +306,7 @@
   });
 
   document.addEventListener("DOMContentLoaded", () => {
+    htmx.createEventSource = (url) => new Stream(url);
     enhance(document);
     setInterval(refreshTimes, 30_000);
   });
