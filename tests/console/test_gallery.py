@@ -143,7 +143,7 @@ async def test_what_cannot_be_looked_for_is_told_beside_its_field(site: Server) 
         for query, words in (
             ("metadata=order", "Write key=value"),
             ("from=yesterday", "Say a day such as"),
-            ("state=success", "There is no filter"),
+            ("state=success", "knows no 'state'"),
             ("before=5", "begin with the newest"),
             ("text=%3Cscript%3Ealert(1)%3C/script%3E&to=x", "Say a day such as"),
         ):

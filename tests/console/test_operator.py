@@ -67,14 +67,14 @@ async def test_the_pages_are_for_the_operator_alone(site: Server) -> None:
 
 async def test_what_the_address_asks_in_vain_is_told(tab: Tab) -> None:
     for path, told in (
-        (f"{OPERATOR}?day=1", "no parameter 'day'"),
-        (f"{QUEUE}?x=1", "no parameter 'x'"),
-        (f"{CHANNELS}?done=all", "done is one of on, off, configured, reset"),
-        (f"{CHANNELS}?done=on&done=off", "stands twice"),
-        (f"{CHANNELS}?done=on&channel=<b>", "not '&lt;b&gt;'"),
+        (f"{OPERATOR}?day=1", "knows no 'day'"),
+        (f"{QUEUE}?x=1", "knows no 'x'"),
+        (f"{CHANNELS}?said=all", "said is one of on, off, configured, reset"),
+        (f"{CHANNELS}?said=on&said=off", "came twice"),
+        (f"{CHANNELS}?said=on&channel=<b>", "not '&lt;b&gt;'"),
         (f"{UNKNOWN}?show=all", "show is one of open, settled"),
-        (f"{UNKNOWN}?before=1.task_x.1", "no place in this list"),
-        (f"{UNKNOWN}?before={'9' * 30}.task_0000000000000.1", "no place in this list"),
+        (f"{UNKNOWN}?before=1.task_x.1", "no such place in this list"),
+        (f"{UNKNOWN}?before={'9' * 30}.task_0000000000000.1", "no such place in this list"),
     ):
         reply = await tab.get(path)
         assert reply.status == 400
@@ -181,7 +181,7 @@ async def test_a_channel_is_switched_and_left_to_the_configuration(site: Server,
     assert not router.takes_new(channel)
 
     there = gone_to(await tab.send(main, do="configured", **{"from": "list"}))
-    assert there == f"{CHANNELS}?done=configured&channel=main"
+    assert there == f"{CHANNELS}?said=configured&channel=main"
     assert "main goes by its configuration again." in words(await tab.get(there))
     assert router.takes_new(channel)
     assert await audited(site) == [

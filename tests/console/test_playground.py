@@ -344,7 +344,7 @@ async def test_a_form_without_our_token_is_refused(site: Server, tab: Signed) ->
 
 async def test_queries_that_make_no_sense_are_told(tab: Signed) -> None:
     reply = await tab.get(f"{PATH}?modell=gpt-image-2")
-    assert (reply.status, "takes from, model, reference, task only" in text(reply)) == (400, True)
+    assert (reply.status, "knows model, from, task, reference" in text(reply)) == (400, True)
     assert "There is no model 'x'" in text(await tab.get(f"{PATH}?model=x"))
     assert (await tab.get(f"{PATH}?from=task_0")).status == 404
 

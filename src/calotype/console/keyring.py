@@ -10,7 +10,7 @@ from calotype.console.access import Visitor
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.forms import Form
-from calotype.console.queries import Notices
+from calotype.console.query import Notices
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import decode, encode
 from calotype.domain.keys import ApiKey, name_of
@@ -32,7 +32,7 @@ _SENT_BEFORE: Final = (
     "This form was sent before, and the key that it made was shown then, and only then. If nobody "
     "kept it, revoke it and make another one."
 )
-SAID: Final[Notices] = {
+NOTICES: Final[Notices] = {
     "made": ("warn", _SENT_BEFORE),
     "revoked": ("good", "The key is revoked: it opens nothing any more."),
 }

@@ -16,10 +16,10 @@ from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.forms import Form
-from calotype.console.keyring import SAID, KeyForm, Keyring, Wanted, wanted_of
+from calotype.console.keyring import NOTICES, KeyForm, Keyring, Wanted, wanted_of
 from calotype.console.once import is_first, new_mark
 from calotype.console.pages.usage import file_days, ledger_page, spreadsheet
-from calotype.console.queries import Notices, asked, notice
+from calotype.console.query import Notice, Notices, asked, notice
 from calotype.console.render import redirect
 from calotype.domain.errors import InsufficientBalance
 from calotype.domain.keys import ApiKey, name_of
@@ -36,8 +36,8 @@ NEWEST: Final = 8
 MAX_NOTE: Final = 500
 _POST: Final = ("POST",)
 _ID: Final = re.compile(r"[1-9]\d{0,17}", re.ASCII)
-_SAID: Final[Notices] = {
-    **SAID,
+_NOTICES: Final[Notices] = {
+    **NOTICES,
     "opened": ("good", "The account is open. Add credit to it, and make a key."),
     "there": ("info", "This account was there already."),
     "added": ("good", "The credit is added."),
@@ -138,7 +138,7 @@ class _Accounts:
 
     async def one(self, request: Request, _visitor: Visitor) -> Response:
         """One with all that it has."""
-        said = notice(request, _SAID)
+        said = notice(request, _NOTICES)
         return await self._one(request, await self._account(request), said=said)
 
     async def credit(self, request: Request, visitor: Visitor) -> Response:
@@ -235,7 +235,7 @@ class _Accounts:
         request: Request,
         account: AccountRow,
         *,
-        said: tuple[str, str] = ("", ""),
+        said: Notice | None = None,
         made: tuple[str, ApiKey] | None = None,
         form: KeyForm | None = None,
         credit: CreditForm | None = None,

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
-from calotype.console.query import Query
+from calotype.console.query import BEFORE, Query, page_id
 from calotype.console.render import redirect
 from calotype.console.search import state_of
 from calotype.domain.catalog import quoted
@@ -23,7 +23,7 @@ from calotype.store.operating import TaskPage
 PATH: Final = "/console/operator/tasks"
 LIMIT: Final = 50
 """Tasks that are shown at a time."""
-NAMES: Final = ("task", "account", "state", "model", "channel", "before")
+NAMES: Final = ("task", "account", "state", "model", "channel", BEFORE)
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ def _wanted(console: Console, query: Query, accounts: Mapping[int, str]) -> dict
         "state": query.read("state", state_of),
         "model": query.read("model", str),
         "channel_id": query.read("channel", lambda slug: _found(slug, slugs, "channel")),
-        "before": query.before(),
+        "before": query.read(BEFORE, page_id),
     }
 
 

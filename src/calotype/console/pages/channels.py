@@ -8,10 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
-from calotype.console.asked import asked
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.pages.overview import CHANNELS
+from calotype.console.query import asked
 from calotype.console.render import redirect
 from calotype.domain.channel import Channel
 from calotype.domain.errors import UnknownChannel
@@ -45,19 +45,19 @@ class _Channels:
 
     async def all(self, request: Request, _visitor: Visitor) -> Response:
         """Every channel in force."""
-        query = asked(request, done=NOTICES, channel=self._slugs())
+        query = asked(request, said=NOTICES, channel=self._slugs())
         return self._console.render.page(
             request,
             "operator/channels.html",
             standings=await self._console.watching.channels(),
             models=len(self._console.catalog.models),
             now=self._console.clock(),
-            notice=f"{query['channel'] or 'It'} {NOTICES[query['done']]}" if query["done"] else "",
+            notice=f"{query['channel'] or 'It'} {NOTICES[query['said']]}" if query["said"] else "",
         )
 
     async def one(self, request: Request, _visitor: Visitor) -> Response:
         """All of one channel."""
-        query = asked(request, done=NOTICES)
+        query = asked(request, said=NOTICES)
         report = await self._console.watching.channel(request.path_params["slug"])
         if report is None:
             raise PageError(404, "There is no channel of this name any more.")
@@ -70,7 +70,7 @@ class _Channels:
             facts=_facts(report.standing.channel),
             stopped=[model for model in report.models if model.breaker],
             now=self._console.clock(),
-            notice=f"It {NOTICES[query['done']]}" if query["done"] else "",
+            notice=f"It {NOTICES[query['said']]}" if query["said"] else "",
             **_ranges(report),
         )
 
@@ -88,8 +88,8 @@ class _Channels:
         except UnknownChannel:
             raise PageError(404, "There is no channel of this name any more.") from None
         if visitor.form.get("from") == "list":
-            return redirect(f"{CHANNELS}?done={done}&channel={slug}")
-        return redirect(f"{CHANNELS}/{slug}?done={done}")
+            return redirect(f"{CHANNELS}?said={done}&channel={slug}")
+        return redirect(f"{CHANNELS}/{slug}?said={done}")
 
     def _slugs(self) -> list[str]:
         return [channel.slug for channel in self._console.router.channels]

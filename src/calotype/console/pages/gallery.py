@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from calotype.console.access import Visitor, account_page
 from calotype.console.context import Console
-from calotype.console.search import PICTURES, Search, read_search
+from calotype.console.search import PICTURES, Search
 from calotype.domain.ids import encode, time_of
 from calotype.domain.task import Task
 from calotype.store.gallery import Page
@@ -47,7 +47,7 @@ def routes(console: Console) -> list[Route]:
     """The routes of this group."""
 
     async def gallery(request: Request, visitor: Visitor) -> Response:
-        search = read_search(request.scope["query_string"], PICTURES)
+        search = Search(request.scope["query_string"], PICTURES)
         page = Page([], None)
         if not search.wrong:
             page = await console.store.gallery.pictures(

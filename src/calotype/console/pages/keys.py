@@ -9,9 +9,9 @@ from starlette.routing import Route
 from calotype.console.access import Visitor, account_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
-from calotype.console.keyring import SAID, KeyForm, Keyring, Wanted, wanted_of
+from calotype.console.keyring import NOTICES, KeyForm, Keyring, Wanted, wanted_of
 from calotype.console.once import is_first, new_mark
-from calotype.console.queries import notice
+from calotype.console.query import Notice, notice
 from calotype.console.render import redirect
 from calotype.domain.keys import ApiKey
 
@@ -39,7 +39,7 @@ class _Keys:
 
     async def show(self, request: Request, visitor: Visitor) -> Response:
         """List them."""
-        return await self._page(request, visitor, said=notice(request, SAID))
+        return await self._page(request, visitor, said=notice(request, NOTICES))
 
     async def create(self, request: Request, visitor: Visitor) -> Response:
         """Make one and show it, this once."""
@@ -68,7 +68,7 @@ class _Keys:
         request: Request,
         visitor: Visitor,
         *,
-        said: tuple[str, str] = ("", ""),
+        said: Notice | None = None,
         made: tuple[str, ApiKey] | None = None,
         form: KeyForm | None = None,
         status: int = 200,

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
-from calotype.console.asked import asked
 from calotype.console.context import Console
 from calotype.console.filters import day, duration, percent, size, usd
+from calotype.console.query import asked
 from calotype.domain.health import WHOLE
 from calotype.services.usage import DAY_MS, date_of
 from calotype.services.watching import LEAST_FREE, LITTLE_FREE, ChannelStanding, free_bytes

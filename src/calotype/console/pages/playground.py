@@ -15,6 +15,7 @@ from calotype.console.errors import PageError
 from calotype.console.forms import Form
 from calotype.console.live import LiveTask, live_task
 from calotype.console.pages.gallery import tiles_of
+from calotype.console.query import asked
 from calotype.console.render import redirect
 from calotype.console.studio import Problem, Studios
 from calotype.domain.errors import (
@@ -31,7 +32,6 @@ from calotype.services.submission import AcceptanceInDoubt
 
 PATH: Final = "/console/playground"
 _REFUSED: Final = 422
-_ASKED_FOR: Final = frozenset({"model", "from", "task", "reference"})
 _RECENT: Final = 6
 """Pictures that are shown while there is none to develop."""
 _TEXT_BYTES: Final = 4 * 1024 * 1024
@@ -58,17 +58,14 @@ class _Playground:
 
     async def page(self, request: Request, visitor: Visitor) -> Response:
         """The form, empty or as a task was asked for; with ``task`` what comes of that."""
-        query = request.query_params
-        for name in query:
-            if name not in _ASKED_FOR:
-                raise PageError(400, f"The playground takes {', '.join(sorted(_ASKED_FOR))} only.")
-        said, live = Said.of({"model": query.get("model", "")}), None
-        if word := query.get("task") or query.get("from"):
+        query = asked(request, "model", "from", "task", "reference")
+        said, live = Said.of({"model": query["model"]}), None
+        if word := query["task"] or query["from"]:
             task = await self._console.delivery.find(word, account_id=visitor.account_id)
             said = Said.of_task(task)
-            if "task" in query:
+            if query["task"]:
                 live = live_task(self._console, request, task, operator=False)
-        if word := query.get("reference"):
+        if word := query["reference"]:
             said = await self._with_reference(visitor, said, word)
         recent: Sequence[Task] = ()
         if live is None:

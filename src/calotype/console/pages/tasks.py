@@ -10,7 +10,8 @@ from starlette.routing import Route
 
 from calotype.console.access import Visitor, account_page
 from calotype.console.context import Console
-from calotype.console.search import TASKS, Search, read_search
+from calotype.console.query import Notices
+from calotype.console.search import TASKS, Search
 from calotype.domain.ids import encode, time_of
 from calotype.domain.task import FINAL, Task
 from calotype.domain.webhooks import DeliveryState
@@ -19,11 +20,10 @@ from calotype.store.gallery import Page
 PATH: Final = "/console/tasks"
 LIMIT: Final = 50
 """Tasks that are shown at a time."""
-SAID: Final = {
+NOTICES: Final[Notices] = {
     "cancel": ("info", "The task was asked to stop; the list shows what comes of it."),
     "redeliver": ("good", "The webhook is on its way again."),
 }
-"""What the page says after something was done: the kind of notice, and the words."""
 _MISSED: Final = frozenset({DeliveryState.FAILED, DeliveryState.DISABLED})
 
 
@@ -55,29 +55,26 @@ def routes(console: Console) -> list[Route]:
     """The routes of this group."""
 
     async def tasks(request: Request, visitor: Visitor) -> Response:
-        search = read_search(request.scope["query_string"], TASKS, also=("said",))
-        said = request.query_params.get("said")
-        if said is not None and said not in SAID:
-            search = msgspec.structs.replace(search, wrong={"": "The page has no such notice."})
+        search = Search(request.scope["query_string"], TASKS)
+        said = search.notice(NOTICES)
         page = Page([], None)
         if not search.wrong:
             page = await console.store.gallery.tasks(
                 visitor.account_id, state=search.state, **search.wanted, limit=LIMIT
             )
-        here = search.link(PATH, before=search.before)
         return console.render.page(
             request,
             "tasks/list.html",
             fragment="tasks/_rows.html",
             status=422 if search.wrong else 200,
-            back=f"{here}{'&' if '?' in here else '?'}said=",
-            here_is=here,
+            back=search.link(PATH, before=search.before, said=""),
+            here_is=search.link(PATH, before=search.before),
             lines=await _lines(console, page.tasks),
             models=sorted(console.catalog.models),
             newest=search.link(PATH) if search.before is not None else "",
             older=_older(search, page),
             path_is=PATH,
-            said=SAID.get(said or ""),
+            said=said,
             search=search,
             searched_to=_searched_to(page),
         )

@@ -7,10 +7,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
-from calotype.console.asked import asked
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.pages.overview import UNKNOWN
+from calotype.console.query import BEFORE, SAID, Query, asked
 from calotype.console.render import redirect
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import decode, encode
@@ -19,7 +19,8 @@ from calotype.store.operating import AttemptCursor, Resolution, UnknownAttempt
 
 PAGE: Final = 50
 MAX_NOTE: Final = 300
-_SHOWN: Final = ("open", "settled")
+_SETTLED: Final = "settled"
+_SHOWN: Final = ("open", _SETTLED)
 _RESOLUTIONS: Final[dict[str, Resolution]] = {"billed": "billed", "free": "free"}
 _LOST: Final = "There is no such attempt, or its outcome is known."
 
@@ -41,25 +42,27 @@ class _Unknown:
 
     async def all(self, request: Request, _visitor: Visitor) -> Response:
         """Those to settle, or those that are."""
-        query = asked(request, show=_SHOWN, before=None, done=("settled",))
-        settled = query["show"] == "settled"
+        query = Query(request.scope["query_string"], ("show", BEFORE, SAID))
+        settled = query.among("show", _SHOWN) == _SETTLED
+        before = query.read(BEFORE, _cursor)
+        done = query.among(SAID, (_SETTLED,))
+        query.refuse()
         found = await self._console.store.operating.unknown(
             resolved=settled,
-            before=_cursor(query["before"]) if query["before"] else None,
+            before=before,
             limit=PAGE + 1,
         )
         older = ""
         if len(found) > PAGE:
-            show = "show=settled&" if settled else ""
-            older = f"{UNKNOWN}?{show}before={_word(found[PAGE - 1].cursor)}"
+            older = query.link(UNKNOWN, before=_word(found[PAGE - 1].cursor))
         return self._console.render.page(
             request,
             "operator/unknown.html",
             settled=settled,
             rows=[self._row(one) for one in found[:PAGE]],
             older=older,
-            newest=UNKNOWN + ("?show=settled" if settled else "") if query["before"] else "",
-            done=bool(query["done"]),
+            newest="" if before is None else query.link(UNKNOWN),
+            done=bool(done),
         )
 
     async def one(self, request: Request, _visitor: Visitor) -> Response:
@@ -97,7 +100,7 @@ class _Unknown:
                 wrong["cost"] = error.message
         if wrong:
             return self._form(request, found, status=422, typed=typed, wrong=wrong)
-        return redirect(f"{UNKNOWN}?done=settled")
+        return redirect(f"{UNKNOWN}?said=settled")
 
     def _form(
         self, request: Request, found: UnknownAttempt, *, status: int = 200, **values: Any
@@ -152,5 +155,5 @@ def _cursor(word: str) -> AttemptCursor:
     most = 15
     plain = all(part.isascii() and part.isdigit() and len(part) <= most for part in (at, number))
     if task_id is None or not plain:
-        raise PageError(400, "before is no place in this list; begin at its newest page.")
+        raise InvalidParameter("There is no such place in this list; begin with the newest.")
     return AttemptCursor(int(at), task_id, int(number))
