@@ -17,10 +17,10 @@ from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.forms import Form
 from calotype.console.keyring import NOTICES, KeyForm, Keyring, Wanted, wanted_of
-from calotype.console.once import is_first, new_mark
 from calotype.console.pages.usage import file_days, ledger_page, spreadsheet
 from calotype.console.query import Notice, Notices, asked, notice
 from calotype.console.render import redirect
+from calotype.console.resubmission import is_first, new_mark
 from calotype.domain.errors import InsufficientBalance
 from calotype.domain.keys import ApiKey, name_of
 from calotype.domain.money import format_usd, parse_usd

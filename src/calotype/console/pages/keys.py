@@ -10,9 +10,9 @@ from calotype.console.access import Visitor, account_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.keyring import NOTICES, KeyForm, Keyring, Wanted, wanted_of
-from calotype.console.once import is_first, new_mark
 from calotype.console.query import Notice, notice
 from calotype.console.render import redirect
+from calotype.console.resubmission import is_first, new_mark
 from calotype.domain.keys import ApiKey
 
 KEYS: Final = "/console/keys"

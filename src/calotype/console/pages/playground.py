@@ -9,15 +9,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, account_page, check_token
-from calotype.console.asking import OURS, PICKED, Said
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.forms import Form
 from calotype.console.live import LiveTask, live_task
 from calotype.console.pages.gallery import tiles_of
+from calotype.console.playground_form import OURS, PICKED, Said
+from calotype.console.playground_view import Problem, Studios
 from calotype.console.query import asked
 from calotype.console.render import redirect
-from calotype.console.studio import Problem, Studios
 from calotype.domain.errors import (
     BodyTooLarge,
     CalotypeError,

@@ -9,10 +9,19 @@ import msgspec
 from starlette.requests import Request
 
 from calotype.console.access import Visitor
-from calotype.console.asking import OURS, PICKED, Field, Fitted, Said, fit, form_fields, sentence
-from calotype.console.codes import Wanted, samples
+from calotype.console.code_samples import Wanted, samples
 from calotype.console.context import Console
 from calotype.console.live import server_url
+from calotype.console.playground_form import (
+    OURS,
+    PICKED,
+    Field,
+    Fitted,
+    Said,
+    fit,
+    form_fields,
+    sentence,
+)
 from calotype.domain.catalog import Model
 from calotype.domain.channel import Channel, Served
 from calotype.domain.errors import CalotypeError, UnknownModel
