@@ -15,8 +15,8 @@ from calotype.console import charts
 from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
-from calotype.console.forms import Form
-from calotype.console.keyring import NOTICES, KeyForm, Keyring, Wanted, wanted_of
+from calotype.console.forms import Form, sentence
+from calotype.console.keyring import NOTICES, KeyForm, Keyring
 from calotype.console.pages.usage import file_days, ledger_page, spreadsheet
 from calotype.console.query import Notice, Notices, asked, notice
 from calotype.console.render import redirect
@@ -95,8 +95,7 @@ class _Accounts:
         try:
             name = name_of(typed)
         except ValueError as error:
-            wrong = str(error)
-            return await self._all(request, name=typed, wrong=wrong[:1].upper() + wrong[1:])
+            return await self._all(request, name=typed, wrong=sentence(str(error)))
         now = self._console.clock()
         known = await self._console.accounts.find(name)
         if known is None:
@@ -171,16 +170,13 @@ class _Accounts:
 
     async def create_key(self, request: Request, visitor: Visitor) -> Response:
         """Make a key and show it, this once."""
-        account, form = await self._account(request), KeyForm.of(visitor.form)
-        wanted = wanted_of(form)
-        if isinstance(wanted, Wanted):
-            if not await is_first(self._console, visitor):
-                return redirect(f"{ACCOUNTS}/{account.id}?said=made")
-            made = await self._keyring.make(visitor, account.name, form, wanted)
-            if isinstance(made, tuple):
-                return await self._one(request, account, made=made)
-            wanted = made
-        return await self._one(request, account, form=wanted, status=422)
+        account = await self._account(request)
+        made = await self._keyring.create(visitor, account.name)
+        if made is None:
+            return redirect(f"{ACCOUNTS}/{account.id}?said=made")
+        if isinstance(made, KeyForm):
+            return await self._one(request, account, form=made, status=422)
+        return await self._one(request, account, made=made)
 
     async def revoke(self, request: Request, visitor: Visitor) -> Response:
         """Revoke a key."""
