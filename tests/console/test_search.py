@@ -4,9 +4,10 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from calotype.console.search import DAY_MS, MAX_TEXT, PICTURES, TASKS, Search
+from calotype.console.search import MAX_TEXT, PICTURES, TASKS, Search
 from calotype.domain.ids import encode
 from calotype.domain.task import State
+from calotype.services.usage import DAY_MS
 
 DAY = 1_795_392_000_000  # 2026-11-23
 

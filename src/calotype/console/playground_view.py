@@ -22,6 +22,7 @@ from calotype.console.playground_form import (
     form_fields,
     sentence,
 )
+from calotype.console.task_lines import image_path
 from calotype.domain.catalog import Model
 from calotype.domain.channel import Channel, Served
 from calotype.domain.errors import CalotypeError, UnknownModel
@@ -265,7 +266,7 @@ class Studios:
     @staticmethod
     def _picked(asset: Asset) -> Picked:
         word = encode("asset", asset.id)
-        return Picked(PICKED + word, f"/console/images/{word}/160.webp", _file_of(asset))
+        return Picked(PICKED + word, f"{image_path(asset.id)}/160.webp", _file_of(asset))
 
     def _wanted(
         self, request: Request, said: Said, fitted: Fitted, uploads: Sequence[Asset]

@@ -1,8 +1,6 @@
 """What a list of tasks or pictures is asked for: the query of its page, judged and written back."""
 
-import re
-from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from calotype.console.query import BEFORE, SAID, Query, page_id
@@ -10,6 +8,7 @@ from calotype.domain.catalog import quoted
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.options import check_metadata
 from calotype.domain.task import State
+from calotype.services.usage import DAY_MS, day_of
 
 MAX_TEXT: Final = 200
 """Characters that are looked for in a prompt."""
@@ -23,10 +22,6 @@ PICTURES: Final = (MODEL, FROM, TO, TEXT, METADATA, BEFORE)
 """What a list of pictures can be asked for."""
 TASKS: Final = (STATE, *PICTURES, SAID)
 """What a list of tasks can be asked for."""
-DAY_MS: Final = 24 * 3600 * 1000
-
-_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
-_FIRST_YEAR: Final = 1970
 
 
 class Search(Query):
@@ -47,7 +42,7 @@ class Search(Query):
         self.before = self.read(BEFORE, page_id)
         """The id before which the page begins."""
         self.state = self.read(STATE, state_of)
-        since, last = self.read(FROM, _day), self.read(TO, _day)
+        since, last = self.read(FROM, _begins(FROM)), self.read(TO, _begins(TO))
         if since is not None and last is not None and last < since:
             self.wrong.setdefault(TO, "The last day is before the first; swap them.")
         self.wanted: Mapping[str, Any] = {
@@ -76,15 +71,9 @@ def state_of(word: str) -> State:
         ) from None
 
 
-def _day(text: str) -> int:
-    """The beginning of a UTC day, in milliseconds."""
-    try:
-        day = datetime.fromisoformat(text).replace(tzinfo=UTC) if _DAY.match(text) else None
-    except ValueError:
-        day = None
-    if day is None or day.year < _FIRST_YEAR:
-        raise InvalidParameter(f"Say a day such as 2026-11-23, not {quoted(text)}.")
-    return int(day.timestamp()) * 1000
+def _begins(name: str) -> Callable[[str], int]:
+    """Reads the beginning of a UTC day, in milliseconds."""
+    return lambda word: day_of(word, name) * DAY_MS
 
 
 def _text(text: str) -> str:

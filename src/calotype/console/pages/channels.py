@@ -1,7 +1,7 @@
 """/console/operator/channels: the upstreams, how they do, and their switches."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -71,7 +71,7 @@ class _Channels:
             stopped=[model for model in report.models if model.breaker],
             now=self._console.clock(),
             notice=f"It {NOTICES[query['said']]}" if query["said"] else "",
-            **_ranges(report),
+            prices=_prices(report),
         )
 
     async def change(self, request: Request, visitor: Visitor) -> Response:
@@ -95,13 +95,11 @@ class _Channels:
         return [channel.slug for channel in self._console.router.channels]
 
 
-def _ranges(report: ChannelReport) -> dict[str, Any]:
+def _prices(report: ChannelReport) -> Mapping[str, tuple[int, int]]:
     """What each model costs the client here, from the least to the most."""
     return {
-        "prices": {
-            each.model.id: (min(each.offer.prices.values()), max(each.offer.prices.values()))
-            for each in report.models
-        }
+        each.model.id: (min(each.offer.prices.values()), max(each.offer.prices.values()))
+        for each in report.models
     }
 
 

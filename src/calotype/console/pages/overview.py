@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
+from calotype.console.charts import success_of
 from calotype.console.context import Console
 from calotype.console.filters import day, duration, percent, size, usd
 from calotype.console.query import asked
@@ -270,8 +271,8 @@ def _tiles(
 
 
 def _rate(tally: Tally) -> str:
-    ended = tally.succeeded + tally.failed
-    return percent(tally.succeeded / ended) if ended else "none yet"
+    share = success_of(tally)
+    return "none yet" if share is None else percent(share)
 
 
 def _bar(number: int, tally: Tally) -> dict[str, Any]:

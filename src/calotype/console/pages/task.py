@@ -14,8 +14,8 @@ from calotype.console.filters import duration, moment
 from calotype.console.live import live_task, server_url, visible_task
 from calotype.console.query import Notices, notice
 from calotype.console.render import redirect
+from calotype.console.task_lines import image_path
 from calotype.domain.errors import WebhookNotFound
-from calotype.domain.ids import encode
 from calotype.domain.pricing import cancelled
 from calotype.domain.task import FINAL, Event, State, Task
 from calotype.services.audit import CONSOLE
@@ -166,7 +166,7 @@ class _TaskPages:
 
 def _reference(asset_id: int | None, url: str | None) -> tuple[str, str]:
     """The path of a reference's copies, where it was stored, and the URL it came from."""
-    return ("" if asset_id is None else f"/console/images/{encode('asset', asset_id)}", url or "")
+    return ("" if asset_id is None else image_path(asset_id), url or "")
 
 
 def _timeline(events: Sequence[LoggedEvent]) -> Iterator[Happening]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,7 +11,7 @@ from calotype.console.access import Visitor, account_page
 from calotype.console.context import Console
 from calotype.console.query import Notices
 from calotype.console.search import TASKS, Search
-from calotype.domain.ids import encode, time_of
+from calotype.console.task_lines import TaskLine, searched_to
 from calotype.domain.task import FINAL, Task
 from calotype.domain.webhooks import DeliveryState
 from calotype.store.gallery import Page
@@ -27,23 +26,13 @@ NOTICES: Final[Notices] = {
 _MISSED: Final = frozenset({DeliveryState.FAILED, DeliveryState.DISABLED})
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(TaskLine, frozen=True):
     """One task of the list."""
 
-    task: Task
-    word: str
     name: str
     """Of its model."""
-    image: str
-    """Its first picture, as a URL without the width; empty where it has none."""
     webhook: str
     """The state of a delivery that its receiver never took; else empty."""
-
-    @property
-    def took(self) -> int | None:
-        """From submission to its end, in milliseconds."""
-        ended = self.task.completed_at
-        return None if ended is None else ended - self.task.created_at
 
     @property
     def can_stop(self) -> bool:
@@ -72,25 +61,14 @@ def routes(console: Console) -> list[Route]:
             lines=await _lines(console, page.tasks),
             models=sorted(console.catalog.models),
             newest=search.link(PATH) if search.before is not None else "",
-            older=_older(search, page),
+            older="" if page.searched_to is None else search.link(PATH, before=page.searched_to),
             path_is=PATH,
             said=said,
             search=search,
-            searched_to=_searched_to(page),
+            searched_to=searched_to(page.tasks, page.searched_to, LIMIT),
         )
 
     return [Route(PATH, account_page(console, tasks))]
-
-
-def _older(search: Search, page: Page) -> str:
-    return "" if page.searched_to is None else search.link(PATH, before=page.searched_to)
-
-
-def _searched_to(page: Page) -> int | None:
-    """The time down to which nothing else was found, where the search broke off."""
-    if page.searched_to is None or len(page.tasks) == LIMIT:
-        return None
-    return time_of(page.searched_to)
 
 
 async def _lines(console: Console, tasks: Sequence[Task]) -> list[Line]:
@@ -99,9 +77,7 @@ async def _lines(console: Console, tasks: Sequence[Task]) -> list[Line]:
     return [
         Line(
             task=task,
-            word=encode("task", task.id),
             name=models[task.model].name if task.model in models else task.model,
-            image=_image(task),
             webhook=missed.get(task.id, ""),
         )
         for task in tasks
@@ -112,8 +88,3 @@ async def _missed(console: Console, tasks: Sequence[Task]) -> Mapping[int, str]:
     ids = [task.id for task in tasks if task.has_webhook]
     found = await console.store.webhooks.of_tasks(ids) if ids else ()
     return {one.task_id: one.state for one in found if one.state in _MISSED}
-
-
-def _image(task: Task) -> str:
-    images = () if task.deleted_at else task.result or task.arrived
-    return f"/console/images/{encode('asset', images[0].asset_id)}" if images else ""

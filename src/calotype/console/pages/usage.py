@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -16,7 +15,7 @@ from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.query import BEFORE, Query, asked
 from calotype.domain.errors import InvalidParameter
-from calotype.services.usage import DEFAULT_DAYS, Days, Usage, csv_lines, date_of
+from calotype.services.usage import DAY_MS, DEFAULT_DAYS, Days, Usage, csv_lines, date_of
 from calotype.store.usage import EntryCursor, LedgerLine
 
 USAGE: Final = "/console/usage"
@@ -102,9 +101,8 @@ class _Usage:
     async def ledger_file(self, request: Request, visitor: Visitor) -> Response:
         """The whole of it for a spreadsheet."""
         asked(request)
-        return spreadsheet(
-            self._usage.ledger(visitor.account_id), f"ledger-{_today(self._console)}"
-        )
+        today = date_of(self._console.clock() // DAY_MS)
+        return spreadsheet(self._usage.ledger(visitor.account_id), f"ledger-{today}")
 
 
 def asked_days(usage: Usage, request: Request) -> AskedDays:
@@ -169,7 +167,3 @@ def _cursor(word: str) -> EntryCursor:
     if found is None:
         raise InvalidParameter("There is no such place in the ledger; begin with the newest.")
     return EntryCursor(int(found[1]), int(found[2]))
-
-
-def _today(console: Console) -> str:
-    return f"{datetime.fromtimestamp(console.clock() / 1000, UTC):%Y-%m-%d}"
