@@ -142,10 +142,10 @@ async def test_what_cannot_be_looked_for_is_told_beside_its_field(site: Server) 
         await tab.sign_in()
         for query, words in (
             ("metadata=order", "Write key=value"),
-            ("from=yesterday", "Say a day such as"),
-            ("state=success", "There is no filter"),
+            ("from=yesterday", "must be a date such as"),
+            ("state=success", "knows no 'state'"),
             ("before=5", "begin with the newest"),
-            ("text=%3Cscript%3Ealert(1)%3C/script%3E&to=x", "Say a day such as"),
+            ("text=%3Cscript%3Ealert(1)%3C/script%3E&to=x", "must be a date such as"),
         ):
             reply = await tab.get(f"{GALLERY}?{query}")
             assert reply.status == 422, query

@@ -154,7 +154,7 @@ async def test_a_task_is_gone_to_by_its_id(site: Server, tab: Tab) -> None:
         ("channel=<b>", "There is no channel"),
         ("state=fail&state=fail", "state came twice"),
         ("before=page_1", "is not whole"),
-        ("colour=red", "There is no filter"),
+        ("colour=red", "This page knows no"),
         ("model=%00", "holds a NUL"),
         ("model=%ff", "not text in UTF-8"),
     ],

@@ -88,7 +88,8 @@ class Signed(Tab):
 
 def price_in(page: str) -> str:
     """The price that a form shows, in micro-USDC; empty where it shows none."""
-    return re.findall(r'name="ask:price" value="(\d*)"', page)[0]
+    found: list[str] = re.findall(r'name="ask:price" value="(\d*)"', page)
+    return found[0]
 
 
 def text(reply: Reply) -> str:
@@ -287,7 +288,7 @@ async def test_a_picture_of_another_account_is_no_reference(server: Server, tab:
 async def test_nothing_is_bought_for_more_than_was_shown(site: Server, tab: Signed) -> None:
     before = await site.balance()
     dear = {**PLAIN, "aspect_ratio": "16:9", "resolution": "4K"}
-    cheap = price_in(await tab.changed(**PLAIN))
+    cheap, page = price_in(await tab.changed(**PLAIN)), ""
     for shown, told in ((cheap, "was shown"), ("", "no price was shown"), ("9" * 5000, "no price")):
         refused = await tab.generate(**dear, **{"ask:price": shown})
         page = text(refused)
@@ -438,7 +439,7 @@ async def test_a_form_without_our_token_is_refused(site: Server, tab: Signed) ->
 
 async def test_queries_that_make_no_sense_are_told(tab: Signed) -> None:
     reply = await tab.get(f"{PATH}?modell=gpt-image-2")
-    assert (reply.status, "takes from, model, reference, task only" in text(reply)) == (400, True)
+    assert (reply.status, "knows model, from, task, reference" in text(reply)) == (400, True)
     assert "There is no model 'x'" in text(await tab.get(f"{PATH}?model=x"))
     assert (await tab.get(f"{PATH}?from=task_0")).status == 404
 

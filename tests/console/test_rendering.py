@@ -56,8 +56,8 @@ def test_a_page_without_pieces_is_whole_for_everybody(render: Renderer) -> None:
 
 
 def test_what_stands_in_a_page_is_text(render: Renderer) -> None:
-    answer = render.fragment(asked(), "error_fragment.html", message='<script>"&')
-    assert b"&lt;script&gt;&#34;&amp;" in bytes(answer.body)
+    page = render.text(asked().scope, "error_fragment.html", message='<script>"&')
+    assert "&lt;script&gt;&#34;&amp;" in page
 
 
 @pytest.mark.parametrize("role", ["account", "admin"])

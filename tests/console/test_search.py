@@ -4,15 +4,16 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from calotype.console.search import DAY_MS, MAX_TEXT, PICTURES, TASKS, Search, read_search
+from calotype.console.search import MAX_TEXT, PICTURES, TASKS, Search
 from calotype.domain.ids import encode
+from calotype.domain.limits import DAY_MS
 from calotype.domain.task import State
 
 DAY = 1_795_392_000_000  # 2026-11-23
 
 
 def search(*said: tuple[str, str]) -> Search:
-    return read_search(urlencode(said).encode(), TASKS)
+    return Search(urlencode(said).encode(), TASKS)
 
 
 def test_everything_that_can_be_asked_for_is_read_and_written_back() -> None:
@@ -37,13 +38,13 @@ def test_everything_that_can_be_asked_for_is_read_and_written_back() -> None:
         "before": 5,
     }
     again = urlsplit(asked.link("/console/tasks", before=5)).query
-    assert read_search(again.encode(), TASKS) == asked
-    assert read_search(urlsplit(asked.link("/")).query.encode(), TASKS).before is None
+    assert Search(again.encode(), TASKS).wanted == asked.wanted
+    assert Search(urlsplit(asked.link("/")).query.encode(), TASKS).before is None
 
 
 def test_fields_that_were_left_empty_ask_for_nothing() -> None:
     asked = search(*((name, " ") for name in TASKS))
-    assert asked == Search()
+    assert (asked.wanted, asked.wrong) == (search().wanted, {})
     assert not asked.filtered
     assert asked.link("/console/tasks") == "/console/tasks"
 
@@ -80,10 +81,16 @@ def test_what_contradicts_itself_is_told() -> None:
 
 
 def test_a_filter_of_tasks_is_none_of_pictures() -> None:
-    assert "" in read_search(b"state=fail", PICTURES).wrong
-    assert not read_search(b"said=cancelled", PICTURES, also=["said"]).wrong
+    assert "" in Search(b"state=fail", PICTURES).wrong
+
+
+def test_what_was_just_done_is_no_filter() -> None:
+    asked = search(("said", "cancel"))
+    assert asked.notice({"cancel": ("info", "It stops.")}) == ("info", "It stops.")
+    assert not asked.filtered
+    assert asked.link("/console/tasks") == "/console/tasks"
 
 
 @pytest.mark.parametrize("query", [b"text=%ff", b"text=\xff", b"%ff=1"])
 def test_an_address_that_is_no_text_is_told(query: bytes) -> None:
-    assert "" in read_search(query, PICTURES).wrong
+    assert "" in Search(query, PICTURES).wrong

@@ -71,3 +71,8 @@ class Form:
                 raise MalformedBody("The form holds a NUL; take it out.")
             fields.setdefault(name, []).append(value)
         return cls(fields)
+
+
+def sentence(words: str) -> str:
+    """What is wrong with a field, as it stands beside it."""
+    return words[:1].upper() + words[1:]

@@ -9,8 +9,9 @@ import msgspec
 from calotype.console.access import Visitor
 from calotype.console.context import Console
 from calotype.console.errors import PageError
-from calotype.console.forms import Form
-from calotype.console.queries import Notices
+from calotype.console.forms import Form, sentence
+from calotype.console.query import Notices
+from calotype.console.resubmission import is_first
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import decode, encode
 from calotype.domain.keys import ApiKey, name_of
@@ -32,7 +33,7 @@ _SENT_BEFORE: Final = (
     "This form was sent before, and the key that it made was shown then, and only then. If nobody "
     "kept it, revoke it and make another one."
 )
-SAID: Final[Notices] = {
+NOTICES: Final[Notices] = {
     "made": ("warn", _SENT_BEFORE),
     "revoked": ("good", "The key is revoked: it opens nothing any more."),
 }
@@ -147,10 +148,17 @@ class Keyring:
             "lifetimes": LIFETIMES,
         }
 
-    async def make(
-        self, visitor: Visitor, account: str, form: KeyForm, wanted: Wanted
-    ) -> tuple[str, ApiKey] | KeyForm:
-        """A new key of an account and what stands for it in the list, or what is wrong."""
+    async def create(self, visitor: Visitor, account: str) -> tuple[str, ApiKey] | KeyForm | None:
+        """What comes of the form of a new key: the key and what stands for it in the list.
+
+        Or the form with what is wrong with it; or None where it was sent before.
+        """
+        form = KeyForm.of(visitor.form)
+        wanted = _wanted_of(form)
+        if isinstance(wanted, KeyForm):
+            return wanted
+        if not await is_first(self._console, visitor):
+            return None
         audit, accounts = self._console.audit, self._console.accounts
         try:
             async with audit.action(
@@ -184,13 +192,13 @@ class Keyring:
                 noting.detail += ", which was revoked already"
 
 
-def wanted_of(form: KeyForm) -> Wanted | KeyForm:
+def _wanted_of(form: KeyForm) -> Wanted | KeyForm:
     """What a form asks for; the form with what is wrong where it cannot be read."""
     wrong: dict[str, str] = {}
     try:
         name = name_of(form.name)
     except ValueError as error:
-        name, wrong["name"] = "", _sentence(str(error))
+        name, wrong["name"] = "", sentence(str(error))
     limits = {
         field: _amount(field, getattr(form, field), wrong) for field in ("day_limit", "month_limit")
     }
@@ -217,7 +225,7 @@ def _amount(field: str, text: str, wrong: dict[str, str]) -> int | None:
     try:
         return parse_usd(text)
     except ValueError as error:
-        wrong[field] = _sentence(str(error))
+        wrong[field] = sentence(str(error))
         return None
 
 
@@ -234,8 +242,4 @@ def _said(error: InvalidParameter) -> str:
     words = error.message
     for name, label in _LABELS.items():
         words = words.replace(name, label)
-    return _sentence(words)
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
+    return sentence(words)

@@ -99,12 +99,6 @@ class Renderer:
         vary = {"vary": "HX-Request"} if fragment else {}
         return HTMLResponse(self.text(request.scope, name, **values), status, vary)
 
-    def fragment(
-        self, request: Request, template: str, *, status: int = 200, **values: Any
-    ) -> Response:
-        """A piece of a page for htmx."""
-        return HTMLResponse(self.text(request.scope, template, **values), status)
-
     def text(self, scope: Scope, template: str, **values: Any) -> str:
         """A template with these values."""
         signed: Signed | None = scope.get("state", {}).get("signed")

@@ -1,35 +1,16 @@
 """Every route of the console, in one application."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from calotype.console import live
+from calotype.console import live, pages
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
-from calotype.console.pages import (
-    accounts,
-    all_tasks,
-    all_usage,
-    audit,
-    catalog,
-    channels,
-    gallery,
-    home,
-    images,
-    keys,
-    overview,
-    playground,
-    settings,
-    sign_in,
-    sign_out,
-    task,
-    tasks,
-    unknown,
-    usage,
-    webhooks,
-)
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
 
@@ -39,35 +20,11 @@ class ConsoleApp:
 
     def __init__(self, console: Console) -> None:
         self._errors = ErrorPages(console.render)
-        pages = [
-            each
-            for group in (
-                accounts,
-                all_tasks,
-                all_usage,
-                audit,
-                catalog,
-                channels,
-                gallery,
-                home,
-                images,
-                keys,
-                live,
-                overview,
-                playground,
-                settings,
-                sign_in,
-                sign_out,
-                task,
-                tasks,
-                unknown,
-                usage,
-                webhooks,
-            )
-            for each in group.routes(console)
-        ]
+        names = (each.name for each in iter_modules(pages.__path__, f"{pages.__name__}."))
+        groups = [live, *map(import_module, names)]
+        found = [each for group in groups for each in group.routes(console)]
         static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)
-        self._router = Router([static, *pages], redirect_slashes=False)
+        self._router = Router([static, *found], redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -6,6 +6,7 @@ take for a formula begin with an apostrophe.
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -30,6 +31,7 @@ _PAGE: Final = 500
 """Ledger entries that are read at a time."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _EPOCH: Final = date(1970, 1, 1)
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _FIGURES: Final = ("succeeded", "failed", "images")
 
 
@@ -60,6 +62,24 @@ def date_of(day: int) -> date:
     return _EPOCH + timedelta(days=day)
 
 
+def day_of(word: str, param: str) -> int:
+    """The UTC day since 1970 that a date names; the inverse of ``date_of``.
+
+    Raises:
+        errors.InvalidParameter: it names none.
+
+    """
+    try:
+        day = (date.fromisoformat(word) - _EPOCH).days if _DATE.fullmatch(word) else -1
+    except ValueError:
+        day = -1
+    if day < 0:
+        raise InvalidParameter(
+            f"{param} must be a date such as 2026-11-23, not {quoted(word)}.", param=param
+        )
+    return day
+
+
 def asked_days(since: str, until: str, *, now: int) -> Days:
     """The days from one date to another, as a person asks for them.
 
@@ -72,8 +92,8 @@ def asked_days(since: str, until: str, *, now: int) -> Days:
         errors.InvalidParameter: one is no date, or the range is none or too long.
 
     """
-    last = _day(until, "until") if until else now // DAY_MS
-    first = _day(since, "since") if since else max(0, last - DEFAULT_DAYS + 1)
+    last = day_of(until, "until") if until else now // DAY_MS
+    first = day_of(since, "since") if since else max(0, last - DEFAULT_DAYS + 1)
     if first > last:
         raise InvalidParameter("The first day must not be after the last one.", param="since")
     if last - first >= MAX_DAYS:
@@ -217,18 +237,6 @@ async def csv_lines(rows: AsyncIterator[list[str]]) -> AsyncIterator[str]:
         line = io.StringIO()
         csv.writer(line).writerow(row)
         yield line.getvalue()
-
-
-def _day(word: str, param: str) -> int:
-    try:
-        day = (date.fromisoformat(word) - _EPOCH).days
-    except ValueError:
-        day = -1
-    if day < 0:
-        raise InvalidParameter(
-            f"{param} must be a date such as 2026-11-23, not {quoted(word)}.", param=param
-        )
-    return day
 
 
 def sum_of(tallies: Sequence[Tally]) -> Tally:

@@ -1,1 +1,1 @@
-"""The pages, a module for each group of them; each has ``routes(console)``."""
+"""The pages, a module for each group of them: ``routes(console)`` of every one here is served."""

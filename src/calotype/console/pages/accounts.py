@@ -15,12 +15,12 @@ from calotype.console import charts
 from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
-from calotype.console.forms import Form
-from calotype.console.keyring import SAID, KeyForm, Keyring, Wanted, wanted_of
-from calotype.console.once import is_first, new_mark
+from calotype.console.forms import Form, sentence
+from calotype.console.keyring import NOTICES, KeyForm, Keyring
 from calotype.console.pages.usage import file_days, ledger_page, spreadsheet
-from calotype.console.queries import Notices, asked, notice
+from calotype.console.query import Notice, Notices, asked, notice
 from calotype.console.render import redirect
+from calotype.console.resubmission import is_first, new_mark
 from calotype.domain.errors import InsufficientBalance
 from calotype.domain.keys import ApiKey, name_of
 from calotype.domain.money import format_usd, parse_usd
@@ -36,8 +36,8 @@ NEWEST: Final = 8
 MAX_NOTE: Final = 500
 _POST: Final = ("POST",)
 _ID: Final = re.compile(r"[1-9]\d{0,17}", re.ASCII)
-_SAID: Final[Notices] = {
-    **SAID,
+_NOTICES: Final[Notices] = {
+    **NOTICES,
     "opened": ("good", "The account is open. Add credit to it, and make a key."),
     "there": ("info", "This account was there already."),
     "added": ("good", "The credit is added."),
@@ -95,8 +95,7 @@ class _Accounts:
         try:
             name = name_of(typed)
         except ValueError as error:
-            wrong = str(error)
-            return await self._all(request, name=typed, wrong=wrong[:1].upper() + wrong[1:])
+            return await self._all(request, name=typed, wrong=sentence(str(error)))
         now = self._console.clock()
         known = await self._console.accounts.find(name)
         if known is None:
@@ -138,7 +137,7 @@ class _Accounts:
 
     async def one(self, request: Request, _visitor: Visitor) -> Response:
         """One with all that it has."""
-        said = notice(request, _SAID)
+        said = notice(request, _NOTICES)
         return await self._one(request, await self._account(request), said=said)
 
     async def credit(self, request: Request, visitor: Visitor) -> Response:
@@ -171,16 +170,13 @@ class _Accounts:
 
     async def create_key(self, request: Request, visitor: Visitor) -> Response:
         """Make a key and show it, this once."""
-        account, form = await self._account(request), KeyForm.of(visitor.form)
-        wanted = wanted_of(form)
-        if isinstance(wanted, Wanted):
-            if not await is_first(self._console, visitor):
-                return redirect(f"{ACCOUNTS}/{account.id}?said=made")
-            made = await self._keyring.make(visitor, account.name, form, wanted)
-            if isinstance(made, tuple):
-                return await self._one(request, account, made=made)
-            wanted = made
-        return await self._one(request, account, form=wanted, status=422)
+        account = await self._account(request)
+        made = await self._keyring.create(visitor, account.name)
+        if made is None:
+            return redirect(f"{ACCOUNTS}/{account.id}?said=made")
+        if isinstance(made, KeyForm):
+            return await self._one(request, account, form=made, status=422)
+        return await self._one(request, account, made=made)
 
     async def revoke(self, request: Request, visitor: Visitor) -> Response:
         """Revoke a key."""
@@ -235,7 +231,7 @@ class _Accounts:
         request: Request,
         account: AccountRow,
         *,
-        said: tuple[str, str] = ("", ""),
+        said: Notice | None = None,
         made: tuple[str, ApiKey] | None = None,
         form: KeyForm | None = None,
         credit: CreditForm | None = None,

@@ -3,50 +3,36 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
-from calotype.console.query import Query
+from calotype.console.query import BEFORE, Query, page_id
 from calotype.console.render import redirect
 from calotype.console.search import state_of
+from calotype.console.task_lines import TaskLine, searched_to
 from calotype.domain.catalog import quoted
 from calotype.domain.channel import Channel
 from calotype.domain.errors import InvalidParameter
-from calotype.domain.ids import decode, encode, time_of
+from calotype.domain.ids import decode, encode
 from calotype.domain.task import FINAL, Task
 from calotype.store.operating import TaskPage
 
 PATH: Final = "/console/operator/tasks"
 LIMIT: Final = 50
 """Tasks that are shown at a time."""
-NAMES: Final = ("task", "account", "state", "model", "channel", "before")
+NAMES: Final = ("task", "account", "state", "model", "channel", BEFORE)
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(TaskLine, frozen=True):
     """One task of the list."""
 
-    task: Task
-    word: str
     account: str
     """The name of its account."""
     channel: Channel | None
     """Whose turn it is, or was; None where there is no such channel any more."""
-
-    @property
-    def image(self) -> str:
-        """Its first picture, as a URL without the width; empty where it has none."""
-        images = () if self.task.deleted_at else self.task.result or self.task.arrived
-        return f"/console/images/{encode('asset', images[0].asset_id)}" if images else ""
-
-    @property
-    def took(self) -> int | None:
-        """From submission to its end, in milliseconds; None before that."""
-        ended = self.task.completed_at
-        return None if ended is None else ended - self.task.created_at
 
     @property
     def settled(self) -> bool:
@@ -80,7 +66,7 @@ def routes(console: Console) -> list[Route]:
             older="" if page.go_on is None else query.link(PATH, before=page.go_on),
             path_is=PATH,
             query=query,
-            searched_to=_searched_to(page),
+            searched_to=searched_to(page.tasks, page.go_on, LIMIT),
         )
 
     return [Route(PATH, operator_page(console, tasks))]
@@ -95,7 +81,7 @@ def _wanted(console: Console, query: Query, accounts: Mapping[int, str]) -> dict
         "state": query.read("state", state_of),
         "model": query.read("model", str),
         "channel_id": query.read("channel", lambda slug: _found(slug, slugs, "channel")),
-        "before": query.before(),
+        "before": query.read(BEFORE, page_id),
     }
 
 
@@ -115,13 +101,6 @@ def _task(word: str) -> int:
 def _line(console: Console, task: Task, accounts: Mapping[int, str]) -> Line:
     return Line(
         task=task,
-        word=encode("task", task.id),
         account=accounts.get(task.account_id, "?"),
         channel=console.router.get(task.channel_id),
     )
-
-
-def _searched_to(page: TaskPage) -> int | None:
-    """The time down to which nothing else was found, where the search broke off."""
-    short = page.go_on is not None and len(page.tasks) < LIMIT
-    return time_of(page.go_on) if short and page.go_on is not None else None

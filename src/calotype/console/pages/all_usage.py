@@ -35,7 +35,7 @@ def routes(console: Console) -> list[Route]:
         return console.render.page(
             request,
             "operator/usage.html",
-            status=200 if report else 400,
+            status=200 if report else 422,
             asked=query,
             ranges=RANGES,
             report=report,

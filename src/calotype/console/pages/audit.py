@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
-from calotype.console.query import Query
+from calotype.console.query import BEFORE, Query, page_id
 
 PATH: Final = "/console/operator/audit"
 LIMIT: Final = 100
@@ -19,8 +19,8 @@ def routes(console: Console) -> list[Route]:
     """The routes of this group."""
 
     async def audit(request: Request, _visitor: Visitor) -> Response:
-        query = Query(request.scope["query_string"], ("action", "before"))
-        before = query.before()
+        query = Query(request.scope["query_string"], ("action", BEFORE))
+        before = query.read(BEFORE, page_id)
         entries = (
             []
             if query.wrong

@@ -1,7 +1,7 @@
 """/console/operator/channels: the upstreams, how they do, and their switches."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +11,7 @@ from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.pages.overview import CHANNELS
-from calotype.console.queries import SAID, Notices, notice
+from calotype.console.query import SAID, Notices, notice
 from calotype.console.render import redirect
 from calotype.domain.channel import Channel
 from calotype.domain.errors import UnknownChannel
@@ -44,7 +44,7 @@ class _Channels:
 
     async def all(self, request: Request, _visitor: Visitor) -> Response:
         """Every channel in force."""
-        kind, words = notice(request, NOTICES)
+        kind, words = notice(request, NOTICES) or ("", "")
         return self._console.render.page(
             request,
             "operator/channels.html",
@@ -57,7 +57,7 @@ class _Channels:
 
     async def one(self, request: Request, _visitor: Visitor) -> Response:
         """All of one channel."""
-        kind, words = notice(request, NOTICES)
+        kind, words = notice(request, NOTICES) or ("", "")
         report = await self._console.watching.channel(request.path_params["slug"])
         if report is None:
             raise PageError(404, "There is no channel of this name any more.")
@@ -72,7 +72,7 @@ class _Channels:
             now=self._console.clock(),
             kind=kind,
             words=words,
-            **_ranges(report),
+            prices=_prices(report),
         )
 
     async def change(self, request: Request, visitor: Visitor) -> Response:
@@ -93,13 +93,11 @@ class _Channels:
         return redirect(f"{CHANNELS}/{slug}?{SAID}={done}")
 
 
-def _ranges(report: ChannelReport) -> dict[str, Any]:
+def _prices(report: ChannelReport) -> Mapping[str, tuple[int, int]]:
     """What each model costs the client here, from the least to the most."""
     return {
-        "prices": {
-            each.model.id: (min(each.offer.prices.values()), max(each.offer.prices.values()))
-            for each in report.models
-        }
+        each.model.id: (min(each.offer.prices.values()), max(each.offer.prices.values()))
+        for each in report.models
     }
 
 

@@ -10,8 +10,9 @@ from starlette.routing import Route
 
 from calotype.console.access import Visitor, account_page
 from calotype.console.context import Console
-from calotype.console.search import PICTURES, Search, read_search
-from calotype.domain.ids import encode, time_of
+from calotype.console.search import PICTURES, Search
+from calotype.console.task_lines import image_path, searched_to
+from calotype.domain.ids import encode
 from calotype.domain.task import Task
 from calotype.store.gallery import Page
 
@@ -47,7 +48,7 @@ def routes(console: Console) -> list[Route]:
     """The routes of this group."""
 
     async def gallery(request: Request, visitor: Visitor) -> Response:
-        search = read_search(request.scope["query_string"], PICTURES)
+        search = Search(request.scope["query_string"], PICTURES)
         page = Page([], None)
         if not search.wrong:
             page = await console.store.gallery.pictures(
@@ -72,10 +73,9 @@ def routes(console: Console) -> list[Route]:
 def _older(search: Search, page: Page) -> Older | None:
     if page.searched_to is None:
         return None
-    broke_off = len(page.tasks) < LIMIT
     return Older(
         search.link(PATH, before=page.searched_to),
-        time_of(page.searched_to) if broke_off else None,
+        searched_to(page.tasks, page.searched_to, LIMIT),
         by_itself=bool(page.tasks),
     )
 
@@ -87,7 +87,7 @@ def tiles_of(tasks: Sequence[Task]) -> Iterator[Tile]:
         for place, image in enumerate(task.result, 1):
             yield Tile(
                 href=f"/console/tasks/{encode('task', task.id)}",
-                image=f"/console/images/{encode('asset', image.asset_id)}",
+                image=image_path(image.asset_id),
                 width=image.width,
                 height=image.height,
                 alt=f"{place} of {many}: {prompt}" if many > 1 else prompt,

@@ -9,10 +9,10 @@ from starlette.routing import Route
 from calotype.console.access import Visitor, account_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
-from calotype.console.keyring import SAID, KeyForm, Keyring, Wanted, wanted_of
-from calotype.console.once import is_first, new_mark
-from calotype.console.queries import notice
+from calotype.console.keyring import NOTICES, KeyForm, Keyring
+from calotype.console.query import Notice, notice
 from calotype.console.render import redirect
+from calotype.console.resubmission import new_mark
 from calotype.domain.keys import ApiKey
 
 KEYS: Final = "/console/keys"
@@ -39,21 +39,17 @@ class _Keys:
 
     async def show(self, request: Request, visitor: Visitor) -> Response:
         """List them."""
-        return await self._page(request, visitor, said=notice(request, SAID))
+        return await self._page(request, visitor, said=notice(request, NOTICES))
 
     async def create(self, request: Request, visitor: Visitor) -> Response:
         """Make one and show it, this once."""
         _check(visitor)
-        form = KeyForm.of(visitor.form)
-        wanted = wanted_of(form)
-        if isinstance(wanted, Wanted):
-            if not await is_first(self._console, visitor):
-                return redirect(f"{KEYS}?said=made")
-            made = await self._keyring.make(visitor, visitor.key.account, form, wanted)
-            if isinstance(made, tuple):
-                return await self._page(request, visitor, made=made)
-            wanted = made
-        return await self._page(request, visitor, form=wanted, status=422)
+        made = await self._keyring.create(visitor, visitor.key.account)
+        if made is None:
+            return redirect(f"{KEYS}?said=made")
+        if isinstance(made, KeyForm):
+            return await self._page(request, visitor, form=made, status=422)
+        return await self._page(request, visitor, made=made)
 
     async def revoke(self, request: Request, visitor: Visitor) -> Response:
         """Revoke one, also the one behind this session, which ends with it."""
@@ -68,7 +64,7 @@ class _Keys:
         request: Request,
         visitor: Visitor,
         *,
-        said: tuple[str, str] = ("", ""),
+        said: Notice | None = None,
         made: tuple[str, ApiKey] | None = None,
         form: KeyForm | None = None,
         status: int = 200,

@@ -9,9 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, operator_page
+from calotype.console.charts import success_of
 from calotype.console.context import Console
 from calotype.console.filters import day, duration, percent, size, usd
-from calotype.console.queries import asked
+from calotype.console.query import asked
 from calotype.domain.health import WHOLE
 from calotype.domain.limits import DAY_MS
 from calotype.services.usage import date_of
@@ -271,8 +272,8 @@ def _tiles(
 
 
 def _rate(tally: Tally) -> str:
-    ended = tally.succeeded + tally.failed
-    return percent(tally.succeeded / ended) if ended else "none yet"
+    share = success_of(tally)
+    return "none yet" if share is None else percent(share)
 
 
 def _bar(number: int, tally: Tally) -> dict[str, Any]:

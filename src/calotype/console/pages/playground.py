@@ -9,15 +9,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calotype.console.access import Visitor, account_page, check_token
-from calotype.console.asking import OURS, PICKED, Said
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.filters import usd
 from calotype.console.forms import Form
 from calotype.console.live import LiveTask, live_task
 from calotype.console.pages.gallery import tiles_of
+from calotype.console.playground_form import OURS, PICKED, Said
+from calotype.console.playground_view import Problem, Studios, told_gone
+from calotype.console.query import asked
 from calotype.console.render import redirect
-from calotype.console.studio import Problem, Studios, told_gone
 from calotype.domain.errors import (
     BodyTooLarge,
     CalotypeError,
@@ -31,7 +32,6 @@ from calotype.services.assets import Kept
 from calotype.services.submission import AcceptanceInDoubt
 
 PATH: Final = "/console/playground"
-_ASKED_FOR: Final = frozenset({"model", "from", "task", "reference"})
 _RECENT: Final = 6
 """Pictures that are shown while there is none to develop."""
 _TEXT_BYTES: Final = 384 * 1024
@@ -58,17 +58,14 @@ class _Playground:
 
     async def page(self, request: Request, visitor: Visitor) -> Response:
         """The form, empty or as a task was asked for; with ``task`` what comes of that."""
-        query = request.query_params
-        for name in query:
-            if name not in _ASKED_FOR:
-                raise PageError(400, f"The playground takes {', '.join(sorted(_ASKED_FOR))} only.")
-        said, live = Said.of({"model": query.get("model", "")}), None
-        if word := query.get("task") or query.get("from"):
+        query = asked(request, "model", "from", "task", "reference")
+        said, live = Said.of({"model": query["model"]}), None
+        if word := query["task"] or query["from"]:
             task = await self._console.delivery.find(word, account_id=visitor.account_id)
             said = Said.of_task(task)
-            if "task" in query:
+            if query["task"]:
                 live = live_task(self._console, request, task, operator=False)
-        if word := query.get("reference"):
+        if word := query["reference"]:
             said = await self._with_reference(visitor, said, word)
         recent: Sequence[Task] = ()
         if live is None:

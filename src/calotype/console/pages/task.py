@@ -10,13 +10,12 @@ from starlette.routing import Route
 
 from calotype.console.access import Visitor, account_page, local, operator_page
 from calotype.console.context import Console
-from calotype.console.errors import PageError
 from calotype.console.filters import duration, moment
 from calotype.console.live import live_task, server_url, visible_task
+from calotype.console.query import Notices, notice
 from calotype.console.render import redirect
-from calotype.domain.catalog import quoted
+from calotype.console.task_lines import image_path
 from calotype.domain.errors import WebhookNotFound
-from calotype.domain.ids import encode
 from calotype.domain.pricing import cancelled
 from calotype.domain.task import FINAL, Event, State, Task
 from calotype.services.audit import CONSOLE
@@ -24,14 +23,13 @@ from calotype.store.port import LoggedEvent
 
 EVENTS: Final = 500
 """Events that are shown of a task; few have more than a dozen."""
-SAID: Final = {
+NOTICES: Final[Notices] = {
     "cancelled": ("good", "The task is cancelled; it cost nothing."),
     "stopping": ("info", "The task is being stopped. It ends as soon as its upstream says so."),
     "over": ("info", "The task was over before it could be cancelled."),
     "deleted": ("good", "The images are deleted for good."),
     "redelivering": ("good", "The webhook is on its way again."),
 }
-"""What the page says after something was done: the kind of notice, and the words."""
 
 _TITLES: Final[Mapping[str, str]] = {
     "submit": "Accepted",
@@ -50,7 +48,7 @@ _TONES: Final[Mapping[str, str]] = {
 }
 
 Deed = Callable[[Task, str], Awaitable[str]]
-"""Does something with a task (and the public id of it); returns one of ``SAID``."""
+"""Does something with a task (and the public id of it); returns one of ``NOTICES``."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -89,7 +87,7 @@ class _TaskPages:
 
     async def show(self, request: Request, visitor: Visitor) -> Response:
         """All of a task."""
-        said = _said(request)
+        said = notice(request, NOTICES)
         console, operator = self._console, visitor.api_key is None
         task = await visible_task(console, visitor, request.path_params["task_id"])
         live = live_task(console, request, task, operator=operator)
@@ -167,24 +165,9 @@ class _TaskPages:
             return None
 
 
-def _said(request: Request) -> tuple[str, str] | None:
-    """What is to be said first.
-
-    Raises:
-        PageError: the query says anything else.
-
-    """
-    said: tuple[str, str] | None = None
-    for name, value in request.query_params.multi_items():
-        if name != "said" or value not in SAID:
-            raise PageError(400, f"The page of a task knows no {quoted(f'{name}={value}')}.")
-        said = SAID[value]
-    return said
-
-
 def _reference(asset_id: int | None, url: str | None) -> tuple[str, str]:
     """The path of a reference's copies, where it was stored, and the URL it came from."""
-    return ("" if asset_id is None else f"/console/images/{encode('asset', asset_id)}", url or "")
+    return ("" if asset_id is None else image_path(asset_id), url or "")
 
 
 def _timeline(events: Sequence[LoggedEvent]) -> Iterator[Happening]:

@@ -10,7 +10,7 @@ from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.pages.overview import UNKNOWN
-from calotype.console.queries import SAID, asked
+from calotype.console.query import BEFORE, SAID, Query, asked
 from calotype.console.render import redirect
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import decode, encode
@@ -20,7 +20,7 @@ from calotype.store.operating import AttemptCursor, Resolution, UnknownAttempt
 PAGE: Final = 50
 MAX_NOTE: Final = 300
 _SETTLED: Final = "settled"
-"""What the address of the page says of those that are, and of one that was just now."""
+_SHOWN: Final = ("open", _SETTLED)
 _RESOLUTIONS: Final[dict[str, Resolution]] = {"billed": "billed", "free": "free"}
 _LOST: Final = "There is no such attempt, or its outcome is known."
 
@@ -42,28 +42,27 @@ class _Unknown:
 
     async def all(self, request: Request, _visitor: Visitor) -> Response:
         """Those to settle, or those that are."""
-        query = asked(request, "show", "before", SAID)
-        for name in ("show", SAID):
-            if query[name] not in {"", _SETTLED}:
-                raise PageError(400, f"{name} is {_SETTLED}, or is left out.")
-        settled = query["show"] == _SETTLED
+        query = Query(request.scope["query_string"], ("show", BEFORE, SAID))
+        settled = query.among("show", _SHOWN) == _SETTLED
+        before = query.read(BEFORE, _cursor)
+        done = query.among(SAID, (_SETTLED,))
+        query.refuse()
         found = await self._console.store.operating.unknown(
             resolved=settled,
-            before=_cursor(query["before"]) if query["before"] else None,
+            before=before,
             limit=PAGE + 1,
         )
         older = ""
         if len(found) > PAGE:
-            show = "show=settled&" if settled else ""
-            older = f"{UNKNOWN}?{show}before={_word(found[PAGE - 1].cursor)}"
+            older = query.link(UNKNOWN, before=_word(found[PAGE - 1].cursor))
         return self._console.render.page(
             request,
             "operator/unknown.html",
             settled=settled,
             rows=[self._row(one) for one in found[:PAGE]],
             older=older,
-            newest=UNKNOWN + ("?show=settled" if settled else "") if query["before"] else "",
-            said=query[SAID],
+            newest="" if before is None else query.link(UNKNOWN),
+            said=bool(done),
         )
 
     async def one(self, request: Request, _visitor: Visitor) -> Response:
@@ -156,5 +155,5 @@ def _cursor(word: str) -> AttemptCursor:
     most = 15
     plain = all(part.isascii() and part.isdigit() and len(part) <= most for part in (at, number))
     if task_id is None or not plain:
-        raise PageError(400, "before is no place in this list; begin at its newest page.")
+        raise InvalidParameter("There is no such place in this list; begin with the newest.")
     return AttemptCursor(int(at), task_id, int(number))

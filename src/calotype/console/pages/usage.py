@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -14,8 +13,9 @@ from calotype.console import charts
 from calotype.console.access import Visitor, account_page
 from calotype.console.context import Console
 from calotype.console.errors import PageError
-from calotype.console.queries import asked
+from calotype.console.query import BEFORE, Query, asked
 from calotype.domain.errors import InvalidParameter
+from calotype.domain.limits import DAY_MS
 from calotype.services.usage import DEFAULT_DAYS, Days, Usage, csv_lines, date_of
 from calotype.store.usage import EntryCursor, LedgerLine
 
@@ -29,7 +29,7 @@ _CURSOR: Final = re.compile(r"(\d{1,18})\.(-?\d{1,18})", re.ASCII)
 _TEXT: Final = "text/csv; charset=utf-8"
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AskedDays(msgspec.Struct, frozen=True):
     """The days that a page is asked for: as it was typed, and what that comes to."""
 
     range: str
@@ -76,7 +76,7 @@ class _Usage:
         return self._console.render.page(
             request,
             "usage.html",
-            status=200 if report else 400,
+            status=200 if report else 422,
             asked=query,
             ranges=RANGES,
             report=report,
@@ -102,33 +102,29 @@ class _Usage:
     async def ledger_file(self, request: Request, visitor: Visitor) -> Response:
         """The whole of it for a spreadsheet."""
         asked(request)
-        return spreadsheet(
-            self._usage.ledger(visitor.account_id), f"ledger-{_today(self._console)}"
-        )
+        today = date_of(self._console.clock() // DAY_MS)
+        return spreadsheet(self._usage.ledger(visitor.account_id), f"ledger-{today}")
 
 
-def asked_days(usage: Usage, request: Request) -> Asked:
+def asked_days(usage: Usage, request: Request) -> AskedDays:
     """The days that the address of a page asks for; 30 of them where it says nothing."""
-    query = asked(request, "range", "since", "until")
+    query = asked(request, "since", "until", range=dict(RANGES))
     name, since, until = query["range"], query["since"], query["until"]
     if name and (since or until):
         raise PageError(400, "Ask for a range, or for the days since and until; not for both.")
     if since or until:
         try:
-            return Asked("", since, until, usage.asked(since, until), {})
+            return AskedDays("", since, until, usage.asked(since, until), {})
         except InvalidParameter as error:
-            return Asked("", since, until, None, {error.param or "since": error.message})
+            return AskedDays("", since, until, None, {error.param or "since": error.message})
     name = name or _DEFAULT
-    if name not in dict(RANGES):
-        known = ", ".join(known for known, _ in RANGES)
-        raise PageError(400, f"There is no such range of days; there are {known}.")
     days = usage.asked()
     if name == "month":
         first = days.last - date_of(days.last).day + 1
     else:
         first = days.last - int(name.removesuffix("d")) + 1
     days = Days(max(0, first), days.last)
-    return Asked(name, str(date_of(days.first)), str(date_of(days.last)), days, {})
+    return AskedDays(name, str(date_of(days.first)), str(date_of(days.last)), days, {})
 
 
 def file_days(usage: Usage, request: Request) -> Days:
@@ -149,14 +145,15 @@ async def ledger_page(console: Console, request: Request, account_id: int, path:
         PageError: it is none.
 
     """
-    before = asked(request, "before")["before"]
-    cursor = _cursor(before) if before else None
+    query = Query(request.scope["query_string"], (BEFORE,))
+    cursor = query.read(BEFORE, _cursor)
+    query.refuse()
     found = await console.store.usage.entries(account_id, before=cursor, limit=ENTRIES + 1)
     lines = found[:ENTRIES]
     older = ""
     if len(found) > ENTRIES:
         last = lines[-1].cursor
-        older = f"{path}?before={last.id}.{last.available}"
+        older = query.link(path, before=f"{last.id}.{last.available}")
     return LedgerPage(lines, older, cursor is None)
 
 
@@ -169,9 +166,5 @@ def spreadsheet(rows: AsyncIterator[list[str]], name: str) -> Response:
 def _cursor(word: str) -> EntryCursor:
     found = _CURSOR.fullmatch(word)
     if found is None:
-        raise PageError(400, "There is no such place in the ledger; go by the links of its pages.")
+        raise InvalidParameter("There is no such place in the ledger; begin with the newest.")
     return EntryCursor(int(found[1]), int(found[2]))
-
-
-def _today(console: Console) -> str:
-    return f"{datetime.fromtimestamp(console.clock() / 1000, UTC):%Y-%m-%d}"

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from calotype.console.codes import Wanted, curl, openai, python, samples
+from calotype.console.code_samples import Wanted, curl, openai, python, samples
 from console.tabs import Tab
 from harness import OUR_CODE, Server, picture, running_server
 

@@ -9,7 +9,10 @@ import msgspec
 from starlette.requests import Request
 
 from calotype.console.access import Visitor
-from calotype.console.asking import (
+from calotype.console.code_samples import Wanted, samples
+from calotype.console.context import Console
+from calotype.console.live import server_url
+from calotype.console.playground_form import (
     OURS,
     PICKED,
     Field,
@@ -21,9 +24,7 @@ from calotype.console.asking import (
     sentence,
     whole,
 )
-from calotype.console.codes import Wanted, samples
-from calotype.console.context import Console
-from calotype.console.live import server_url
+from calotype.console.task_lines import image_path
 from calotype.domain.catalog import Model
 from calotype.domain.channel import Channel, Served
 from calotype.domain.errors import (
@@ -284,7 +285,7 @@ class Studios:
     @staticmethod
     def _picked(asset: Asset) -> Picked:
         word = encode("asset", asset.id)
-        return Picked(PICKED + word, f"/console/images/{word}/160.webp", _file_of(asset))
+        return Picked(PICKED + word, f"{image_path(asset.id)}/160.webp", _file_of(asset))
 
     def _wanted(
         self, request: Request, said: Said, fitted: Fitted, uploads: Sequence[Asset]
