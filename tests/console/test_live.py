@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """A server whose sandbox answers at once."""
     data = tmp_path_factory.mktemp("data")
-    async with running_server(data, admin_password=Secret(PASSWORD)) as running:
+    async with running_server(data, behind_proxy=True, admin_password=Secret(PASSWORD)) as running:
         yield running
 
 

@@ -34,7 +34,7 @@ async def either(
             postgres = request.getfixturevalue("postgres")
             options["database_url"] = await stack.enter_async_context(fresh_database(postgres))
         data = tmp_path_factory.mktemp("data")
-        yield await stack.enter_async_context(running_server(data, **options))
+        yield await stack.enter_async_context(running_server(data, behind_proxy=True, **options))
 
 
 @pytest_asyncio.fixture(loop_scope="module")

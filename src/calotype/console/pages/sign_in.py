@@ -59,10 +59,11 @@ class _SignIn:
     async def sign_in(self, request: Request) -> Response:
         """Judge what was said."""
         form = await self._read(request)
-        wanted = local(form.get("next"))
-        if form.get("way") == "password":
+        wanted, by_password = local(form.get("next")), form.get("way") == "password"
+        self._count(request, guessable=by_password)
+        if by_password:
             if not _same(form.get("password"), self._console.settings.admin_password):
-                log.warning("a wrong operator's password from %s", throttle.address_of(request))
+                log.warning("a wrong operator's password from %s", self._address(request))
                 return self._form(request, wanted=wanted, way="password", wrong=_BAD_PASSWORD)
             return await self._begin_as_operator(request, "with the password", wanted)
         try:
@@ -83,6 +84,7 @@ class _SignIn:
     async def enter(self, request: Request) -> Response:
         """Use up a one-time link."""
         form = await self._read(request)
+        self._count(request)
         link = self._console.links.check(form.get("token"))
         if link is None or not await self._console.store.operating.spend_link(
             link.nonce, expires_at=link.expires_at, now=self._console.clock()
@@ -91,21 +93,28 @@ class _SignIn:
         return await self._begin_as_operator(request, "with a one-time link", "")
 
     async def _read(self, request: Request) -> Form:
-        """The form of somebody who is not signed in and does not try too often."""
+        """The form of somebody who is not signed in."""
         check_origin(self._console, request)
-        seconds = self._console.throttle.wait(throttle.address_of(request))
+        form = await Form.read(request)
+        check_token(self._console, self._console.sessions.visit(request), form.get("csrf"))
+        return form
+
+    def _count(self, request: Request, *, guessable: bool = False) -> None:
+        """Refuse whoever tries too often."""
+        seconds = self._console.throttle.wait(self._address(request), guessable=guessable)
         if seconds:
             raise PageError(
                 429,
                 f"Too many tries to sign in; try again in {seconds} seconds.",
                 headers={"retry-after": str(seconds)},
             )
-        form = await Form.read(request)
-        check_token(self._console, self._console.sessions.visit(request), form.get("csrf"))
-        return form
+
+    def _address(self, request: Request) -> str:
+        behind_proxy = bool(self._console.settings.public_url)
+        return throttle.address_of(request, behind_proxy=behind_proxy)
 
     async def _begin_as_operator(self, request: Request, how: str, wanted: str) -> Response:
-        where = f"{how}, from {throttle.address_of(request)}"
+        where = f"{how}, from {self._address(request)}"
         async with self._console.audit.action(CONSOLE, "admin.sign-in", "admin", where):
             return self._begin(request, "admin", wanted)
 
