@@ -65,7 +65,7 @@ class _SignIn:
             if not _same(form.get("password"), self._console.settings.admin_password):
                 log.warning("a wrong operator's password from %s", self._address(request))
                 return self._form(request, wanted=wanted, way="password", wrong=_BAD_PASSWORD)
-            return await self._begin_as_operator(request, "with the password", wanted)
+            return await self._begin_as_operator(request, wanted, by_password=True)
         try:
             key = await self._console.accounts.authenticate(form.get("key"))
         except InvalidKey:
@@ -90,7 +90,7 @@ class _SignIn:
             link.nonce, expires_at=link.expires_at, now=self._console.clock()
         ):
             raise PageError(403, _BAD_LINK, title="This link is over")
-        return await self._begin_as_operator(request, "with a one-time link", "")
+        return await self._begin_as_operator(request, "", by_password=False)
 
     async def _read(self, request: Request) -> Form:
         """The form of somebody who is not signed in."""
@@ -113,16 +113,25 @@ class _SignIn:
         behind_proxy = bool(self._console.settings.public_url)
         return throttle.address_of(request, behind_proxy=behind_proxy)
 
-    async def _begin_as_operator(self, request: Request, how: str, wanted: str) -> Response:
+    async def _begin_as_operator(
+        self, request: Request, wanted: str, *, by_password: bool
+    ) -> Response:
+        how = "with the password" if by_password else "with a one-time link"
         where = f"{how}, from {self._address(request)}"
         async with self._console.audit.action(CONSOLE, "admin.sign-in", "admin", where):
-            return self._begin(request, "admin", wanted)
+            return self._begin(request, "admin", wanted, by_password=by_password)
 
     def _begin(
-        self, request: Request, role: Role, wanted: str, key: ApiKey | None = None
+        self,
+        request: Request,
+        role: Role,
+        wanted: str,
+        key: ApiKey | None = None,
+        *,
+        by_password: bool = False,
     ) -> Response:
         response = redirect(wanted or HOMES[role])
-        self._console.sessions.begin(request, response, role, key)
+        self._console.sessions.begin(request, response, role, key, by_password=by_password)
         return response
 
     def _form(
