@@ -1,11 +1,14 @@
 """Every route of the console, in one application."""
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from calotype.console import live
+from calotype.console.access import sign
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
 from calotype.console.pages import (
@@ -32,12 +35,14 @@ from calotype.console.pages import (
 )
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX as STATIC
+from calotype.domain.errors import CalotypeError
 
 
 class ConsoleApp:
     """The console as one ASGI application: its pages, and headers on whatever it answers."""
 
     def __init__(self, console: Console) -> None:
+        self._console = console
         self._errors = ErrorPages(console.render)
         pages = [
             each
@@ -80,7 +85,12 @@ class ConsoleApp:
             await send(message)
 
         try:
-            await self._router(scope, receive, answer)
+            try:
+                await self._router(scope, receive, answer)
+            except (CalotypeError, HTTPException, PageError):
+                if "signed" not in scope["state"]:  # errors have the frame of whoever signed in
+                    await sign(self._console, Request(scope))
+                raise
         except PageError as error:
             body = self._errors.page(scope, error.message, error.status, error.title)
             await HTMLResponse(body, error.status, error.headers)(scope, receive, answer)
