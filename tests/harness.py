@@ -229,10 +229,24 @@ class Reply:
 
 @asynccontextmanager
 async def running_server(
-    data: Path, *, with_worker: bool = True, credit: int = CREDIT, **settings: Any
+    data: Path,
+    *,
+    with_worker: bool = True,
+    credit: int = CREDIT,
+    behind_proxy: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[Server]:
-    """A server on a free port with its own data folder."""
+    """A server on a free port with its own data folder.
+
+    One that is ``behind_proxy`` believes what its clients say of where they come from.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio misses that this is TCP, and would let each answer wait 40 ms for the last one's ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     chosen = {"sandbox_seconds": 0.0, "drain_seconds": 5.0, **settings}
+    if behind_proxy:
+        chosen["public_url"] = url
     core = build_core(Settings(data_dir=data, **chosen))
     await core.store.migrate()
     key, _ = await core.accounts.create_key("test", account="test")
@@ -240,16 +254,13 @@ async def running_server(
     assert owner is not None
     if credit:
         await core.accounts.add_credit(owner, credit, note="test")
-    listener = socket.create_server(("127.0.0.1", 0))
-    # asyncio misses that this is TCP, and would let each answer wait 40 ms for the last one's ACK.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(
         build_app(core, with_worker=with_worker, listens_on=url),
         lifespan="on",
         log_config=None,
         access_log=False,
         http=Protocol,
+        proxy_headers=False,  # as calotype serve has it
         # Else a client whose loop stood still between two tests finds its connection closed.
         timeout_keep_alive=600,
         timeout_graceful_shutdown=5,

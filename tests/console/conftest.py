@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """A server with a worker whose sandbox answers at once, and an operator's password."""
     data = tmp_path_factory.mktemp("data")
-    async with running_server(data, admin_password=Secret(PASSWORD)) as running:
+    async with running_server(data, behind_proxy=True, admin_password=Secret(PASSWORD)) as running:
         yield running
 
 

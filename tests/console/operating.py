@@ -46,6 +46,7 @@ async def operated_server(data: Path, **settings: Any) -> AsyncIterator[Server]:
     """A server that develops nothing, with an operator's password and two channels."""
     async with running_server(
         data,
+        behind_proxy=True,
         with_worker=False,
         admin_password=Secret(PASSWORD),
         channels=(MAIN, SPARE),

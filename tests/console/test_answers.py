@@ -23,7 +23,9 @@ FAVICON = StaticFiles().url("favicon.svg")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """A server that develops nothing."""
     data = tmp_path_factory.mktemp("data")
-    async with running_server(data, with_worker=False, admin_password=Secret(PASSWORD)) as running:
+    async with running_server(
+        data, behind_proxy=True, with_worker=False, admin_password=Secret(PASSWORD)
+    ) as running:
         yield running
 
 
@@ -137,7 +139,10 @@ async def test_a_page_that_takes_no_form_says_so(tab: Tab) -> None:
 async def test_what_breaks_is_told_as_a_page_without_details(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running_server(tmp_path, with_worker=False) as site, Tab(site) as tab:
+    async with (
+        running_server(tmp_path, behind_proxy=True, with_worker=False) as site,
+        Tab(site) as tab,
+    ):
         await tab.sign_in()
         with closing(sqlite3.connect(tmp_path / "calotype.db")) as database, database:
             database.execute("UPDATE api_keys SET models = 'nonsense'")

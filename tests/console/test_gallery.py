@@ -28,7 +28,7 @@ MANY = "recraft-v4.1"
 async def idle(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """A server that develops nothing."""
     data = tmp_path_factory.mktemp("idle")
-    async with running_server(data, with_worker=False) as running:
+    async with running_server(data, behind_proxy=True, with_worker=False) as running:
         yield running
 
 

@@ -1,7 +1,9 @@
 """Tasks that change while somebody looks."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """A server whose sandbox answers at once."""
     data = tmp_path_factory.mktemp("data")
-    async with running_server(data, admin_password=Secret(PASSWORD)) as running:
+    async with running_server(data, behind_proxy=True, admin_password=Secret(PASSWORD)) as running:
         yield running
 
 
@@ -109,14 +111,16 @@ async def test_whoever_was_cut_off_is_told_at_once(watcher: Watcher) -> None:
         assert b"event: tasks\n" in await stream.content.readuntil(b"\n\n")
 
 
+@pytest.mark.parametrize("path", ["/console/sign-out", "/console/sign-out-everywhere"])
 async def test_streams_end_with_the_session(
-    site: Server, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    site: Server, watcher: Watcher, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.05)
     task = await site.accepted(prompt="sandbox:delay=600")
     paths = [f"/console/tasks/{task['task_id']}/live", "/console/live"]
+    csrf = await watcher.token("/console/sign-out-everywhere")
     async with watcher.stream(paths[0]) as one, watcher.stream(paths[1]) as every:
-        assert (await watcher.send("/console/sign-out-everywhere")).status == 303
+        assert (await watcher.post(path, csrf=csrf)).status == 303
         assert (await events(one))[-1] == ("end", "")
         assert (await events(every))[-1] == ("end", "")
 
@@ -125,3 +129,28 @@ async def test_nobody_hears_anything_who_did_not_sign_in(site: Server) -> None:
     async with Watcher(site) as stranger:
         replies: list[Reply] = [await stranger.get(path) for path in ("/console/live",)]
     assert [reply.status for reply in replies] == [303]
+
+
+async def test_a_session_listens_to_so_many_streams_at_once_and_no_more(
+    site: Server, watcher: Watcher
+) -> None:
+    task = await site.accepted(prompt="sandbox:delay=600")
+    paths = ["/console/live", f"/console/tasks/{task['task_id']}/live"]
+    async with AsyncExitStack() as stack, Watcher(site) as other:
+        opened = []
+        for number in range(live.MAX_STREAMS):
+            stream = await stack.enter_async_context(watcher.stream(paths[number % 2]))
+            assert stream.status == 200
+            opened.append(stream)
+        for path in paths:
+            refused = await watcher.get(path)
+            assert (refused.status, refused.headers["Retry-After"]) == (429, "15")
+            assert b"close some" in refused.body
+        await other.sign_in()
+        async with other.stream(paths[0]) as stream:
+            assert stream.status == 200, "another session"
+    async with asyncio.timeout(60):
+        while True:  # until the server has noticed that nobody listens
+            async with watcher.stream(paths[0]) as stream:
+                if stream.status == 200:
+                    break

@@ -70,6 +70,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
     (models / "house-style.toml").write_text(OWN)
     async with running_server(
         data,
+        behind_proxy=True,
         admin_password=Secret(PASSWORD),
         channels=(KIE, RESTING),
         catalog_dir=models,

@@ -22,7 +22,7 @@ PLAIN = {"model": "gpt-image-2", "prompt": "a lighthouse"}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """A server whose sandbox answers at once."""
-    async with running_server(tmp_path_factory.mktemp("data")) as running:
+    async with running_server(tmp_path_factory.mktemp("data"), behind_proxy=True) as running:
         yield running
 
 

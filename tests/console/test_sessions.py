@@ -11,6 +11,7 @@ from starlette.responses import Response
 from calotype.console.sessions import Sessions, Signed
 from calotype.core import Core, build_core
 from calotype.domain.keys import ApiKey
+from calotype.domain.secret import Secret
 from calotype.settings import Settings
 
 SECRET = b"not a secret at all, no"
@@ -25,8 +26,10 @@ class Bench:
         self.key = key
         self.now = core.clock()
 
-    def sessions(self, *, public_url: str = "", secret: bytes = SECRET) -> Sessions:
-        settings = Settings(public_url=public_url)
+    def sessions(
+        self, *, public_url: str = "", secret: bytes = SECRET, password: str = ""
+    ) -> Sessions:
+        settings = Settings(public_url=public_url, admin_password=Secret(password))
         return Sessions(secret, settings=settings, store=self.core.store, clock=lambda: self.now)
 
     def begun(self, sessions: Sessions, scheme: str = "http", *, admin: bool = False) -> str:
@@ -102,6 +105,36 @@ async def test_a_session_that_began_by_a_fast_clock_is_ended_all_the_same(bench:
     assert signed is not None
     await sessions.end_all(signed)
     assert await bench.found(sessions, cookie) is None
+
+
+async def test_another_password_ends_the_sessions_that_began_with_the_old_one(
+    bench: Bench,
+) -> None:
+    sessions, response = bench.sessions(password="a long old one"), Response()
+    sessions.begin(asked("", "http"), response, "admin", by_password=True)
+    cookie = response.headers["set-cookie"]
+    by_link = bench.begun(sessions, admin=True)
+    assert await bench.found(sessions, cookie)
+    for password in ("a long new one", ""):
+        changed = bench.sessions(password=password)
+        assert await bench.found(changed, cookie) is None
+        assert await bench.found(changed, by_link)
+    assert await bench.found(bench.sessions(password="a long old one"), cookie)
+
+
+async def test_ends_of_sessions_are_kept_for_as_long_as_one_could_last(bench: Bench) -> None:
+    sessions, operating = bench.sessions(), bench.core.store.operating
+    cookie = bench.begun(sessions)
+    signed = await bench.found(sessions, cookie)
+    assert signed is not None
+    await sessions.end_one(signed)
+    bench.now += 7 * 24 * HOUR - 1
+    await operating.cut_off("session:another", now=bench.now)
+    assert await bench.found(sessions, cookie) is None
+    assert await operating.cutoff(signed.alone) is not None
+    bench.now += 24 * HOUR + 2
+    await operating.cut_off("session:another", now=bench.now)
+    assert await operating.cutoff(signed.alone) is None
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ async def either(
             postgres = request.getfixturevalue("postgres")
             options["database_url"] = await stack.enter_async_context(fresh_database(postgres))
         data = tmp_path_factory.mktemp("data")
-        yield await stack.enter_async_context(running_server(data, **options))
+        yield await stack.enter_async_context(running_server(data, behind_proxy=True, **options))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -204,6 +204,30 @@ async def test_signing_out_ends_this_session(tab: Tab) -> None:
     assert "calotype_session" not in tab.cookies
     assert gone_to(await tab.get("/console/playground")).startswith(SIGN_IN)
     assert gone_to(await tab.post("/console/sign-out")) == SIGN_IN
+
+
+async def test_the_cookie_of_whoever_signed_out_is_good_for_nothing_any_more(
+    site: Server, tab: Tab
+) -> None:
+    async with Tab(site) as elsewhere:
+        await tab.sign_in()
+        await elsewhere.sign_in()
+        stolen = tab.cookies["calotype_session"]
+        reply = await tab.post("/console/sign-out", csrf=await tab.token("/console/playground"))
+        assert reply.headers["Clear-Site-Data"] == '"cache"'
+        tab.keep("calotype_session", stolen)
+        assert gone_to(await tab.get("/console/playground")).startswith(SIGN_IN)
+        assert (await elsewhere.get("/console/playground")).status == 200, "another session"
+
+
+@pytest.mark.parametrize("path", ["/console/sign-out", EVERYWHERE])
+async def test_another_site_signs_nobody_out(site: Server, path: str) -> None:
+    async with Tab(site) as without_cookie:  # which is how browsers come from another site
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
+            reply = await without_cookie.post(path, headers)
+            assert (reply.status, "Set-Cookie" in reply.headers) == (403, False)
+        reply = await without_cookie.post(path)
+        assert (gone_to(reply), "Set-Cookie" in reply.headers) == (SIGN_IN, False)
 
 
 async def test_signing_out_everywhere_ends_every_session_of_the_account_and_no_other(

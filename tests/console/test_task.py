@@ -30,6 +30,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
     """A server that sends webhooks to this machine."""
     async with running_server(
         tmp_path_factory.mktemp("data"),
+        behind_proxy=True,
         admin_password=Secret(PASSWORD),
         webhook_allow_hosts=("127.0.0.1",),
     ) as running:

@@ -24,7 +24,7 @@ HTMX = {"HX-Request": "true"}
 @pytest_asyncio.fixture(loop_scope="module")
 async def idle(tmp_path: Path) -> AsyncIterator[Server]:
     """A server that develops nothing."""
-    async with running_server(tmp_path / "data", with_worker=False) as running:
+    async with running_server(tmp_path / "data", behind_proxy=True, with_worker=False) as running:
         yield running
 
 
@@ -167,7 +167,9 @@ async def test_a_task_is_cancelled_from_its_line(idle: Server) -> None:
 
 async def test_a_webhook_that_nobody_took_is_sent_again_from_its_line(tmp_path: Path) -> None:
     async with (
-        running_server(tmp_path / "data", webhook_allow_hosts=("127.0.0.1",)) as server,
+        running_server(
+            tmp_path / "data", behind_proxy=True, webhook_allow_hosts=("127.0.0.1",)
+        ) as server,
         receiving(answer(410), answer(200)) as receiver,
         Tab(server, "192.0.3.11") as tab,
     ):

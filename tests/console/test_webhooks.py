@@ -23,7 +23,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
     """A server that may send to this machine."""
     data = tmp_path_factory.mktemp("data")
     async with running_server(
-        data, admin_password=Secret(PASSWORD), webhook_allow_hosts=("127.0.0.1",)
+        data, behind_proxy=True, admin_password=Secret(PASSWORD), webhook_allow_hosts=("127.0.0.1",)
     ) as running:
         yield running
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -67,7 +67,7 @@ def account_page(console: Console, handler: Handler, *, reads_body: bool = False
 
     A request that is not only to read carries a form with our token, which is read here. A
     handler that ``reads_body`` itself, such as one that takes files, has no form and calls
-    ``check_token`` with what the body says.
+    ``check_form`` with what the body says.
     """
     return _page(console, handler, "account", reads_body=reads_body)
 
@@ -93,12 +93,11 @@ def _page(console: Console, handler: Handler, role: Role | None, *, reads_body: 
         form = Form()
         if request.method not in _SAFE:
             check_origin(console, request)
-            token = request.headers.get("x-csrf-token", "")
             if not reads_body:
                 form = await Form.read(request)
-                token = form.get("csrf") or token
-            if token or not reads_body:
-                check_token(console, signed.session.id, token)
+                check_form(console, request, signed.session, form.get("csrf"))
+            elif "x-csrf-token" in request.headers:  # refused before files are stored
+                check_form(console, request, signed.session)
         return await handler(request, Visitor(signed.session, signed.key, form))
 
     return endpoint
@@ -109,6 +108,17 @@ async def sign(console: Console, request: Request) -> Signed | None:
     signed = await console.sessions.find(request)
     request.state.signed = signed
     return signed
+
+
+def check_form(console: Console, request: Request, session: Session, field: str = "") -> None:
+    """Refuse a form whose field, or else whose header, does not hold our token.
+
+    Raises:
+        PageError: so it is.
+
+    """
+    token = field or request.headers.get("x-csrf-token", "")
+    check_token(console, session.id, token)
 
 
 def check_token(console: Console, bound_to: str, token: str) -> None:
@@ -136,7 +146,7 @@ def check_origin(console: Console, request: Request) -> None:
         return
     origin = request.headers.get("origin", "null")
     ours = {request.headers.get("host", ""), urlsplit(console.settings.public_url).netloc}
-    if origin != "null" and urlsplit(origin).netloc not in ours:
+    if origin != "null" and _split(origin).netloc not in ours:
         raise PageError(403, _ELSEWHERE)
 
 
@@ -147,12 +157,20 @@ def local(path: str) -> str:
     return path if inside and plain and not path.startswith(SIGN_IN) else ""
 
 
+def _split(url: str) -> SplitResult:
+    """The parts of a URL that somebody says; all empty where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
 def _to_sign_in(request: Request) -> Response:
     """To the sign-in page and, from there, back to this one."""
     asked = "hx-request" in request.headers
     wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if asked:
-        shown = urlsplit(request.headers.get("hx-current-url", ""))
+        shown = _split(request.headers.get("hx-current-url", ""))
         wanted = shown.path + (f"?{shown.query}" if shown.query else "")
     elif request.method not in _SAFE:
         wanted = ""

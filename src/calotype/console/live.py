@@ -6,7 +6,9 @@ shows it, as the event ``task``, and ``end`` after the last one; ``/console/live
 """
 
 import asyncio
+import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
@@ -15,9 +17,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from calotype.console.access import Visitor, account_page, operator_page, sign
 from calotype.console.context import Console
+from calotype.console.errors import PageError
 from calotype.domain.errors import TaskNotFound, UnknownModel
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import FINAL, ResultImage, Task
@@ -26,6 +30,8 @@ FRAGMENT: Final = "tasks/_live.html"
 HEARTBEAT_SECONDS: Final = 15.0
 PAUSE_SECONDS: Final = 1.0
 """Between two events of an account."""
+MAX_STREAMS: Final = 32
+"""Of one session at once, in one process."""
 _HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
     "x-accel-buffering": "no",  # nginx would hold events back
@@ -141,16 +147,34 @@ def _picture(console: Console, image: ResultImage, base: str) -> Picture:
     )
 
 
+class _Stream(StreamingResponse):
+    """Events, counted as long as somebody listens."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], streams: Counter[str], name: str) -> None:
+        super().__init__(chunks, headers=_HEADERS)
+        self._streams, self._name = streams, name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._streams[self._name] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams[self._name] -= 1
+            if not self._streams[self._name]:
+                del self._streams[self._name]
+
+
 class _Live:
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._open: Counter[str] = Counter()
 
     async def of_task(self, request: Request, visitor: Visitor) -> Response:
         """A task from now on, whole at each change, to its last."""
         word = request.path_params["task_id"]
         task = await visible_task(self._console, visitor, word)
         operator = visitor.api_key is None
-        return StreamingResponse(self._task(request, task, operator=operator), headers=_HEADERS)
+        return self._stream(visitor, self._task(request, task, operator=operator))
 
     async def of_account(self, request: Request, visitor: Visitor) -> Response:
         """That something happened to the account's tasks, from now on.
@@ -159,7 +183,23 @@ class _Live:
         """
         missed = "last-event-id" in request.headers
         chunks = self._account(request, visitor.account_id, missed=missed)
-        return StreamingResponse(chunks, headers=_HEADERS)
+        return self._stream(visitor, chunks)
+
+    def _stream(self, visitor: Visitor, chunks: AsyncIterator[bytes]) -> Response:
+        """One of so many streams of a session.
+
+        Raises:
+            PageError: it would be one too many.
+
+        """
+        if self._open[visitor.session.id] >= MAX_STREAMS:
+            raise PageError(
+                429,
+                f"{MAX_STREAMS} pages of this session are kept up to date; close some of them.",
+                title="Too many pages",
+                headers={"retry-after": str(math.ceil(HEARTBEAT_SECONDS))},
+            )
+        return _Stream(chunks, self._open, visitor.session.id)
 
     async def _task(self, request: Request, task: Task, *, operator: bool) -> AsyncIterator[bytes]:
         feed, sent, task_id = self._console.feed, b"", task.id

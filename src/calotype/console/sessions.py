@@ -26,6 +26,7 @@ _VISIT: Final = "calotype_visit"
 """Before anybody has signed in: what the token of the sign-in form is bound to."""
 _ID_BYTES: Final = 16
 _ID_LENGTH: Final = 22
+_MARK_LENGTH: Final = 16
 
 
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,6 +36,8 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     role: Role
     issued_at: int
     key_id: int | None = None
+    password: str = ""
+    """A mark of the operator's password that it was begun with; without one, empty."""
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -52,6 +55,11 @@ class Signed(msgspec.Struct, frozen=True):
     def subject(self) -> str:
         """Whose sessions can be ended together."""
         return "admin" if self.key is None else f"account:{self.key.account_id}"
+
+    @property
+    def alone(self) -> str:
+        """This session only, where it is ended without the others."""
+        return f"session:{self.session.id}"
 
     @property
     def account(self) -> str:
@@ -81,6 +89,8 @@ class Sessions:
             salt="calotype console session v1",
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
+        self._password_key = hmac.digest(secret, b"calotype console password v1", "sha256")
+        self._admin_password = settings.admin_password
         self._form_key = hmac.digest(secret, b"calotype console form v1", "sha256")
         self._https = settings.public_url.startswith("https://")
         self._store = store
@@ -89,7 +99,13 @@ class Sessions:
     # Cookies
 
     def begin(
-        self, request: Request, response: Response, role: Role, key: ApiKey | None = None
+        self,
+        request: Request,
+        response: Response,
+        role: Role,
+        key: ApiKey | None = None,
+        *,
+        by_password: bool = False,
     ) -> None:
         """Sign somebody in; what the browser had before is no longer sent."""
         session = Session(
@@ -97,6 +113,7 @@ class Sessions:
             role=role,
             issued_at=self._clock(),
             key_id=None if key is None else key.id,
+            password=self._mark if by_password else "",
         )
         value: str = self._serializer.dumps(msgspec.to_builtins(session))
         self._set(request, response, _SESSION, value, seconds=HOURS[role] * _HOUR)
@@ -129,19 +146,32 @@ class Sessions:
     async def find(self, request: Request) -> Signed | None:
         """Who signed in, where that still holds; None for everybody else."""
         session = self._read(request)
-        if session is None:
+        if session is None or session.password not in {"", self._mark}:
             return None
         key = None if session.key_id is None else await self._store.key(session.key_id)
         if session.role == "account" and (key is None or not self._is_good(key)):
             return None
         signed = Signed(session, key)
-        ended = await self._store.operating.cutoff(signed.subject)
+        ended = await self._store.operating.cutoff(signed.subject, signed.alone)
         return signed if ended is None or session.issued_at > ended else None
 
     async def end_all(self, signed: Signed) -> None:
         """End every session of whoever this is, this one too, whatever our clock says."""
+        await self._cut_off(signed.subject, signed)
+
+    async def end_one(self, signed: Signed) -> None:
+        """End this session and no other, for whoever has its cookie."""
+        await self._cut_off(signed.alone, signed)
+
+    async def _cut_off(self, subject: str, signed: Signed) -> None:
         now = max(self._clock(), signed.session.issued_at)
-        await self._store.operating.cut_off(signed.subject, now=now)
+        await self._store.operating.cut_off(subject, now=now)
+
+    @property
+    def _mark(self) -> str:
+        """What tells the operator's password from another one."""
+        password = self._admin_password.value.encode()
+        return hmac.digest(self._password_key, password, "sha256").hex()[:_MARK_LENGTH]
 
     def _read(self, request: Request) -> Session | None:
         value = request.cookies.get(self._name(request, _SESSION))

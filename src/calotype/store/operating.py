@@ -17,6 +17,8 @@ BEGUN: Final = "begun"
 DONE: Final = "done"
 LINKS_KEPT_MS: Final = 24 * 3600 * 1000
 """A spent link is remembered so long after it has expired, whoever's clock is behind."""
+CUTOFFS_KEPT_MS: Final = 8 * 24 * 3600 * 1000
+"""An end of sessions is remembered for longer than any session lasts."""
 
 
 FIGURED: Final = 500
@@ -274,11 +276,17 @@ class OperatingStore(Protocol):
     # Sessions
 
     async def cut_off(self, subject: str, *, now: int) -> None:
-        """End every session of ``admin`` or ``account:<id>`` that began before now."""
+        """End every session of a subject that began before now.
+
+        A subject is ``admin``, ``account:<id>``, or ``session:<id>`` for one alone.
+        """
         ...
 
-    async def cutoff(self, subject: str) -> int | None:
-        """The time before which its sessions are over; None where none was ever ended so."""
+    async def cutoff(self, subject: str, alone: str = "") -> int | None:
+        """The time before which sessions of a subject, or the one alone, are over.
+
+        None where none was ended so while one that began before it could last.
+        """
         ...
 
     async def spend_link(self, nonce: str, *, expires_at: int, now: int) -> bool:

@@ -293,7 +293,8 @@ CUT_OFF: Final = (
     "INSERT INTO session_cutoffs (subject, at) VALUES (?1, ?2) ON CONFLICT (subject) "
     "DO UPDATE SET at = excluded.at WHERE session_cutoffs.at < excluded.at"
 )
-CUTOFF: Final = "SELECT at FROM session_cutoffs WHERE subject = ?1"
+CUTOFF: Final = "SELECT MAX(at) FROM session_cutoffs WHERE subject IN (?1, ?2)"
+FORGET_CUTOFFS: Final = "DELETE FROM session_cutoffs WHERE at < ?1 AND subject <> ?2"
 FORGET_LINKS: Final = "DELETE FROM spent_links WHERE expires_at < ?1"
 SPEND_LINK: Final = (
     "INSERT INTO spent_links (nonce, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING "

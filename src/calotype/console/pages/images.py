@@ -13,6 +13,7 @@ from calotype.domain.ids import decode
 from calotype.domain.task import Asset
 from calotype.services.thumbnails import WIDTHS
 
+_WIDTHS: Final = {str(width): width for width in WIDTHS}
 _KEPT: Final = "private, max-age=31536000, immutable"
 _NO_PICTURE: Final = b"""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 240" width="320" height="240">\
@@ -27,8 +28,8 @@ def routes(console: Console) -> list[Route]:
 
     async def copy(request: Request, visitor: Visitor) -> Response:
         name, width = request.path_params["name"], request.path_params["width"]
-        if width not in WIDTHS:
-            raise UnknownRoute(f"There are copies that are {', '.join(map(str, WIDTHS))} px wide.")
+        if width not in _WIDTHS:
+            raise UnknownRoute(f"There are copies that are {', '.join(_WIDTHS)} px wide.")
         asset_id = decode("asset", name)
         asset = None if asset_id is None else await console.store.asset(asset_id)
         if asset is None or not _may_see(visitor, asset):
@@ -38,12 +39,12 @@ def routes(console: Console) -> list[Route]:
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         try:
-            path = await console.thumbnails.path_of(asset, width)
+            path = await console.thumbnails.path_of(asset, _WIDTHS[width])
         except AssetNotFound:  # it is damaged or gone: a picture of that stands in its place
             return Response(_NO_PICTURE, 404, media_type="image/svg+xml")
         return FileResponse(path, headers=headers, media_type="image/webp")
 
-    return [Route("/console/images/{name}/{width:int}.webp", anyones_page(console, copy))]
+    return [Route("/console/images/{name}/{width}.webp", anyones_page(console, copy))]
 
 
 def _may_see(visitor: Visitor, asset: Asset) -> bool:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from calotype.console.access import Visitor, account_page, check_token
+from calotype.console.access import Visitor, account_page, check_form
 from calotype.console.context import Console
 from calotype.console.errors import PageError
 from calotype.console.filters import usd
@@ -78,11 +78,7 @@ class _Playground:
     async def form(self, request: Request, visitor: Visitor) -> Response:
         """The form anew, for other choices."""
         form = await Form.read(request, limit=_TEXT_BYTES)
-        check_token(
-            self._console,
-            visitor.session.id,
-            form.get("csrf") or request.headers.get("x-csrf-token", ""),
-        )
+        check_form(self._console, request, visitor.session, form.get("csrf"))
         return await self._page(request, visitor, Said.of(form.plain))
 
     async def submit(self, request: Request, visitor: Visitor) -> Response:
@@ -186,8 +182,7 @@ class _Playground:
                 max_references=self._max_references,
             )
             token = str(form.fields.pop("csrf", ""))
-            if "x-csrf-token" not in request.headers:
-                check_token(self._console, visitor.session.id, token)
+            check_form(self._console, request, visitor.session, token)
             yield
         except AcceptanceInDoubt:  # what a task may refer to stays
             raise

@@ -59,12 +59,13 @@ class _SignIn:
     async def sign_in(self, request: Request) -> Response:
         """Judge what was said."""
         form = await self._read(request)
-        wanted = local(form.get("next"))
-        if form.get("way") == "password":
+        wanted, by_password = local(form.get("next")), form.get("way") == "password"
+        self._count(request, guessable=by_password)
+        if by_password:
             if not _same(form.get("password"), self._console.settings.admin_password):
-                log.warning("a wrong operator's password from %s", throttle.address_of(request))
+                log.warning("a wrong operator's password from %s", self._address(request))
                 return self._form(request, wanted=wanted, way="password", wrong=_BAD_PASSWORD)
-            return await self._begin_as_operator(request, "with the password", wanted)
+            return await self._begin_as_operator(request, wanted, by_password=True)
         try:
             key = await self._console.accounts.authenticate(form.get("key"))
         except InvalidKey:
@@ -83,37 +84,54 @@ class _SignIn:
     async def enter(self, request: Request) -> Response:
         """Use up a one-time link."""
         form = await self._read(request)
+        self._count(request)
         link = self._console.links.check(form.get("token"))
         if link is None or not await self._console.store.operating.spend_link(
             link.nonce, expires_at=link.expires_at, now=self._console.clock()
         ):
             raise PageError(403, _BAD_LINK, title="This link is over")
-        return await self._begin_as_operator(request, "with a one-time link", "")
+        return await self._begin_as_operator(request, "", by_password=False)
 
     async def _read(self, request: Request) -> Form:
-        """The form of somebody who is not signed in and does not try too often."""
+        """The form of somebody who is not signed in."""
         check_origin(self._console, request)
-        seconds = self._console.throttle.wait(throttle.address_of(request))
+        form = await Form.read(request)
+        check_token(self._console, self._console.sessions.visit(request), form.get("csrf"))
+        return form
+
+    def _count(self, request: Request, *, guessable: bool = False) -> None:
+        """Refuse whoever tries too often."""
+        seconds = self._console.throttle.wait(self._address(request), guessable=guessable)
         if seconds:
             raise PageError(
                 429,
                 f"Too many tries to sign in; try again in {seconds} seconds.",
                 headers={"retry-after": str(seconds)},
             )
-        form = await Form.read(request)
-        check_token(self._console, self._console.sessions.visit(request), form.get("csrf"))
-        return form
 
-    async def _begin_as_operator(self, request: Request, how: str, wanted: str) -> Response:
-        where = f"{how}, from {throttle.address_of(request)}"
+    def _address(self, request: Request) -> str:
+        behind_proxy = bool(self._console.settings.public_url)
+        return throttle.address_of(request, behind_proxy=behind_proxy)
+
+    async def _begin_as_operator(
+        self, request: Request, wanted: str, *, by_password: bool
+    ) -> Response:
+        how = "with the password" if by_password else "with a one-time link"
+        where = f"{how}, from {self._address(request)}"
         async with self._console.audit.action(CONSOLE, "admin.sign-in", "admin", where):
-            return self._begin(request, "admin", wanted)
+            return self._begin(request, "admin", wanted, by_password=by_password)
 
     def _begin(
-        self, request: Request, role: Role, wanted: str, key: ApiKey | None = None
+        self,
+        request: Request,
+        role: Role,
+        wanted: str,
+        key: ApiKey | None = None,
+        *,
+        by_password: bool = False,
     ) -> Response:
         response = redirect(wanted or HOMES[role])
-        self._console.sessions.begin(request, response, role, key)
+        self._console.sessions.begin(request, response, role, key, by_password=by_password)
         return response
 
     def _form(

@@ -21,8 +21,10 @@ def routes(console: Console) -> list[Route]:
     """The routes of this group."""
 
     async def here(request: Request) -> Response:
-        await _asked(console, request)
-        return _gone(console, request)
+        signed = await _asked(console, request)
+        if signed is not None:
+            await console.sessions.end_one(signed)
+        return _gone(console, request, signed)
 
     async def sure(request: Request) -> Response:
         signed = await sign(console, request)
@@ -37,7 +39,7 @@ def routes(console: Console) -> list[Route]:
                 await console.sessions.end_all(signed)
         elif signed is not None:
             await console.sessions.end_all(signed)
-        return _gone(console, request)
+        return _gone(console, request, signed)
 
     return [
         Route(SIGN_OUT, here, methods=["POST"]),
@@ -48,15 +50,18 @@ def routes(console: Console) -> list[Route]:
 
 async def _asked(console: Console, request: Request) -> Signed | None:
     """Whoever wants to sign out; None when they are out already."""
+    check_origin(console, request)
     signed = await sign(console, request)
     if signed is not None:
-        check_origin(console, request)
         form = await Form.read(request)
         check_token(console, signed.session.id, form.get("csrf"))
     return signed
 
 
-def _gone(console: Console, request: Request) -> Response:
+def _gone(console: Console, request: Request, signed: Signed | None) -> Response:
+    """To the sign-in page; a browser sends no cookie from another site, and keeps it."""
     response = redirect(SIGN_IN)
-    console.sessions.end(request, response)
+    if signed is not None:
+        console.sessions.end(request, response)
+        response.headers["clear-site-data"] = '"cache"'  # small copies of the account's images
     return response

@@ -1,5 +1,6 @@
 """/console/operator/unknown: attempts that an upstream may have billed, and settling them."""
 
+import re
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -22,13 +23,14 @@ MAX_NOTE: Final = 300
 _SETTLED: Final = "settled"
 _SHOWN: Final = ("open", _SETTLED)
 _RESOLUTIONS: Final[dict[str, Resolution]] = {"billed": "billed", "free": "free"}
+_NUMBER: Final = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 _LOST: Final = "There is no such attempt, or its outcome is known."
 
 
 def routes(console: Console) -> list[Route]:
     """The routes of this group."""
     pages = _Unknown(console)
-    one = f"{UNKNOWN}/{{task_id}}/{{number:int}}"
+    one = f"{UNKNOWN}/{{task_id}}/{{number}}"
     return [
         Route(UNKNOWN, operator_page(console, pages.all)),
         Route(one, operator_page(console, pages.one)),
@@ -119,7 +121,8 @@ class _Unknown:
     async def _find(self, request: Request) -> UnknownAttempt:
         """The attempt that the path names, settled or not."""
         task_id = decode("task", request.path_params["task_id"])
-        number = request.path_params["number"]
+        word = request.path_params["number"]
+        number = int(word) if _NUMBER.fullmatch(word) else 0
         attempts = [] if task_id is None else await self._console.store.attempts(task_id)
         for attempt in attempts:
             if task_id is None or attempt.number != number or attempt.finished_at is None:

@@ -9,6 +9,7 @@ from calotype.store import rows
 from calotype.store.askable import bounded, is_askable
 from calotype.store.gallery import NOTHING
 from calotype.store.operating import (
+    CUTOFFS_KEPT_MS,
     LINKS_KEPT_MS,
     AccountRow,
     AttemptCursor,
@@ -67,7 +68,10 @@ _BEGIN_ACTION: Final = sql.BEGIN_ACTION.replace("?", "$")
 _END_ACTION: Final = sql.END_ACTION.replace("?", "$")
 _ACTIONS: Final = sql.ACTIONS.replace("?", "$")
 _ACTIONS_CALLED: Final = sql.ACTIONS_CALLED.replace("?", "$")
-_CUT_OFF: Final = sql.CUT_OFF.replace("?", "$")
+_CUT_OFF: Final = f"""
+WITH forgotten AS ({sql.FORGET_CUTOFFS.replace("?1", "$3").replace("?2", "$1")})
+{sql.CUT_OFF.replace("?", "$")}
+"""
 _CUTOFF: Final = sql.CUTOFF.replace("?", "$")
 _SPEND_LINK: Final = f"""
 WITH forgotten AS ({sql.FORGET_LINKS.replace("?1", "$3")})
@@ -220,12 +224,12 @@ class PostgresOperating:
 
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""
-        await self._db.execute(_CUT_OFF, subject, now)
+        await self._db.execute(_CUT_OFF, subject, now, now - CUTOFFS_KEPT_MS)
 
-    async def cutoff(self, subject: str) -> int | None:
+    async def cutoff(self, subject: str, alone: str = "") -> int | None:
         """The time before which its sessions are over."""
-        found = await self._db.fetch(_CUTOFF, subject)
-        return found[0][0] if found else None
+        ((at,),) = await self._db.fetch(_CUTOFF, subject, alone)
+        return at if at is None else int(at)
 
     async def spend_link(self, nonce: str, *, expires_at: int, now: int) -> bool:
         """Use up a one-time link."""

@@ -15,6 +15,7 @@ from calotype.store import rows
 from calotype.store.askable import bounded, is_askable
 from calotype.store.gallery import NOTHING
 from calotype.store.operating import (
+    CUTOFFS_KEPT_MS,
     LINKS_KEPT_MS,
     AccountRow,
     AttemptCursor,
@@ -230,12 +231,17 @@ class SqliteOperating:
 
     async def cut_off(self, subject: str, *, now: int) -> None:
         """End every session of someone that began before now."""
-        await self._change(sql.CUT_OFF, subject, now)
 
-    async def cutoff(self, subject: str) -> int | None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(sql.FORGET_CUTOFFS, (now - CUTOFFS_KEPT_MS, subject))
+            connection.execute(sql.CUT_OFF, (subject, now))
+
+        await self._write(work)
+
+    async def cutoff(self, subject: str, alone: str = "") -> int | None:
         """The time before which its sessions are over."""
-        found = self._read(sql.CUTOFF, subject)
-        return found[0][0] if found else None
+        ((at,),) = self._read(sql.CUTOFF, subject, alone)
+        return at if at is None else int(at)
 
     async def spend_link(self, nonce: str, *, expires_at: int, now: int) -> bool:
         """Use up a one-time link."""

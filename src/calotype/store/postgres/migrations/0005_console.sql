@@ -123,7 +123,7 @@ CREATE TABLE audit (
 
 CREATE INDEX audit_action ON audit (action, id);
 
--- Sessions that were begun before this are over; a subject is 'admin' or 'account:<id>'.
+-- Sessions that were begun before this are over; a subject is 'admin', 'account:<id>' or 'session:<id>'.
 CREATE TABLE session_cutoffs (
     subject TEXT PRIMARY KEY,
     at      BIGINT NOT NULL
