@@ -88,8 +88,9 @@ class Signed(Tab):
 
 def price_in(page: str) -> str:
     """The price that a form shows, in micro-USDC; empty where it shows none."""
-    found: list[str] = re.findall(r'name="ask:price" value="(\d*)"', page)
-    return found[0]
+    found = re.search(r'name="ask:price" value="(\d*)"', page)
+    assert found is not None, page
+    return found[1]
 
 
 def text(reply: Reply) -> str:
@@ -288,7 +289,7 @@ async def test_a_picture_of_another_account_is_no_reference(server: Server, tab:
 async def test_nothing_is_bought_for_more_than_was_shown(site: Server, tab: Signed) -> None:
     before = await site.balance()
     dear = {**PLAIN, "aspect_ratio": "16:9", "resolution": "4K"}
-    cheap, page = price_in(await tab.changed(**PLAIN)), ""
+    page, cheap = "", price_in(await tab.changed(**PLAIN))
     for shown, told in ((cheap, "was shown"), ("", "no price was shown"), ("9" * 5000, "no price")):
         refused = await tab.generate(**dear, **{"ask:price": shown})
         page = text(refused)

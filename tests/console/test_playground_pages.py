@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
-from console.screens import EVERY_LOOK, Opens, Theme
+from console.screens import EVERY_LOOK, NARROW, WIDE, Opens, Theme
 from harness import Server, picture
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATH = "/console/playground"
+ABORTED = ("htmx:afterRequest", "htmx:sendAbort")
+"""What htmx says of asking for a price that no longer matters."""
 LONG = "Glashaus" * 700
 
 
@@ -147,3 +149,90 @@ async def test_the_form_works_without_scripts(signed_in_page: Opens) -> None:
     await page.get_by_role("button", name="Generate").click()
     await page.wait_for_url("**/playground?task=task_*")
     await expect(page.get_by_label("Steps")).to_have_value("20")
+
+
+async def test_a_choice_just_made_is_not_bought_for_another_price(
+    site: Server, signed_in_page: Opens
+) -> None:
+    screen = await signed_in_page()
+    screen.expected += ["status of 422", *ABORTED]
+    before = await site.balance()
+    page = await screen.open(f"{PATH}?model=nano-banana-pro")
+    await page.get_by_label("Prompt").fill("a harbour")
+    await expect(page.locator("#cost b")).to_have_text("0.15 USDC")
+    await page.evaluate("""() => {
+        document.querySelector("[name=resolution][value='4K']").click();
+        document.getElementById("develop").click();
+    }""")
+    await expect(page.locator("#told")).to_contain_text("This costs 0.30 USDC, and 0.15 USDC was")
+    assert await site.balance() == before
+    await page.get_by_role("button", name="Generate").click()
+    await page.wait_for_url("**/playground?task=task_*")
+
+
+async def test_what_is_typed_while_the_form_is_drawn_anew_stays(signed_in_page: Opens) -> None:
+    screen = await signed_in_page()
+    page = await screen.open(f"{PATH}?model=gpt-image-2")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    await page.route("**/playground/form", hold, times=1)
+    await page.locator("#more summary").click()
+    async with page.expect_request("**/playground/form"):
+        await page.get_by_label("16:9").check()
+    await page.get_by_label("Metadata").fill("order = 7391")
+    await held[0].continue_()
+    await expect(page.get_by_label("4K")).to_be_enabled()
+    await expect(page.get_by_label("Metadata")).to_have_value("order = 7391")
+
+
+async def test_after_a_refusal_what_is_wrong_has_the_focus(signed_in_page: Opens) -> None:
+    screen = await signed_in_page()
+    screen.expected += ["status of 422", *ABORTED]
+    page = await screen.open(f"{PATH}?model=gpt-image-2")
+    await page.get_by_role("button", name="Generate").press("Enter")
+    await expect(page.locator("#told")).to_contain_text("Prompt is required")
+    await expect(page.get_by_label("Prompt")).to_be_focused()
+    await page.get_by_label("Prompt").fill("a harbour")
+    await page.locator("#more summary").click()
+    await expect(page.locator("#code")).to_contain_text("a harbour")
+    await page.get_by_label("Metadata").fill("nothing")
+    await page.get_by_role("button", name="Generate").press("Enter")
+    await expect(page.locator("#metadata-wrong")).to_be_visible()
+    await expect(page.get_by_label("Metadata")).to_be_focused()
+
+
+async def test_a_refusal_that_no_field_can_mend_is_drawn_and_has_the_focus(
+    site: Server, signed_in_page: Opens
+) -> None:
+    poor = await site.for_account(credit=1)
+    screen = await signed_in_page(key=poor.key)
+    screen.expected += ["status of 402", *ABORTED]
+    page = await screen.open(f"{PATH}?model=gpt-image-2")
+    await page.get_by_label("Prompt").fill("a harbour")
+    await page.get_by_role("button", name="Generate").press("Enter")
+    await expect(page.locator("#told")).to_contain_text("This was not sent")
+    await expect(page.locator("#told")).to_be_focused()
+    await expect(page.get_by_label("Prompt")).to_have_value("a harbour")
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+async def test_the_price_never_hides_what_has_the_focus(signed_in_page: Opens, width: int) -> None:
+    screen = await signed_in_page(width=width)
+    page = await screen.open(f"{PATH}?model=flux-2-flex")
+    await page.set_viewport_size({"width": width, "height": 500})
+    await page.get_by_label("Prompt").focus()
+    for _ in range(30):
+        await page.keyboard.press("Tab")
+        name, below = await page.evaluate("""() => {
+            const price = document.getElementById("cost"), now = document.activeElement;
+            const below = now.getBoundingClientRect().bottom - price.getBoundingClientRect().top;
+            return [now.id || now.textContent, below];
+        }""")
+        if name == "develop":
+            break
+        assert below <= 0, name
+    else:
+        pytest.fail("the button was not reached")

@@ -79,6 +79,21 @@
     if (event.detail.elt.id === "changing") event.detail.parameters["ask:uploads"] = String(files);
   });
 
+  // What was chosen or typed while the server drew the form is not in its answer: it is asked again.
+
+  let asked = "";
+
+  function settings() {
+    const fields = [...new FormData(form())];
+    return JSON.stringify(fields.filter(([name, value]) => name !== "prompt" && typeof value === "string"));
+  }
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.requestConfig.elt.id !== "changing" || asked === settings()) return;
+    event.detail.shouldSwap = false;
+    redo();
+  });
+
   // Once the form is on its way, what changed before no longer matters: the answer tells all.
 
   let sending = false;
@@ -89,10 +104,26 @@
       sending = true;
       htmx.trigger("#changing", "htmx:abort");
     } else if (asks === "changing" && sending) event.preventDefault();
+    else if (asks === "changing") asked = settings();
   });
 
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.requestConfig.elt.id === "ask") sending = false;
+  });
+
+  // A refusal is the whole form again, whatever its status; what is wrong first has the focus.
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.xhr.getResponseHeader("HX-Retarget") !== "#ask") return;
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
+  });
+
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.detail.elt.id !== "ask" || !form().querySelector("#told .bad")) return;
+    const field = form().querySelector(".wrong")?.closest(".field");
+    const within = field?.querySelector(":is(input, select, textarea):not([type=hidden], [type=radio]), :checked, summary");
+    (within ?? document.getElementById("told")).focus();
   });
 
   document.addEventListener("input", (event) => {
