@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Mapping
+from html import unescape
 from types import TracebackType
 from typing import Any, Self
 
@@ -61,10 +62,11 @@ class Tab:
 
     async def token(self, path: str) -> str:
         """The token of the forms of a page."""
-        page = await self.get(path)
-        found = re.search(r'name="csrf" value="(\w+)"', page.body.decode())
-        assert found is not None, page.body
-        return found[1]
+        return hidden(await self.get(path), "csrf")["csrf"]
+
+    async def marked(self, path: str) -> dict[str, str]:
+        """What is hidden in the forms of a page that do their work once."""
+        return hidden(await self.get(path), "csrf", "once")
 
     async def send(self, path: str, **fields: str) -> Reply:
         """A form of a page, sent to where the page is."""
@@ -84,6 +86,21 @@ class Tab:
             method, self.site.url + path, headers=sent, allow_redirects=False, **options
         ) as answer:
             return Reply(answer.status, answer.headers.copy(), await answer.read())
+
+
+def hidden(reply: Reply, *names: str) -> dict[str, str]:
+    """Hidden fields of a page by name."""
+    page, found = reply.body.decode(), {}
+    for name in names:
+        value = re.search(rf'name="{name}" value="([\w-]+)"', page)
+        assert value is not None, page
+        found[name] = value[1]
+    return found
+
+
+def words(reply: Reply) -> str:
+    """What a page says, without its markup."""
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", reply.body.decode())))
 
 
 def gone_to(reply: Reply) -> str:

@@ -49,18 +49,10 @@ async def place(site: Server) -> str:
     return f"{ACCOUNTS}/{(await row(site)).id}"
 
 
-async def hidden(tab: Tab, path: str) -> dict[str, str]:
-    """What is hidden in the forms of a page."""
-    page = (await tab.get(path)).body.decode()
-    once = re.search(r'name="once" value="([\w-]+)"', page)
-    assert once is not None, page
-    return {"csrf": await tab.token(path), "once": once[1]}
-
-
 async def change(tab: Tab, site: Server, **fields: str) -> Reply:
     """What comes of the form that changes an account's credit."""
     path = await place(site)
-    return await tab.post(f"{path}/credit", None, **{**await hidden(tab, path), **fields})
+    return await tab.post(f"{path}/credit", None, **{**await tab.marked(path), **fields})
 
 
 async def last_action(site: Server) -> AuditEntry:
@@ -136,7 +128,7 @@ async def test_credit_is_added_and_stands_in_ledger_and_audit(tab: Tab, own: Ser
 
 async def test_the_form_of_credit_that_is_sent_twice_adds_once(tab: Tab, own: Server) -> None:
     path = await place(own)
-    fields = {**await hidden(tab, path), "amount": "5", "way": "add"}
+    fields = {**await tab.marked(path), "amount": "5", "way": "add"}
     await tab.post(f"{path}/credit", None, **fields)
     again = gone_to(await tab.post(f"{path}/credit", None, **fields))
     assert b"nothing was done twice" in (await tab.get(again)).body
@@ -185,7 +177,7 @@ async def test_an_amount_that_is_none_is_told_beside_it(
 
 async def test_the_operator_makes_and_revokes_keys_of_an_account(tab: Tab, own: Server) -> None:
     path = await place(own)
-    sent = {**await hidden(tab, path), "name": "from above", "day_limit": "3"}
+    sent = {**await tab.marked(path), "name": "from above", "day_limit": "3"}
     made = await tab.post(f"{path}/keys", None, **sent)
     (secret,) = set(SECRET.findall(made.body.decode()))
     key = await own.core.accounts.authenticate(secret)
@@ -202,7 +194,7 @@ async def test_the_operator_makes_and_revokes_keys_of_an_account(tab: Tab, own: 
 
 async def test_a_key_that_is_wrong_is_told_and_the_form_stays_open(tab: Tab, own: Server) -> None:
     path = await place(own)
-    answer = await tab.post(f"{path}/keys", None, **await hidden(tab, path), name="")
+    answer = await tab.post(f"{path}/keys", None, **await tab.marked(path), name="")
     page = answer.body.decode()
     assert (answer.status, "A name has 1 to 100" in page) == (422, True)
     assert re.search(r'<details class="[^"]*account-new"[^>]* open', page)
@@ -276,7 +268,7 @@ async def test_accounts_are_for_the_operator_alone(own: Server) -> None:
 
 async def test_a_form_of_another_site_changes_nothing(tab: Tab, own: Server) -> None:
     path = await place(own)
-    fields = {**await hidden(tab, path), "amount": "5", "way": "add"}
+    fields = {**await tab.marked(path), "amount": "5", "way": "add"}
     foreign = await tab.post(f"{path}/credit", {"Sec-Fetch-Site": "cross-site"}, **fields)
     without = await tab.post(f"{path}/credit", None, **{**fields, "csrf": ""})
     assert (foreign.status, without.status) == (403, 403)

@@ -1,6 +1,5 @@
 """What goes with every answer of the console, the files of its pages, and errors as pages."""
 
-import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -12,8 +11,8 @@ import pytest_asyncio
 from calotype.console.render import HEADERS
 from calotype.console.static_files import PREFIX, StaticFiles
 from calotype.domain.secret import Secret
-from console.tabs import PASSWORD, Tab
-from harness import Reply, Server, running_server
+from console.tabs import PASSWORD, Tab, words
+from harness import Server, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 FAVICON = StaticFiles().url("favicon.svg")
@@ -34,11 +33,6 @@ async def tab(site: Server) -> AsyncIterator[Tab]:
     """A browser in which nobody has signed in."""
     async with Tab(site) as opened:
         yield opened
-
-
-def words(reply: Reply) -> str:
-    """What a page says, without its markup."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", reply.body.decode()))
 
 
 async def test_every_answer_keeps_what_is_strange_out(tab: Tab) -> None:

@@ -30,7 +30,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
 
 async def shown(site: Server, **fields: str) -> list[str]:
     """The codes that the playground shows for a request."""
-    async with Tab(site, "2001:db8:c::1") as tab:
+    async with Tab(site) as tab:
         await tab.sign_in()
         token = await tab.token("/console/playground")
         page = await tab.post(

@@ -25,10 +25,9 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def tab(site: Server, request: pytest.FixtureRequest) -> AsyncIterator[Tab]:
+async def tab(site: Server) -> AsyncIterator[Tab]:
     """A browser in which somebody has signed in."""
-    number = sum(request.node.name.encode())
-    async with Tab(site, f"10.9.{number // 250 % 250}.{number % 250}") as opened:
+    async with Tab(site) as opened:
         await opened.sign_in()
         yield opened
 
@@ -38,7 +37,7 @@ def refused(reply: Reply) -> bool:
 
 
 async def test_a_form_without_our_token_is_refused(site: Server, tab: Tab) -> None:
-    async with Tab(site, "203.0.113.1") as other:
+    async with Tab(site) as other:
         await other.sign_in()
         foreign = await other.token("/console/playground")
     for fields in ({}, {"csrf": ""}, {"csrf": foreign}, {"csrf": "\N{SNOWMAN}"}):
@@ -47,7 +46,7 @@ async def test_a_form_without_our_token_is_refused(site: Server, tab: Tab) -> No
 
 
 async def test_the_sign_in_form_needs_the_token_of_its_own_visit(site: Server) -> None:
-    async with Tab(site, "203.0.113.2") as tab, Tab(site, "203.0.113.3") as other:
+    async with Tab(site) as tab, Tab(site) as other:
         foreign = await other.token("/console/sign-in")
         fields = {"way": "key", "key": site.key}
         assert refused(await tab.post("/console/sign-in", csrf=foreign, **fields))
@@ -107,12 +106,12 @@ async def test_a_form_that_is_too_large_or_none_is_refused_as_a_page(tab: Tab) -
 
 @pytest.mark.parametrize("path", ["//evil.example", "https://evil.example", "/docs"])
 async def test_signing_in_leads_nowhere_else(site: Server, path: str) -> None:
-    async with Tab(site, "203.0.113.4") as tab:
+    async with Tab(site) as tab:
         assert gone_to(await tab.sign_in(next=path)) == "/console/playground"
 
 
 async def test_signing_in_leads_to_the_page_that_was_asked_for(site: Server) -> None:
-    async with Tab(site, "203.0.113.5") as tab:
+    async with Tab(site) as tab:
         sent_on = gone_to(await tab.get("/console/playground?model=a%26b"))
         assert sent_on == "/console/sign-in?next=/console/playground%3Fmodel%3Da%2526b"
         page = (await tab.get(sent_on)).body.decode()
@@ -120,7 +119,7 @@ async def test_signing_in_leads_to_the_page_that_was_asked_for(site: Server) -> 
 
 
 async def test_htmx_is_told_to_go_to_the_sign_in_page(site: Server) -> None:
-    async with Tab(site, "203.0.113.6") as tab:
+    async with Tab(site) as tab:
         shown = {"HX-Request": "true", "HX-Current-URL": f"{site.url}/console/keys?x=1"}
         reply = await tab.get("/console/playground", shown)
     assert (reply.status, reply.body) == (200, b"")

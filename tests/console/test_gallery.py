@@ -63,22 +63,22 @@ async def test_a_small_copy_is_made_once_and_kept_by_the_browser(site: Server) -
 
 async def test_a_small_copy_is_for_its_account_and_the_operator_alone(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.2.2") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         await made(owner)
         (image,) = images((await tab.get(GALLERY)).body)
-    async with Tab(site, "192.0.2.3") as other:
+    async with Tab(site) as other:
         assert (await other.get(f"{image}/160.webp")).status == 303
         await other.sign_in()
         assert (await other.get(f"{image}/160.webp")).status == 404
-    async with Tab(site, "192.0.2.4") as operator:
+    async with Tab(site) as operator:
         await operator.be_operator()
         assert (await operator.get(f"{image}/160.webp")).status == 200
 
 
 async def test_where_an_image_is_gone_a_picture_says_so(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.2.5") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         before = set(owner.stored_files())
         await made(owner)
@@ -92,7 +92,7 @@ async def test_where_an_image_is_gone_a_picture_says_so(site: Server) -> None:
 
 async def test_the_gallery_shows_an_accounts_own_pictures_newest_first(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.2.6") as tab, Tab(site, "192.0.2.7") as other:
+    async with Tab(owner) as tab, Tab(site) as other:
         await tab.sign_in()
         await other.sign_in()
         assert b"No pictures yet" in (await tab.get(GALLERY)).body
@@ -105,7 +105,7 @@ async def test_the_gallery_shows_an_accounts_own_pictures_newest_first(site: Ser
 
 async def test_each_picture_of_a_task_stands_for_itself(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.2.8") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         await made(owner, "three boats", model=MANY, n=3)
         page = (await tab.get(GALLERY)).body
@@ -115,7 +115,7 @@ async def test_each_picture_of_a_task_stands_for_itself(site: Server) -> None:
 
 async def test_filters_narrow_the_gallery_and_stay_in_their_fields(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.2.9") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         await made(owner, "Ein MÄRCHEN", metadata={"order": "7391"})
         await made(owner, "a lighthouse")
@@ -138,7 +138,7 @@ async def test_filters_narrow_the_gallery_and_stay_in_their_fields(site: Server)
 
 
 async def test_what_cannot_be_looked_for_is_told_beside_its_field(site: Server) -> None:
-    async with Tab(site, "192.0.2.10") as tab:
+    async with Tab(site) as tab:
         await tab.sign_in()
         for query, words in (
             ("metadata=order", "Write key=value"),
@@ -155,7 +155,7 @@ async def test_what_cannot_be_looked_for_is_told_beside_its_field(site: Server) 
 
 async def test_a_hostile_prompt_is_only_text(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.2.11") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         await made(owner, '"><script>alert(1)</script><img src=x onerror=alert(2)>')
         body = (await tab.get(GALLERY)).body
@@ -165,7 +165,7 @@ async def test_a_hostile_prompt_is_only_text(site: Server) -> None:
 
 
 async def test_the_gallery_needs_a_session_of_an_account(site: Server) -> None:
-    async with Tab(site, "192.0.2.12") as tab:
+    async with Tab(site) as tab:
         reply = await tab.get(f"{GALLERY}?text=a")
         assert reply.headers["location"] == "/console/sign-in?next=/console/gallery%3Ftext%3Da"
         await tab.be_operator()
@@ -189,7 +189,7 @@ async def kept(site: Server, number: int, *, prompt: str) -> None:
 
 async def test_more_pictures_come_by_a_link_or_as_a_piece(idle: Server) -> None:
     owner = await idle.for_account()
-    async with Tab(owner, "192.0.2.13") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         await kept(owner, LIMIT + 2, prompt="a lighthouse")
         page = (await tab.get(GALLERY)).body
@@ -211,7 +211,7 @@ async def test_a_search_that_broke_off_says_how_far_it_came(idle: Server) -> Non
     owner, store = await idle.for_account(), idle.core.store
     assert isinstance(store, SqliteStore)
     store.gallery = Gallery(store.gallery._engine, looks=3)
-    async with Tab(owner, "192.0.2.14") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         await kept(owner, 1, prompt="the one")
         await kept(owner, 4, prompt="another")

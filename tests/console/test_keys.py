@@ -35,20 +35,9 @@ async def tab(own: Server) -> AsyncIterator[Tab]:
         yield tab
 
 
-async def marked(tab: Tab, path: str = KEYS) -> dict[str, str]:
-    """What is hidden in the forms of a page."""
-    page = (await tab.get(path)).body.decode()
-    found = {}
-    for name in ("csrf", "once"):
-        value = re.search(rf'name="{name}" value="([\w-]+)"', page)
-        assert value is not None, page
-        found[name] = value[1]
-    return found
-
-
 async def make(tab: Tab, path: str = KEYS, to: str = KEYS, **fields: Any) -> Reply:
     """What comes of the form of a new key."""
-    return await tab.post(to, None, **{"name": "a shop", **await marked(tab, path), **fields})
+    return await tab.post(to, None, **{"name": "a shop", **await tab.marked(path), **fields})
 
 
 async def keys_of(site: Server) -> list[ApiKey]:
@@ -70,7 +59,7 @@ async def test_a_new_key_is_shown_once_and_opens_the_account(tab: Tab, own: Serv
 
 
 async def test_the_form_of_a_key_that_is_sent_twice_makes_one(tab: Tab, own: Server) -> None:
-    fields = {"name": "twice", **await marked(tab)}
+    fields = {"name": "twice", **await tab.marked(KEYS)}
     assert (await tab.post(KEYS, None, **fields)).status == 200
     place = gone_to(await tab.post(KEYS, None, **fields))
     assert b"was sent before" in (await tab.get(place)).body
@@ -142,7 +131,9 @@ async def test_a_limit_of_a_day_above_that_of_a_month_is_told_beside_it(tab: Tab
 async def test_a_key_is_revoked_for_good(tab: Tab, own: Server) -> None:
     secret = SECRET.findall((await make(tab, name="short-lived")).body.decode())[0]
     key = (await keys_of(own))[0]
-    place = gone_to(await tab.post(f"{KEYS}/{encode('key', key.id)}/revoke", **await marked(tab)))
+    place = gone_to(
+        await tab.post(f"{KEYS}/{encode('key', key.id)}/revoke", **await tab.marked(KEYS))
+    )
     assert b"is revoked" in (await tab.get(place)).body
     with pytest.raises(InvalidKey):
         await own.core.accounts.authenticate(secret)
@@ -152,20 +143,22 @@ async def test_a_key_is_revoked_for_good(tab: Tab, own: Server) -> None:
 
 async def test_whoever_revokes_their_own_key_is_signed_out(tab: Tab, own: Server) -> None:
     (key,) = await keys_of(own)
-    place = gone_to(await tab.post(f"{KEYS}/{encode('key', key.id)}/revoke", **await marked(tab)))
+    place = gone_to(
+        await tab.post(f"{KEYS}/{encode('key', key.id)}/revoke", **await tab.marked(KEYS))
+    )
     assert gone_to(await tab.get(place)).startswith("/console/sign-in")
 
 
 @pytest.mark.parametrize("word", ["nothing", "key_0000000000000", "task_0000000000000"])
 async def test_a_key_that_is_none_of_ones_own_is_not_there(tab: Tab, word: str) -> None:
-    assert (await tab.post(f"{KEYS}/{word}/revoke", **await marked(tab))).status == 404
+    assert (await tab.post(f"{KEYS}/{word}/revoke", **await tab.marked(KEYS))).status == 404
 
 
 async def test_nobody_revokes_the_key_of_another(tab: Tab, site: Server) -> None:
     other = await site.for_account()
     (key,) = await keys_of(other)
     word = encode("key", key.id)
-    assert (await tab.post(f"{KEYS}/{word}/revoke", **await marked(tab))).status == 404
+    assert (await tab.post(f"{KEYS}/{word}/revoke", **await tab.marked(KEYS))).status == 404
     assert (await keys_of(other))[0].revoked_at is None
     assert key.prefix not in (await tab.get(KEYS)).body.decode()
 
@@ -198,7 +191,7 @@ async def test_a_limited_key_neither_makes_nor_revokes_keys(
 
 
 async def test_a_form_of_another_site_makes_no_key(tab: Tab, own: Server) -> None:
-    fields = {"name": "x", **await marked(tab)}
+    fields = {"name": "x", **await tab.marked(KEYS)}
     foreign = await tab.post(KEYS, {"Sec-Fetch-Site": "cross-site"}, **fields)
     without = await tab.post(KEYS, None, **{**fields, "csrf": "x"})
     assert (foreign.status, without.status) == (403, 403)
@@ -208,7 +201,7 @@ async def test_a_form_of_another_site_makes_no_key(tab: Tab, own: Server) -> Non
 async def test_what_is_done_to_keys_stands_in_the_audit(tab: Tab, own: Server) -> None:
     await make(tab, name="audited")
     key = (await keys_of(own))[0]
-    await tab.post(f"{KEYS}/{encode('key', key.id)}/revoke", **await marked(tab))
+    await tab.post(f"{KEYS}/{encode('key', key.id)}/revoke", **await tab.marked(KEYS))
     revoked, made = await own.core.store.operating.actions(limit=2)
     assert (made.actor, made.action, made.outcome) == (
         f"account {own.account}",

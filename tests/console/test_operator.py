@@ -18,8 +18,8 @@ from console.operating import (
     shut,
     unknown,
 )
-from console.tabs import Tab, gone_to
-from harness import Reply, Server
+from console.tabs import Tab, gone_to, words
+from harness import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 OPERATOR = "/console/operator"
@@ -39,12 +39,6 @@ async def tab(site: Server) -> AsyncIterator[Tab]:
     async with Tab(site) as opened:
         await opened.be_operator()
         yield opened
-
-
-def words(reply: Reply) -> str:
-    """What a page says, without its markup."""
-    assert reply.status == 200, reply.body
-    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", reply.body.decode())))
 
 
 async def audited(site: Server) -> list[tuple[str, str, str, str]]:

@@ -83,10 +83,9 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def tab(site: Server, request: pytest.FixtureRequest) -> AsyncIterator[Tab]:
+async def tab(site: Server) -> AsyncIterator[Tab]:
     """A browser in which the operator has signed in."""
-    number = sum(request.node.name.encode())
-    async with Tab(site, f"10.8.{number // 250 % 250}.{number % 250}") as opened:
+    async with Tab(site) as opened:
         await opened.be_operator()
         yield opened
 
@@ -105,9 +104,9 @@ def shown(page: str) -> list[str]:
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_these_pages_are_the_operators_alone(site: Server, path: str) -> None:
-    async with Tab(site, "203.0.113.21") as anyone:
+    async with Tab(site) as anyone:
         assert gone_to(await anyone.get(path)) == f"/console/sign-in?next={path}"
-    async with Tab(site, "203.0.113.22") as user:
+    async with Tab(site) as user:
         await user.sign_in()
         assert (await user.get(path)).status == 403
 

@@ -44,10 +44,9 @@ async def owner(site: Server) -> Server:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def tab(owner: Server, request: pytest.FixtureRequest) -> AsyncIterator[Tab]:
+async def tab(owner: Server) -> AsyncIterator[Tab]:
     """A browser in which this account has signed in."""
-    number = sum(request.node.name.encode())
-    async with Tab(owner, f"10.8.{number // 250 % 250}.{number % 250}") as opened:
+    async with Tab(owner) as opened:
         await opened.sign_in()
         yield opened
 
@@ -220,7 +219,7 @@ async def test_a_task_without_a_webhook_has_none_to_send(owner: Server, tab: Tab
 async def test_the_operator_sees_attempts_and_may_cancel_with_a_note_of_it(
     site: Server, owner: Server
 ) -> None:
-    async with Tab(site, "10.7.0.1") as operator:
+    async with Tab(site) as operator:
         await operator.be_operator()
         done = await owner.outcome()
         page = await words(operator, page_of(done, operator=True))

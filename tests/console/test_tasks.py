@@ -35,7 +35,7 @@ def shown(body: bytes) -> list[str]:
 
 async def test_the_list_shows_an_accounts_own_tasks_newest_first(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.3.1") as tab, Tab(site, "192.0.3.2") as other:
+    async with Tab(owner) as tab, Tab(site) as other:
         await tab.sign_in()
         await other.sign_in()
         assert b"No tasks yet" in (await tab.get(TASKS)).body
@@ -48,7 +48,7 @@ async def test_the_list_shows_an_accounts_own_tasks_newest_first(site: Server) -
 
 async def test_a_line_says_how_a_task_stands_and_what_it_cost(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.3.3") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         await owner.outcome("sandbox:refuse")
         done = await owner.outcome("a lighthouse", model=MANY, n=2)
@@ -65,7 +65,7 @@ async def test_a_line_says_how_a_task_stands_and_what_it_cost(site: Server) -> N
 
 async def test_filters_narrow_the_list_and_stay_in_their_fields(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.3.4") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         await owner.outcome("Ein MÄRCHEN", metadata={"order": "7391"})
         await owner.outcome("sandbox:refuse")
@@ -89,7 +89,7 @@ async def test_filters_narrow_the_list_and_stay_in_their_fields(site: Server) ->
 
 
 async def test_what_cannot_be_looked_for_is_told(site: Server) -> None:
-    async with Tab(site, "192.0.3.5") as tab:
+    async with Tab(site) as tab:
         await tab.sign_in()
         for query, words in (
             ("state=lost", "There is no state 'lost'"),
@@ -106,7 +106,7 @@ async def test_what_cannot_be_looked_for_is_told(site: Server) -> None:
 
 
 async def test_a_hostile_prompt_is_only_text_in_the_list(idle: Server) -> None:
-    async with Tab(idle, "192.0.3.6") as tab:
+    async with Tab(idle) as tab:
         await tab.sign_in()
         await idle.accepted(prompt='"><script>alert(1)</script><img src=x onerror=alert(2)>')
         body = (await tab.get(TASKS)).body
@@ -116,7 +116,7 @@ async def test_a_hostile_prompt_is_only_text_in_the_list(idle: Server) -> None:
 
 
 async def test_the_list_needs_a_session_of_an_account(site: Server) -> None:
-    async with Tab(site, "192.0.3.7") as tab:
+    async with Tab(site) as tab:
         reply = await tab.get(f"{TASKS}?state=fail")
         assert gone_to(reply) == "/console/sign-in?next=/console/tasks%3Fstate%3Dfail"
         await tab.be_operator()
@@ -124,7 +124,7 @@ async def test_the_list_needs_a_session_of_an_account(site: Server) -> None:
 
 
 async def test_older_tasks_are_a_page_away_with_the_same_filter(idle: Server) -> None:
-    async with Tab(idle, "192.0.3.8") as tab:
+    async with Tab(idle) as tab:
         await tab.sign_in()
         words = [(await idle.accepted(prompt=f"picture {nr}"))["task_id"] for nr in range(53)]
         first = (await tab.get(f"{TASKS}?state=waiting")).body
@@ -139,7 +139,7 @@ async def test_older_tasks_are_a_page_away_with_the_same_filter(idle: Server) ->
 
 
 async def test_a_piece_of_the_list_is_its_rows(idle: Server) -> None:
-    async with Tab(idle, "192.0.3.9") as tab:
+    async with Tab(idle) as tab:
         await tab.sign_in()
         word = (await idle.accepted())["task_id"]
         piece = (await tab.get(TASKS, HTMX)).body
@@ -149,7 +149,7 @@ async def test_a_piece_of_the_list_is_its_rows(idle: Server) -> None:
 
 
 async def test_a_task_is_cancelled_from_its_line(idle: Server) -> None:
-    async with Tab(idle, "192.0.3.10") as tab:
+    async with Tab(idle) as tab:
         await tab.sign_in()
         word = (await idle.accepted())["task_id"]
         page = (await tab.get(f"{TASKS}?text=lighthouse")).body.decode()
@@ -171,7 +171,7 @@ async def test_a_webhook_that_nobody_took_is_sent_again_from_its_line(tmp_path: 
             tmp_path / "data", behind_proxy=True, webhook_allow_hosts=("127.0.0.1",)
         ) as server,
         receiving(answer(410), answer(200)) as receiver,
-        Tab(server, "192.0.3.11") as tab,
+        Tab(server) as tab,
     ):
         await tab.sign_in()
         task = await server.outcome(callback_url=receiver.url)

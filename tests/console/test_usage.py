@@ -10,7 +10,7 @@ import pytest
 
 from calotype.domain.money import EntryKind, format_usd
 from calotype.services.usage import date_of
-from console.tabs import Tab
+from console.tabs import Tab, words
 from harness import CREDIT, Reply, Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,12 +26,6 @@ async def signed_in(site: Server) -> AsyncIterator[tuple[Server, Tab]]:
     async with Tab(own) as tab:
         await tab.sign_in()
         yield own, tab
-
-
-def words(reply: Reply) -> str:
-    """The text of a page, without its tags."""
-    text = re.sub(r"<[^>]+>", " ", reply.body.decode())
-    return re.sub(r"\s+", " ", text)
 
 
 def table(reply: Reply) -> list[list[str]]:

@@ -50,7 +50,7 @@ async def told(server: Server, receiver: Receiver, *prompts: str) -> list[str]:
 
 async def test_the_url_is_set_and_taken_away_by_a_form(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.4.1") as tab, receiving() as receiver:
+    async with Tab(owner) as tab, receiving() as receiver:
         await tab.sign_in()
         assert gone_to(await tab.send(WEBHOOKS, url=receiver.url)) == f"{WEBHOOKS}?said=set"
         page = await page_of(tab, f"{WEBHOOKS}?said=set", "Saved.")
@@ -65,7 +65,7 @@ async def test_the_url_is_set_and_taken_away_by_a_form(site: Server) -> None:
 
 async def test_a_url_that_cannot_be_told_is_refused_beside_its_field(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.4.2") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         for url in ("ftp://example.com", "http://10.0.0.1/hook", '"><script>alert(1)</script>'):
             reply = await tab.send(WEBHOOKS, url=url)
@@ -79,7 +79,7 @@ async def test_a_url_that_cannot_be_told_is_refused_beside_its_field(site: Serve
 
 async def test_a_form_without_its_token_changes_nothing(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.4.3") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         before = (await owner.call("GET", "/v1/webhooks")).json
         for path, fields in (
@@ -95,7 +95,7 @@ async def test_a_new_secret_signs_beside_the_old_one_for_as_long_as_was_chosen(
     site: Server,
 ) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.4.4") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         (first,) = set(SECRET.findall(await page_of(tab, WEBHOOKS, "Secret")))
         token = await tab.token(WEBHOOKS)
@@ -119,7 +119,7 @@ async def test_a_new_secret_signs_beside_the_old_one_for_as_long_as_was_chosen(
 async def test_deliveries_are_listed_by_state_with_each_try_on_a_page(site: Server) -> None:
     owner = await site.for_account()
     async with (
-        Tab(owner, "192.0.4.5") as tab,
+        Tab(owner) as tab,
         receiving(answer(200, body=b"merci"), answer(503, body=b"<b>later</b>")) as receiver,
     ):
         await tab.sign_in()
@@ -141,7 +141,7 @@ async def test_deliveries_are_listed_by_state_with_each_try_on_a_page(site: Serv
 
 async def test_a_delivery_is_sent_again(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.4.6") as tab, receiving(answer(410), answer(200)) as receiver:
+    async with Tab(owner) as tab, receiving(answer(410), answer(200)) as receiver:
         await tab.sign_in()
         (word,) = await told(owner, receiver, "sandbox:delay=0")
         await page_of(tab, WEBHOOKS, "last answer 410")
@@ -161,7 +161,7 @@ async def test_a_delivery_is_sent_again(site: Server) -> None:
 
 async def test_a_receiver_that_is_switched_off_is_switched_on_by_a_button(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.4.7") as tab, receiving(answer(410)) as receiver:
+    async with Tab(owner) as tab, receiving(answer(410)) as receiver:
         await tab.sign_in()
         await tab.send(WEBHOOKS, url=receiver.url)
         await owner.outcome()
@@ -173,8 +173,8 @@ async def test_a_receiver_that_is_switched_off_is_switched_on_by_a_button(site: 
 async def test_nobody_sees_anothers_deliveries(site: Server) -> None:
     owner = await site.for_account()
     async with (
-        Tab(site, "192.0.4.8") as other,
-        Tab(site, "192.0.4.9") as stranger,
+        Tab(site) as other,
+        Tab(site) as stranger,
         receiving() as receiver,
     ):
         (word,) = await told(owner, receiver, "sandbox:delay=0")
@@ -189,7 +189,7 @@ async def test_nobody_sees_anothers_deliveries(site: Server) -> None:
 
 async def test_a_task_without_a_webhook_has_no_delivery(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.4.10") as tab:
+    async with Tab(owner) as tab:
         await tab.sign_in()
         word = (await owner.outcome())["task_id"]
         reply = await tab.get(f"{WEBHOOKS}/{word}")
@@ -198,7 +198,7 @@ async def test_a_task_without_a_webhook_has_no_delivery(site: Server) -> None:
 
 
 async def test_a_query_that_makes_no_sense_is_told(site: Server) -> None:
-    async with Tab(site, "192.0.4.11") as tab:
+    async with Tab(site) as tab:
         await tab.sign_in()
         for query, words in (
             ("state=lost", "state is one of pending"),
@@ -214,7 +214,7 @@ async def test_a_query_that_makes_no_sense_is_told(site: Server) -> None:
 
 async def test_older_deliveries_are_a_page_away(site: Server) -> None:
     owner = await site.for_account()
-    async with Tab(owner, "192.0.4.12") as tab, receiving() as receiver:
+    async with Tab(owner) as tab, receiving() as receiver:
         await tab.sign_in()
         words = await told(owner, receiver, *["sandbox:refuse"] * 52)
         page = (await tab.get(f"{WEBHOOKS}?state=delivered")).body.decode()
@@ -250,7 +250,7 @@ async def test_the_webhooks_look_right(
         for number in range(3):
             await owner.outcome(f"A lighthouse, number {number}")
             await receiver.received(number + 1)
-        async with Tab(owner, f"192.0.4.{100 + width % 100}") as tab:
+        async with Tab(owner) as tab:
             await tab.sign_in()
             await page_of(tab, WEBHOOKS, "last answer 410")
     await screen.open(WEBHOOKS)
