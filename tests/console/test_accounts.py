@@ -78,7 +78,7 @@ async def test_many_accounts_have_pages(tab: Tab, site: Server) -> None:
     found, path, pages = [], f"{ACCOUNTS}?text={mark.replace('&', '%26')}", 0
     while path:
         page = (await tab.get(path)).body.decode()
-        found += re.findall(r'class="account-name" href="[^"]+">[^<]* (\d+)</a>', page)
+        found += re.findall(r'<th scope="row"><a href="[^"]+">[^<]* (\d+)</a>', page)
         onward = re.search(r'href="([^"]+)">Next', page)
         path, pages = (onward[1].replace("&amp;", "&") if onward else ""), pages + 1
     assert (found, pages) == ([f"{number:03}" for number in range(101)], 3)
