@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -18,6 +18,9 @@ EVERY_LOOK = pytest.mark.parametrize(
     [(theme, width) for theme in ("light", "dark") for width in (NARROW, WIDE)],
 )
 """For a test that takes ``theme`` and ``width``."""
+_GIVEN_UP: Final = ("htmx:sendAbort", "htmx:afterRequest")
+"""What htmx says of a request whose answer a page no longer waits for; of a failed one it says
+``htmx:sendError``, too."""
 _TELL = """addEventListener("securitypolicyviolation", event =>
     tellTest(`${event.violatedDirective} kept ${event.blockedURI} out at ${event.sourceFile}`))"""
 
@@ -75,7 +78,7 @@ class Screen:
         self.faults.append(f"broke: {error}")
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
+        if message.type in {"error", "warning"} and not message.text.startswith(_GIVEN_UP):
             self.faults.append(f"{message.type}: {message.text} ({message.location})")
 
     def _failed(self, request: Request) -> None:

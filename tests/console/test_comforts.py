@@ -170,7 +170,7 @@ async def test_what_asks_again_closes_by_escape_and_by_a_click_elsewhere(screens
 async def test_news_is_read_out_once(screens: Opens) -> None:
     """Progress alone is not worth a word."""
     page = await (await screens()).open("/console/sign-in")
-    await put(page, '{{ ui.developing("queuing") }}')
+    await put(page, '<p data-say="In the queue">0 %</p>')
     await expect(page.locator("#said")).to_have_text("In the queue")
-    await put(page, '{{ ui.developing("generating", 10) }}')
+    await put(page, '<p data-say="Developing">10 %</p>')
     await expect(page.locator("#said")).to_have_text("Developing")

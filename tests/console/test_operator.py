@@ -155,7 +155,7 @@ async def test_a_channel_tells_of_its_models_failures_and_breakers(site: Server,
     told = words(reply)
     assert "flux/two-pro" in told
     assert "0.000009 USDC" in told
-    assert "refused upstream_rejected <script>alert(1)</script>xxx" in told
+    assert "refused upstream rejected <script>alert(1)</script>xxx" in told
     assert b"<script>alert" not in reply.body
     assert f'href="{OPERATOR}/tasks/{task}"'.encode() in reply.body
     assert "Opened for gpt-image-2" in told

@@ -340,7 +340,7 @@ async def test_whoever_may_not_submit_so_often_is_told_for_how_long(server: Serv
         refused = await tab.generate(**PLAIN)
     seconds = int(refused.headers["Retry-After"])
     assert (refused.status, seconds > 0) == (429, True)
-    assert f"and has; try again in {seconds} s." in text(refused)
+    assert f"none are left now, so try again in {seconds} s." in text(refused)
     assert "a lighthouse</textarea>" in text(refused)
 
 
