@@ -20,6 +20,7 @@ from pgqueuer.domain.types import QueueEntrypoint
 from pgqueuer.ports import RepositoryPort
 
 from calotype.domain.channel import Channel
+from calotype.domain.errors import Unavailable
 from calotype.domain.ids import encode
 
 BATCH: Final = 64
@@ -111,6 +112,9 @@ class TaskQueue:
         later: float | None = None
         try:
             later = await self._run(task_id)
+        except Unavailable as error:
+            log.warning("%s is tried again: %s", encode("task", task_id), error.message)
+            raise RetryRequested(RETRY, reason=type(error).__name__) from error
         except Exception as error:
             log.exception("%s broke; it is tried again", encode("task", task_id))
             raise RetryRequested(RETRY, reason=type(error).__name__) from error

@@ -10,6 +10,7 @@ import pytest
 
 from acceptance.commands import generate, run_json
 from acceptance.fake_account import FakeAccount, task
+from calotype.cli import completion
 from harness import serving
 
 pytestmark = pytest.mark.usefixtures("data")
@@ -87,6 +88,7 @@ def test_where_nothing_is_no_task_is_offered_and_nothing_made(data: Path) -> Non
 async def test_clients_are_offered_their_own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeAccount()
     fake.tasks = [task(2, "waiting"), task(1, "success")]
+    monkeypatch.setattr(completion, "_PATIENCE_SECONDS", 60.0)  # machines are shared
     async with serving(fake.app) as url:
         monkeypatch.setenv("CALOTYPE_BASE_URL", url)
         for key, expected in [("ck_fake", [one["task_id"] for one in fake.tasks]), ("", [])]:

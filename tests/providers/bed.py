@@ -41,7 +41,7 @@ SLUG: Final = "under-test"
 REFERENCE_SIZE: Final = (64, 48)
 PATIENCE: Final = 30.0
 """Seconds that a channel waits for an answer to a send."""
-IMPATIENCE: Final = 0.2
+IMPATIENCE: Final = 0.6
 """The same, where none comes."""
 CALLBACK_URL: Final = "https://calotype.example/v1/callbacks/10/token"
 
