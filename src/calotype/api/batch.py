@@ -5,7 +5,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from calotype.api.allowance import allowance_told
+from calotype.api.allowance import tell_allowance
 from calotype.api.body import media_type, read_json
 from calotype.api.context import Context, authenticate, header
 from calotype.api.images import envelope
@@ -41,8 +41,10 @@ class Batch:
         """Answer 202 once every task that was accepted is durable."""
         scope = request.scope
         key = await authenticate(scope, self._context.accounts)
-        async with allowance_told(scope, key, self._context.accounts):
+        try:
             results = await self._results(request, key)
+        finally:
+            await tell_allowance(scope, key, self._context.accounts)
         document = {"object": "list", "data": [_shown(result) for result in results]}
         return json_answer(202, document).response()
 

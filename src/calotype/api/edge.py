@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, Protocol
 
 from starlette.exceptions import HTTPException
@@ -84,32 +83,30 @@ class Edge:
         response = _Response(send, self._request_ids.of(scope))
         scope.setdefault("state", {})[HEADERS] = response.headers
         body = Incoming(scope, receive)
-        shaped = self._shape(scope)
         try:
             answer = await self._answer(scope, body.receive, response)
         except (ClientGone, ClientDisconnect):
             return
         except CalotypeError as error:
-            answer = shaped(error)
+            answer = self._told(scope, error)
         except HTTPException as error:
-            answer = shaped(_routing_error(error, scope))
+            answer = self._told(scope, _routing_error(error, scope))
         except Exception:
             log.exception("%s: %s %s broke", response.request_id, scope["method"], scope["path"])
             if response.started:
                 raise
             message = f"Something broke on our side; the logs tell more of {response.request_id}."
-            answer = shaped(InternalError(message))
+            answer = self._told(scope, InternalError(message))
         if answer is not None:
             await response.finish(answer, body)
 
-    def _shape(self, scope: Scope) -> Callable[[CalotypeError], Answer]:
-        """How an error is told to whoever asks."""
+    def _told(self, scope: Scope, error: CalotypeError) -> Answer:
+        """An error as whoever asks is told of it."""
         if scope["path"].startswith(openai.PREFIX):
-            return openai.error_answer
-        return partial(self._page, scope) if self._pages.covers(scope) else error_answer
-
-    def _page(self, scope: Scope, error: CalotypeError) -> Answer:
+            return openai.error_answer(error)
         told = error_answer(error)
+        if not self._pages.covers(scope):
+            return told
         body, headers = self._pages.answer(scope, error, told.status)
         kept = [header for header in told.headers if header[0] != b"content-type"]
         return Answer(told.status, body, [*headers, *kept])

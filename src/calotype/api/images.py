@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope
 
-from calotype.api.allowance import allowance_told
+from calotype.api.allowance import tell_allowance
 from calotype.api.body import media_type
 from calotype.api.context import Context, authenticate
 from calotype.api.intake import Intake, idempotency_key
@@ -27,7 +27,7 @@ class Generations:
     async def handle(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
         """Answer 202 once the task is durable."""
         key = await authenticate(scope, self._context.accounts)
-        async with allowance_told(scope, key, self._context.accounts):
+        try:
             kind, content_type = media_type(scope)
             if kind == "application/json":
                 accepted = await self._from_json(scope, receive, key, request_id=request_id)
@@ -35,6 +35,8 @@ class Generations:
                 accepted = await self._from_form(
                     scope, receive, key, request_id=request_id, content_type=content_type
                 )
+        finally:
+            await tell_allowance(scope, key, self._context.accounts)
         headers: list[tuple[bytes, bytes]] = []
         state = State.WAITING
         if seconds := preferred_wait(scope):

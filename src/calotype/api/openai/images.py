@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from calotype.api.allowance import allowance_told
+from calotype.api.allowance import tell_allowance
 from calotype.api.body import media_type
 from calotype.api.context import Context, authenticate
 from calotype.api.intake import Intake, idempotency_key
@@ -48,19 +48,24 @@ class Images:
         key = await authenticate(scope, self._context.accounts)
         with self._tries.one(scope) as this:
             try:
-                async with allowance_told(scope, key, self._context.accounts):
-                    content_type = self._content_type(scope)
-                    if self._kind == "image_edit":
-                        form = self._from_form(scope, receive, key, content_type, this)
-                        asked, accepted = await form
-                    else:
-                        asked, accepted = await self._from_json(scope, receive, key, this)
+                asked, accepted = await self._accepted(scope, receive, key, this)
             except AcceptanceInDoubt as error:
                 await in_doubt(error).response()(scope, receive, send)
                 return
             held = Held(self._context, scope, receive, send, kind=self._kind, asked=asked)
             await held.until_ended(accepted.task.task_id)
             this.told = held.told
+
+    async def _accepted(
+        self, scope: Scope, receive: Receive, key: ApiKey, this: Try
+    ) -> tuple[Asked, Accepted]:
+        try:
+            content_type = self._content_type(scope)
+            if self._kind == "image_edit":
+                return await self._from_form(scope, receive, key, content_type, this)
+            return await self._from_json(scope, receive, key, this)
+        finally:
+            await tell_allowance(scope, key, self._context.accounts)
 
     def _content_type(self, scope: Scope) -> bytes:
         kind, content_type = media_type(scope)
