@@ -32,6 +32,7 @@ from calotype.services.health import HealthKeeper, keep_fresh
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
 from calotype.services.thumbnails import Thumbnails
+from calotype.services.usage import Usage
 from calotype.services.watching import Watching
 from calotype.services.webhooks import Webhooks
 from calotype.settings import SettingsError
@@ -164,6 +165,7 @@ def _console(core: Core, context: Context, thumbnails: Thumbnails) -> Console:
         audit=core.audit,
         operating=core.operating,
         watching=Watching(core.store, core.catalog, core.router, clock=core.clock),
+        usage=Usage(core.store, core.router, clock=core.clock),
         links=Links(secret, core.clock),
         clock=core.clock,
         render=Renderer(sessions, clock=core.clock),

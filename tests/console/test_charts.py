@@ -27,7 +27,6 @@ def report(days: int, *used: tuple[int, str, Tally]) -> Report:
             ((model, sum_of(found)) for model, found in by_model.items()),
             key=lambda each: -each[1].spent,
         ),
-        by_key=[],
     )
 
 

@@ -105,7 +105,7 @@ async def test_a_report_has_every_day_and_the_names_of_models_and_keys(
     }
     assert by_day == {("2025-10-07", "flux-2"): one, (TODAY, "gpt-image-2"): two}
     names = {key.id: key.prefix for key in await core.store.keys()}
-    assert sorted(report.by_key) == sorted(
+    assert sorted(await usage.by_key(report.days, account_id=ada)) == sorted(
         [("site", one), (f"shop ({names[first]}…)", one), (f"shop ({names[second]}…)", one)]
     )
     everyone = await usage.report(Days(DAY, DAY), account_id=None)
@@ -113,7 +113,7 @@ async def test_a_report_has_every_day_and_the_names_of_models_and_keys(
     assert len(everyone.by_day) == 1
 
 
-async def test_an_accounts_report_reads_no_other_accounts_keys(
+async def test_an_accounts_usage_reads_no_other_accounts_keys(
     core: Core, usage: Usage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada, _ = await customer(core, "ada", "site")
@@ -124,7 +124,7 @@ async def test_an_accounts_report_reads_no_other_accounts_keys(
         return await read(account_id=account_id)
 
     monkeypatch.setattr(core.store, "keys", reading)
-    await usage.report(Days(DAY, DAY), account_id=ada)
+    await usage.by_key(Days(DAY, DAY), account_id=ada)
     await table(usage.rows(Days(DAY, DAY), account_id=ada))
     assert asked == [ada, ada]
 

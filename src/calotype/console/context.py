@@ -21,6 +21,7 @@ from calotype.services.routing import Router
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
 from calotype.services.thumbnails import Thumbnails
+from calotype.services.usage import Usage
 from calotype.services.watching import Watching
 from calotype.services.webhooks import Webhooks
 from calotype.settings import Settings
@@ -48,6 +49,7 @@ class Console(msgspec.Struct, frozen=True):
     audit: Audit
     operating: Operating
     watching: Watching
+    usage: Usage
     links: Links
     clock: Clock
     render: Renderer

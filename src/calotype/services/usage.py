@@ -53,8 +53,6 @@ class Report(msgspec.Struct, frozen=True):
     """What was used of a model on a day; only what there is."""
     by_model: Sequence[tuple[str, Tally]]
     """What most was spent on first."""
-    by_key: Sequence[tuple[str, Tally]]
-    """By name, and where two have the same, with the beginning of the key."""
 
 
 def date_of(day: int) -> date:
@@ -117,23 +115,32 @@ class Usage:
 
     async def report(self, days: Days, *, account_id: int | None) -> Report:
         """What an account used, or all of them."""
-        usage, scope = self._store.usage, {"first_day": days.first, "last_day": days.last}
-        found = await usage.models_by_day(account_id=account_id, **scope)
+        found = await self._store.usage.models_by_day(
+            account_id=account_id, first_day=days.first, last_day=days.last
+        )
         of_day: dict[int, list[Tally]] = {day: [] for day in range(days.first, days.last + 1)}
         of_model: dict[str, list[Tally]] = {}
         for day, model, tally in found:
             of_day[day].append(tally)
             of_model.setdefault(model, []).append(tally)
-        of_key = await usage.totals("key_id", account_id=account_id, **scope)
-        names = await self._key_names(account_id)
         return Report(
             days=days,
             total=sum_of([tally for *_, tally in found]),
             by_day=[(date_of(day), sum_of(tallies)) for day, tallies in of_day.items()],
             models_by_day={(date_of(day), model): tally for day, model, tally in found},
             by_model=_most_first([(model, sum_of(each)) for model, each in of_model.items()]),
-            by_key=_most_first([(names.get(int(key), "?"), tally) for key, tally in of_key]),
         )
+
+    async def by_key(self, days: Days, *, account_id: int) -> Sequence[tuple[str, Tally]]:
+        """What each key of an account used, by its name; what most was spent by first.
+
+        Where two keys have the same name it goes with the beginning of the key.
+        """
+        found = await self._store.usage.totals(
+            "key_id", account_id=account_id, first_day=days.first, last_day=days.last
+        )
+        names = await self._key_names(account_id)
+        return _most_first([(names.get(int(key), "?"), tally) for key, tally in found])
 
     async def rows(self, days: Days, *, account_id: int) -> AsyncIterator[list[str]]:
         """An account's usage, one row for each day, key, model and channel."""
@@ -178,12 +185,11 @@ class Usage:
         )
         return _most_first([(self._channel(int(channel)), tally) for channel, tally in found])
 
-    async def by_account(self, days: Days) -> Sequence[tuple[str, Tally]]:
-        """What each account used, by its name; who spent most first."""
+    async def by_account(self, days: Days, names: Mapping[int, str]) -> Sequence[tuple[str, Tally]]:
+        """What each account used, by its name among ``names``; who spent most first."""
         found = await self._store.usage.totals(
             "account_id", account_id=None, first_day=days.first, last_day=days.last
         )
-        names = {each.id: each.name for each in await self._store.accounts()}
         return _most_first([(names.get(int(account), "?"), tally) for account, tally in found])
 
     async def ledger(self, account_id: int) -> AsyncIterator[list[str]]:

@@ -24,7 +24,7 @@ from calotype.console.resubmission import is_first, new_mark
 from calotype.domain.errors import InsufficientBalance
 from calotype.domain.keys import ApiKey, name_of
 from calotype.domain.money import format_usd, parse_usd
-from calotype.services.usage import Usage, date_of
+from calotype.services.usage import date_of
 from calotype.store.operating import AccountRow
 from calotype.store.port import Account
 
@@ -80,7 +80,7 @@ class _Accounts:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._keyring = Keyring(console)
-        self._usage = Usage(console.store, console.router, clock=console.clock)
+        self._usage = console.usage
 
     # All of them
 

@@ -1,6 +1,6 @@
 """/console/operator/usage: what everybody spent, against what upstreams charged."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -12,25 +12,32 @@ from calotype.console import charts
 from calotype.console.access import Visitor, operator_page
 from calotype.console.context import Console
 from calotype.console.pages.usage import RANGES, asked_days, file_days, spreadsheet
-from calotype.services.usage import Usage, date_of
+from calotype.services.usage import Report, date_of
+from calotype.store.port import Account
+from calotype.store.usage import Tally
 
 PATH: Final = "/console/operator/usage"
 
 
 def routes(console: Console) -> list[Route]:
     """The routes of this group."""
-    usage = Usage(console.store, console.router, clock=console.clock)
+    usage = console.usage
 
     async def everyones(request: Request, _visitor: Visitor) -> Response:
         query = asked_days(usage, request)
-        report = None
-        found = {}
+        report: Report | None = None
+        found: dict[str, Sequence[tuple[str, Tally]]] = {}
+        links: Mapping[str, Mapping[str, str]] = {}
         if query.days is not None:
+            accounts = await console.store.accounts()
+            links = _links(console, accounts)
             report = await usage.report(query.days, account_id=None)
             found = {
                 "Channel": await usage.by_channel(query.days),
                 "Model": report.by_model,
-                "Account": await usage.by_account(query.days),
+                "Account": await usage.by_account(
+                    query.days, {each.id: each.name for each in accounts}
+                ),
             }
         return console.render.page(
             request,
@@ -42,7 +49,7 @@ def routes(console: Console) -> list[Route]:
             breakdowns={
                 head: charts.rows(rows, report.total) for head, rows in found.items() if report
             },
-            links=await _links(console) if report else {},
+            links=links,
             charts=charts,
             path_is=PATH,
         )
@@ -58,7 +65,7 @@ def routes(console: Console) -> list[Route]:
     ]
 
 
-async def _links(console: Console) -> Mapping[str, Mapping[str, str]]:
+def _links(console: Console, accounts: Sequence[Account]) -> Mapping[str, Mapping[str, str]]:
     """Where the names of each breakdown lead."""
 
     def below(path: str, names: Iterable[str]) -> dict[str, str]:
@@ -67,8 +74,5 @@ async def _links(console: Console) -> Mapping[str, Mapping[str, str]]:
     return {
         "Channel": below("channels", (each.slug for each in console.router.channels)),
         "Model": below("catalog", console.catalog.models),
-        "Account": {
-            each.name: f"/console/operator/accounts/{each.id}"
-            for each in await console.store.accounts()
-        },
+        "Account": {each.name: f"/console/operator/accounts/{each.id}" for each in accounts},
     }

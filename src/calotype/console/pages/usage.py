@@ -16,8 +16,8 @@ from calotype.console.errors import PageError
 from calotype.console.query import BEFORE, Query, asked
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.limits import DAY_MS
-from calotype.services.usage import DEFAULT_DAYS, Days, Usage, csv_lines, date_of
-from calotype.store.usage import EntryCursor, LedgerLine
+from calotype.services.usage import DEFAULT_DAYS, Days, Report, Usage, csv_lines, date_of
+from calotype.store.usage import EntryCursor, LedgerLine, Tally
 
 USAGE: Final = "/console/usage"
 LEDGER: Final = "/console/ledger"
@@ -65,14 +65,16 @@ def routes(console: Console) -> list[Route]:
 class _Usage:
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._usage = Usage(console.store, console.router, clock=console.clock)
+        self._usage = console.usage
 
     async def usage(self, request: Request, visitor: Visitor) -> Response:
         """What was used in a range of days."""
         query = asked_days(self._usage, request)
-        report = None
+        report: Report | None = None
+        by_key: Sequence[tuple[str, Tally]] = ()
         if query.days is not None:
             report = await self._usage.report(query.days, account_id=visitor.account_id)
+            by_key = await self._usage.by_key(query.days, account_id=visitor.account_id)
         return self._console.render.page(
             request,
             "usage.html",
@@ -80,6 +82,7 @@ class _Usage:
             asked=query,
             ranges=RANGES,
             report=report,
+            by_key=by_key,
             charts=charts,
         )
 
