@@ -68,7 +68,7 @@ lock: $(VENV_PYTHON) ## Pin anew after a change in pyproject.toml; ARGS=--upgrad
 		UV_CUSTOM_COMPILE_COMMAND='make lock' "$$tools/bin/uv" pip compile --quiet --universal \
 			--python-version 3.11 --generate-hashes pyproject.toml "$$@"; \
 	}; \
-	lock --group dev --output-file requirements/dev.lock $(ARGS); \
+	lock --group dev --all-extras --output-file requirements/dev.lock $(ARGS); \
 	cp requirements/dev.lock requirements/runtime.lock; \
 	lock --group build --output-file requirements/runtime.lock  # keeps the versions it finds there
 

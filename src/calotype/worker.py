@@ -78,7 +78,7 @@ class Images:
         """Let go of connections and of the staging folder."""
         await self.fetcher.close()
         await self.thumbnails.close()
-        self.disk.close()
+        await self.disk.close()
 
 
 class Upstreams:

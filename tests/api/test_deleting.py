@@ -146,10 +146,10 @@ async def test_an_image_that_was_deleted_has_no_small_copies_either(server: Serv
     asset = await server.core.store.asset(image.asset_id)
     assert asset is not None
     disk = DiskAssets(server.data / "assets")
-    await Thumbnails(disk).path_of(asset, 160)
+    await Thumbnails(disk).key_of(asset, 160)
     assert len(server.stored_files()) == 3
     await delete(server, task["task_id"])
-    disk.close()
+    await disk.close()
     assert server.stored_files() == []
 
 
@@ -207,8 +207,8 @@ async def test_a_disk_that_does_not_let_go_is_tried_again_later(server: Server) 
     assert await Deleting(store, disk, clock=clock).finish() == 0
     assert server.stored_files() == []
     assert await store.gallery.doomed(limit=BATCH) == []
-    stuck.close()
-    disk.close()
+    await stuck.close()
+    await disk.close()
 
 
 @pytest.mark.parametrize("batch", [1, BATCH])
@@ -234,7 +234,7 @@ async def test_a_file_that_cannot_be_removed_keeps_no_other(
     stuck.rmdir()
     assert await Deleting(store, disk, clock=clock).finish() == 1
     assert await store.gallery.doomed(limit=9) == []
-    disk.close()
+    await disk.close()
 
 
 async def test_deleted_pictures_leave_the_gallery(server: Server) -> None:

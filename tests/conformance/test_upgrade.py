@@ -196,7 +196,7 @@ async def attempt(old: Old, task_id: int, state: str, **columns: Any) -> None:
 
 async def test_everything_is_there_after_the_upgrade_and_the_books_hold(old: Old) -> None:
     store = old.store()
-    assert await store.migrate() == 5
+    assert await store.migrate() == 6
     await store.prepare()
     assert await store.prove() == []
     (account,) = await store.accounts()
@@ -366,5 +366,5 @@ async def test_what_the_version_before_writes_is_found_and_followed(old: Old) ->
 
 async def test_the_new_schema_says_that_the_old_code_works_with_it(postgres_url: str) -> None:
     database = await asyncpg.connect(postgres_url)
-    assert await connection.version(database) == (5, 1)
+    assert await connection.version(database) == (6, 1)
     await database.close()

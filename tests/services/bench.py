@@ -383,5 +383,5 @@ async def opened_bench(root: Path) -> AsyncIterator[Bench]:
         yield Bench(store, disk, assets, clock, ids, fetcher, root, account.id)
     finally:
         await fetcher.close()
-        disk.close()
+        await disk.close()
         await store.close()

@@ -16,8 +16,8 @@ from calotype.domain.clock import system_clock
 from calotype.domain.errors import AssetNotFound, Unavailable
 from calotype.domain.ids import IdSource
 from calotype.domain.task import Asset
+from calotype.imaging.conversion import Converter
 from calotype.services.assets import Assets
-from calotype.services.conversion import Converter
 from calotype.services.thumbnails import WIDTHS, Thumbnails, thumbnail_keys
 from harness import until
 
@@ -32,7 +32,7 @@ async def thumbnails(disk: DiskAssets) -> AsyncIterator[Thumbnails]:
     made = Thumbnails(disk)
     yield made
     await made.close()
-    disk.close()
+    await disk.close()
 
 
 def encoded(image: Image.Image, kind: str, **save: Any) -> bytes:
@@ -73,6 +73,13 @@ async def stored(disk: DiskAssets, data: bytes) -> Asset:
     return kept.asset
 
 
+async def path_of(thumbnails: Thumbnails, asset: Asset, width: int) -> Path:
+    """The file of a copy, made if need be."""
+    path = thumbnails._store.path(await thumbnails.key_of(asset, width))
+    assert path is not None
+    return path
+
+
 def files(disk: DiskAssets) -> list[Path]:
     """Every copy that is kept, and whatever is staged."""
     found = [*disk.path("thumbnails").rglob("*"), *disk.path("incoming").rglob("*")]
@@ -84,7 +91,7 @@ async def test_a_copy_is_a_webp_of_the_width_asked_for(
     disk: DiskAssets, thumbnails: Thumbnails, width: int
 ) -> None:
     asset = await stored(disk, encoded(halves(), "PNG"))
-    path = await thumbnails.path_of(asset, width)
+    path = await path_of(thumbnails, asset, width)
     with Image.open(path) as small:
         assert (small.format, small.size) == ("WEBP", (width, width // 4))
         assert colour(small, 1) == "red"
@@ -96,7 +103,7 @@ async def test_a_copy_is_never_larger_than_its_image(
 ) -> None:
     asset = await stored(disk, encoded(halves((200, 300)), "JPEG"))
     for width, expected in ((160, (160, 240)), (320, (200, 300)), (1280, (200, 300))):
-        with Image.open(await thumbnails.path_of(asset, width)) as small:
+        with Image.open(await path_of(thumbnails, asset, width)) as small:
             assert small.size == expected
 
 
@@ -104,14 +111,14 @@ async def test_twenty_who_ask_at_once_get_one_copy_that_was_made_once(
     disk: DiskAssets, thumbnails: Thumbnails
 ) -> None:
     asset = await stored(disk, encoded(halves(), "PNG"))
-    asking = [asyncio.create_task(thumbnails.path_of(asset, 320)) for _ in range(20)]
+    asking = [asyncio.create_task(path_of(thumbnails, asset, 320)) for _ in range(20)]
     await until(lambda: len(thumbnails._making) == 1)
     asking.pop().cancel()  # who goes away stops it for nobody
     paths = set(await asyncio.gather(*asking))
     assert len(paths) == 1
     (path,) = paths
     made_at = path.stat().st_mtime_ns
-    assert await thumbnails.path_of(asset, 320) == path
+    assert await path_of(thumbnails, asset, 320) == path
     assert path.stat().st_mtime_ns == made_at
     assert files(disk) == [path]
 
@@ -138,7 +145,7 @@ async def test_a_copy_is_upright_and_tells_nothing_of_where_it_was_taken(
     exif[ExifTags.Base.Artist] = "ada"
     lying = upright if undone is None else upright.transpose(undone)
     asset = await stored(disk, encoded(lying, kind, exif=exif))
-    with Image.open(await thumbnails.path_of(asset, 160)) as small:
+    with Image.open(await path_of(thumbnails, asset, 160)) as small:
         assert small.size == (160, 40)
         assert colour(small, 1) == "red"
         assert not small.getexif()
@@ -154,7 +161,7 @@ async def test_every_kind_of_picture_has_a_copy(
     else:
         image = Image.new("RGBA", (640, 320), (255, 255, 255, 255)).convert(mode)
     asset = await stored(disk, encoded(image, "PNG"))
-    with Image.open(await thumbnails.path_of(asset, 160)) as small:
+    with Image.open(await path_of(thumbnails, asset, 160)) as small:
         assert small.size == (160, 80)
         grey = small.convert("L").getpixel((80, 40))
         assert grey == pytest.approx(255, abs=5)
@@ -162,7 +169,7 @@ async def test_every_kind_of_picture_has_a_copy(
 
 async def test_what_can_be_seen_through_stays_so(disk: DiskAssets, thumbnails: Thumbnails) -> None:
     asset = await stored(disk, encoded(Image.new("RGBA", (640, 320), (0, 0, 0, 0)), "PNG"))
-    with Image.open(await thumbnails.path_of(asset, 160)) as small:
+    with Image.open(await path_of(thumbnails, asset, 160)) as small:
         assert small.getpixel((80, 40)) == (0, 0, 0, 0)
 
 
@@ -173,7 +180,7 @@ async def test_a_colour_profile_is_worked_in_and_a_broken_one_left_alone(
     sound = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile in (sound, b"no profile at all" * 10):
         asset = await stored(disk, encoded(image, "JPEG", icc_profile=profile))
-        with Image.open(await thumbnails.path_of(asset, 160)) as small:
+        with Image.open(await path_of(thumbnails, asset, 160)) as small:
             assert "icc_profile" not in small.info
             assert colour(small, 80) == "red"
 
@@ -183,7 +190,7 @@ async def test_a_damaged_image_has_none_and_leaves_nothing_behind(
 ) -> None:
     asset = await stored(disk, encoded(halves(), "PNG"))
     disk.path(asset.key).write_bytes(encoded(halves(), "PNG")[:400])
-    asking = (thumbnails.path_of(asset, 160) for _ in range(5))
+    asking = (path_of(thumbnails, asset, 160) for _ in range(5))
     for outcome in await asyncio.gather(*asking, return_exceptions=True):
         assert isinstance(outcome, AssetNotFound)
         assert "damaged" in outcome.message
@@ -210,11 +217,11 @@ async def test_a_damaged_image_is_tried_once(disk: DiskAssets, thumbnails: Thumb
     thumbnails._converter = counting = Counting()
     for width in (160, 160, 320):
         with pytest.raises(AssetNotFound, match="damaged"):
-            await thumbnails.path_of(asset, width)
+            await path_of(thumbnails, asset, width)
     assert counting.asked == 1
     await disk.delete([asset.key])
     with pytest.raises(AssetNotFound, match="no longer stored"):
-        await thumbnails.path_of(asset, 160)
+        await path_of(thumbnails, asset, 160)
 
 
 async def test_few_damaged_images_are_remembered(
@@ -227,7 +234,7 @@ async def test_few_damaged_images_are_remembered(
         disk.path(asset.key).write_bytes(b"")
     for asset in (one, other, other, one):
         with pytest.raises(AssetNotFound, match="damaged"):
-            await thumbnails.path_of(asset, 160)
+            await path_of(thumbnails, asset, 160)
     assert counting.asked == 3
 
 
@@ -237,8 +244,8 @@ async def test_what_could_not_be_written_is_tried_again(
     asset = await stored(disk, encoded(halves(), "PNG"))
     thumbnails._converter = counting = Counting(broken=1)
     with pytest.raises(Unavailable):
-        await thumbnails.path_of(asset, 160)
-    assert (await thumbnails.path_of(asset, 160)).is_file()
+        await path_of(thumbnails, asset, 160)
+    assert (await path_of(thumbnails, asset, 160)).is_file()
     assert counting.asked == 2
 
 
@@ -250,7 +257,7 @@ async def test_a_copy_is_never_higher_than_its_format_can_be(
     exif[ExifTags.Base.Orientation] = orientation
     lying = (20_000, 100) if orientation == 6 else (100, 20_000)
     asset = await stored(disk, encoded(Image.new("RGB", lying), "PNG", exif=exif))
-    with Image.open(await thumbnails.path_of(asset, 320)) as small:
+    with Image.open(await path_of(thumbnails, asset, 320)) as small:
         assert small.size == (82, 16_383)
 
 
@@ -260,9 +267,9 @@ async def test_an_account_with_many_to_make_keeps_no_other_waiting_for_all_of_th
     data = encoded(halves(), "PNG")
     images = [await stored(disk, data) for _ in range(12)]
     theirs = msgspec.structs.replace(await stored(disk, data), account_id=2)
-    asking = [asyncio.create_task(thumbnails.path_of(asset, 160)) for asset in images]
+    asking = [asyncio.create_task(path_of(thumbnails, asset, 160)) for asset in images]
     await until(lambda: bool(files(disk)))
-    await thumbnails.path_of(theirs, 160)
+    await path_of(thumbnails, theirs, 160)
     assert sum(task.done() for task in asking) <= 6
     await asyncio.gather(*asking)
 
@@ -272,14 +279,14 @@ async def test_only_the_widths_that_there_are_can_be_asked_for(
 ) -> None:
     asset = await stored(disk, encoded(halves(), "PNG"))
     with pytest.raises(AssetNotFound, match="160, 320, 640, 1280"):
-        await thumbnails.path_of(asset, 161)
+        await path_of(thumbnails, asset, 161)
 
 
 async def test_an_image_that_goes_while_its_copy_is_made_takes_the_copy_with_it(
     disk: DiskAssets, thumbnails: Thumbnails
 ) -> None:
     asset = await stored(disk, encoded(halves((8000, 6000)), "JPEG"))
-    asking = asyncio.create_task(thumbnails.path_of(asset, 160))
+    asking = asyncio.create_task(path_of(thumbnails, asset, 160))
     await until(lambda: bool(files(disk)))  # it is staged: its process is about to begin
     await disk.delete([asset.key])
     await disk.delete(thumbnail_keys(asset))
@@ -293,7 +300,7 @@ import asyncio, os, sys
 from pathlib import Path
 from calotype.assets.disk import DiskAssets
 from calotype.domain.task import Asset
-from calotype.services.conversion import Converter
+from calotype.imaging.conversion import Converter
 from calotype.services.thumbnails import Thumbnails
 
 class Dying(Converter):
@@ -304,7 +311,7 @@ class Dying(Converter):
 async def main(root, *asset):
     thumbnails = Thumbnails(DiskAssets(Path(root)))
     thumbnails._converter = Dying()
-    await thumbnails.path_of(Asset(int(asset[0]), 1, asset[1], "image/png", 1, 1, 1, 1), 160)
+    await thumbnails.key_of(Asset(int(asset[0]), 1, asset[1], "image/png", 1, 1, 1, 1), 160)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -322,6 +329,6 @@ async def test_a_process_that_is_killed_in_between_leaves_nothing_half(
     assert [path.read_bytes() for path in files(disk)] == [b"half of it"]
     assert not any(disk.path(key).exists() for key in thumbnail_keys(asset))
     assert await disk.sweep() == 1
-    with Image.open(await thumbnails.path_of(asset, 160)) as small:
+    with Image.open(await path_of(thumbnails, asset, 160)) as small:
         assert small.size == (160, 40)
     assert len(files(disk)) == 1

@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from calotype.domain.errors import Unavailable
+from calotype.assets.port import Stored
+from calotype.domain.errors import AssetNotFound, Unavailable
 
 _CHUNK: Final = 256 * 1024
 """Bytes read, and bytes gathered for one write: each is a trip to a thread."""
@@ -37,8 +38,14 @@ class DiskAssets:
         self._synced: set[Path] = set()
         (root / _STAGING).mkdir(parents=True, exist_ok=True)
 
-    def close(self) -> None:
+    async def prepare(self) -> None:
+        """Nothing can be wrong with a folder for good."""
+
+    async def close(self) -> None:
         """Let go of the staging folder, which is empty by now."""
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             shutil.rmtree(self._staging, ignore_errors=True)
             self._lock.close()
@@ -55,19 +62,54 @@ class DiskAssets:
             staged.discard()
 
     @asynccontextmanager
-    async def open(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes of an image, in chunks."""
+    async def open(
+        self, key: str, *, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of an image from ``start`` up to ``stop``, in chunks."""
         with _faults_told():
-            file = await asyncio.to_thread(self.path(key).open, "rb")
+            try:
+                file = await asyncio.to_thread(self.path(key).open, "rb", buffering=0)
+            except FileNotFoundError:
+                raise _not_there() from None
 
         async def chunks() -> AsyncIterator[bytes]:
-            while chunk := await asyncio.to_thread(file.read, _CHUNK):
+            at = start
+            while wanted := _CHUNK if stop is None else min(_CHUNK, stop - at):
+                with _faults_told():
+                    chunk = await asyncio.to_thread(os.pread, file.fileno(), wanted, at)
+                if not chunk:
+                    break
+                at += len(chunk)
                 yield chunk
 
         try:
             yield chunks()
         finally:
             file.close()
+
+    @asynccontextmanager
+    async def file(self, key: str) -> AsyncIterator[Path]:
+        """The file of an image."""
+        if not await self.holds(key):
+            raise _not_there()
+        yield self.path(key)
+
+    async def signed_url(self, key: str, *, seconds: int) -> str | None:
+        """A folder signs nothing."""
+        del key, seconds
+        return None
+
+    async def holds(self, key: str) -> bool:
+        """Whether there is an image of this key."""
+        with _faults_told():
+            return await asyncio.to_thread(self.path(key).is_file)
+
+    async def walk(self) -> AsyncIterator[Sequence[Stored]]:
+        """Every stored image, a folder at a time."""
+        folders = os.walk(self._root)
+        while (found := await asyncio.to_thread(_next_folder, folders, self._root)) is not None:
+            if found:
+                yield found
 
     def path(self, key: str) -> Path:
         """The file of an image."""
@@ -101,7 +143,7 @@ class DiskAssets:
     def _staged_path(self) -> Path:
         with self._holding:
             if self._lock is None or not self._staging.exists():
-                self.close()
+                self._release()
                 self._staging, self._lock = _hold(self._root / _STAGING)
         return self._staging / secrets.token_hex(8)
 
@@ -125,7 +167,8 @@ class _StagedFile:
         await self._flush()
         return self._path
 
-    async def publish(self, key: str) -> None:
+    async def publish(self, key: str, *, content_type: str) -> None:
+        del content_type  # its ending tells
         await self._flush()
         with _faults_told():
             try:
@@ -189,6 +232,27 @@ def _faults_told() -> Iterator[None]:
         yield
     except OSError as error:
         raise Unavailable("Images cannot be stored or read right now.", retry_after=5) from error
+
+
+def _not_there() -> AssetNotFound:
+    return AssetNotFound("This image is no longer stored.")
+
+
+def _next_folder(
+    folders: Iterator[tuple[str, list[str], list[str]]], root: Path
+) -> list[Stored] | None:
+    """The images of the next folder; None after the last."""
+    for folder, inner, names in folders:
+        if Path(folder) == root and _STAGING in inner:
+            inner.remove(_STAGING)
+        found = []
+        for path in (Path(folder, name) for name in names):
+            with suppress(FileNotFoundError):
+                facts = path.stat()
+                key = str(path.relative_to(root))
+                found.append(Stored(key, facts.st_size, facts.st_mtime_ns // 1_000_000))
+        return found
+    return None
 
 
 def _sweep(staging: Path) -> int:

@@ -192,6 +192,8 @@ class Asset(msgspec.Struct, frozen=True):
     width: int
     height: int
     created_at: int
+    expires_at: int | None = None
+    """From then on nobody is shown it; None: it is kept until somebody deletes it."""
 
 
 def result_image(asset: Asset) -> ResultImage:

@@ -20,8 +20,8 @@ from calotype.domain.errors import (
 )
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
-from calotype.services.conversion import Converter, NotConvertible
-from calotype.services.imageprobe import probe, sniff
+from calotype.imaging.conversion import Converter, NotConvertible
+from calotype.imaging.probe import probe, sniff
 
 Kind = Literal["reference", "result"]
 
@@ -123,7 +123,7 @@ class Assets:
             )
             asset = msgspec.structs.replace(asset, key=_key(asset, kind))
             if asset.content_type == facts.content_type:
-                await staged.publish(asset.key)
+                await staged.publish(asset.key, content_type=asset.content_type)
             else:
                 asset = await self._convert(path, asset)
         return Kept(asset, digest.digest())
@@ -138,7 +138,7 @@ class Assets:
                 raise UnsupportedReferenceType(str(error)) from error
             facts = await asyncio.to_thread(probe, str(target))
             size = (await asyncio.to_thread(target.stat)).st_size
-            await staged.publish(asset.key)
+            await staged.publish(asset.key, content_type=asset.content_type)
         return msgspec.structs.replace(asset, bytes=size, width=facts.width, height=facts.height)
 
     async def discard(self, assets: Sequence[Asset]) -> None:

@@ -12,8 +12,8 @@ from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidRequest
 from calotype.domain.outcomes import Done, ImageSource, SourceError
 from calotype.domain.task import ArrivedImage, Asset, Task
+from calotype.imaging.conversion import CONTENT_TYPES
 from calotype.services.assets import MAX_RESULT_BYTES, Assets
-from calotype.services.conversion import CONTENT_TYPES
 from calotype.store.port import Store
 
 BODIES: Final = 64

@@ -16,7 +16,6 @@ Two limits end a task: after ``deadline_at`` nothing new is sent, after ``abando
 job is no longer waited for.
 """
 
-import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -483,7 +482,7 @@ class Runner:
             asset = reference.asset_id and await self._store.asset(reference.asset_id)
             if not asset:
                 return None
-            if not await asyncio.to_thread(self._assets.store.path(asset.key).exists):
+            if not await self._assets.store.holds(asset.key):
                 return None
             references.append(
                 ReferenceImage(

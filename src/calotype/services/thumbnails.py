@@ -1,15 +1,14 @@
 """Small copies of images for pages: WebP, made when the first one asks, and kept beside them."""
 
 import asyncio
-from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
 from calotype.assets.port import AssetStore
 from calotype.domain.errors import AssetNotFound, Unavailable
 from calotype.domain.task import Asset
+from calotype.imaging.conversion import PROCESSES, ConversionBroke, Converter, NotConvertible
 from calotype.services.assets import place_of
-from calotype.services.conversion import PROCESSES, ConversionBroke, Converter, NotConvertible
 
 WIDTHS: Final = (160, 320, 640, 1280)
 """Pixels; an image that is narrower stays as wide as it is."""
@@ -35,12 +34,12 @@ class Thumbnails:
     def __init__(self, store: AssetStore) -> None:
         self._store = store
         self._converter = Converter()
-        self._making: dict[str, asyncio.Task[Path]] = {}
+        self._making: dict[str, asyncio.Task[str]] = {}
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
         self._damaged: dict[int, None] = {}
 
-    async def path_of(self, asset: Asset, width: int) -> Path:
-        """The file of an image's copy that is ``width`` pixels wide at most.
+    async def key_of(self, asset: Asset, width: int) -> str:
+        """The name in the store of an image's copy that is ``width`` pixels wide at most.
 
         Raises:
             errors.AssetNotFound: there is none of this width, the image is gone, or it is damaged.
@@ -51,9 +50,8 @@ class Thumbnails:
             widths = ", ".join(map(str, WIDTHS))
             raise AssetNotFound(f"There is no copy of this width; there are {widths}.")
         key = _key(asset, width)
-        path = self._store.path(key)
-        if path.is_file():
-            return path
+        if await self._store.holds(key):
+            return key
         if (making := self._making.get(key)) is None:
             making = asyncio.create_task(self._make_in_turn(asset, width, key))
             self._making[key] = making
@@ -67,38 +65,42 @@ class Thumbnails:
             each.cancel()
         await asyncio.gather(*making, return_exceptions=True)
 
-    async def _make_in_turn(self, asset: Asset, width: int, key: str) -> Path:
+    async def _make_in_turn(self, asset: Asset, width: int, key: str) -> str:
         turns = self._turns.setdefault(asset.account_id, asyncio.Semaphore(PROCESSES))
         async with turns:
             return await self._make(asset, width, key)
 
-    async def _make(self, asset: Asset, width: int, key: str) -> Path:
-        source = self._store.path(asset.key)
-        _require(source)
-        if asset.id in self._damaged:
-            raise AssetNotFound(_DAMAGED)
-        async with self._store.stage() as staged:
+    async def _make(self, asset: Asset, width: int, key: str) -> str:
+        async with self._store.file(asset.key) as source, self._store.stage() as staged:
+            if asset.id in self._damaged:
+                raise AssetNotFound(_DAMAGED)
             target = await staged.finish()
             try:
                 await self._converter.shrink(source, target, width)
             except NotConvertible as error:
-                _require(source)
+                await self._require(asset)
                 if isinstance(error, ConversionBroke):
                     raise Unavailable(_NOT_NOW, retry_after=10) from error
                 self._remember(asset)
                 raise AssetNotFound(_DAMAGED) from None
-            await staged.publish(key)
-        if not source.is_file():  # deleted meanwhile, and its copies with it
+            await staged.publish(key, content_type="image/webp")
+        try:
+            await self._require(asset)
+        except AssetNotFound:  # deleted meanwhile, and its copies with it
             await self._store.delete([key])
-        _require(source)
-        return self._store.path(key)
+            raise
+        return key
+
+    async def _require(self, asset: Asset) -> None:
+        if not await self._store.holds(asset.key):
+            raise AssetNotFound("This image is no longer stored.")
 
     def _remember(self, damaged: Asset) -> None:
         if len(self._damaged) >= _DAMAGED_KEPT:
             del self._damaged[next(iter(self._damaged))]
         self._damaged[damaged.id] = None
 
-    def _made(self, key: str, making: asyncio.Task[Path]) -> None:
+    def _made(self, key: str, making: asyncio.Task[str]) -> None:
         del self._making[key]
         if not making.cancelled():
             making.exception()  # whoever still waits hears of it
@@ -111,8 +113,3 @@ def thumbnail_keys(asset: Asset) -> list[str]:
 
 def _key(asset: Asset, width: int) -> str:
     return f"thumbnails/{place_of(asset.id)}-{width}.webp"
-
-
-def _require(source: Path) -> None:
-    if not source.is_file():
-        raise AssetNotFound("This image is no longer stored.")

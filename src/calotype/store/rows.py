@@ -52,7 +52,7 @@ ATTEMPT: Final = (
     "number, channel_id, state, upstream_id, started_at, finished_at, detail, cost_micro_usdc, "
     "code, fault, resolved_at, resolution"
 )
-ASSET: Final = "id, account_id, key, content_type, bytes, width, height, created_at"
+ASSET: Final = "id, account_id, key, content_type, bytes, width, height, created_at, expires_at"
 KEY: Final = (
     "api_keys.id, api_keys.account_id, accounts.name, api_keys.name, api_keys.prefix, "
     "api_keys.created_at, api_keys.expires_at, api_keys.revoked_at, api_keys.models, "

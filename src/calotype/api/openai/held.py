@@ -159,7 +159,7 @@ class Held:
     async def _picture(self, task: Task, place: int) -> Picture:
         image = task.result[place]
         asset = await self._context.store.asset(image.asset_id)
-        if asset is None or not self._context.asset_store.path(asset.key).is_file():
+        if asset is None or not await self._context.asset_store.holds(asset.key):
             raise AssetNotFound(f"The image of {self._word} is no longer stored.")
         return image, asset.key
 

@@ -39,9 +39,11 @@ def routes(console: Console) -> list[Route]:
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         try:
-            path = await console.thumbnails.path_of(asset, _WIDTHS[width])
+            key = await console.thumbnails.key_of(asset, _WIDTHS[width])
         except AssetNotFound:  # it is damaged or gone: a picture of that stands in its place
             return Response(_NO_PICTURE, 404, media_type="image/svg+xml")
+        if (path := console.asset_store.path(key)) is None:
+            raise AssetNotFound("This image lies on no disk of this machine.")
         return FileResponse(path, headers=headers, media_type="image/webp")
 
     return [Route("/console/images/{name}/{width}.webp", anyones_page(console, copy))]

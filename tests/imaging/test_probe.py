@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from calotype.domain.errors import ReferenceTooLarge, UnsupportedReferenceType
-from calotype.services.imageprobe import SNIFF_BYTES, ImageFacts, probe, sniff
+from calotype.imaging.probe import SNIFF_BYTES, ImageFacts, probe, sniff
 
 
 def picture(

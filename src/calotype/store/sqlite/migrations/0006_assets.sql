@@ -1,0 +1,18 @@
+-- How long images are kept, and files that are uploaded once for many tasks.
+
+ALTER TABLE accounts ADD COLUMN result_days INTEGER;      -- NULL: as the model or the settings say
+ALTER TABLE accounts ADD COLUMN reference_days INTEGER;
+
+-- From then on its images are gone. NULL: it has none yet, or they are kept until they are deleted,
+-- as those of tasks that ended before this.
+ALTER TABLE tasks ADD COLUMN expires_at INTEGER;
+
+-- A file has task_id 0 and the SHA-256 of what was uploaded.
+ALTER TABLE assets ADD COLUMN expires_at INTEGER;
+ALTER TABLE assets ADD COLUMN digest BLOB;
+CREATE INDEX assets_expiring ON assets (expires_at)
+    WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
+CREATE UNIQUE INDEX assets_files ON assets (account_id, digest)
+    WHERE digest IS NOT NULL AND deleted_at IS NULL;
+CREATE INDEX assets_files_of_account ON assets (account_id, id)
+    WHERE task_id = 0 AND deleted_at IS NULL;
