@@ -65,6 +65,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Names and addresses that webhooks may be sent to although they are private."""
     asset_url_seconds: int = 86_400
     """How long a signed image URL is good for, at least."""
+    provenance: bool = True
+    """Write into results where they come from."""
+    keep_upstream_metadata: bool = False
+    """Leave in results what their upstreams wrote into them."""
     worker_concurrency: int = 0
     """Most tasks at a time in one worker process on PostgreSQL; 0 is no limit."""
     worker_lease_seconds: float = 12.0

@@ -63,6 +63,8 @@ class Images:
             url_seconds=settings.asset_url_seconds,
             ids=core.ids,
             clock=core.clock,
+            provenance=settings.provenance,
+            keep_upstream_metadata=settings.keep_upstream_metadata,
         )
         allowed = _allowed_hosts("reference_allow_hosts", settings.reference_allow_hosts)
         self.fetcher = GuardedFetcher(

@@ -91,6 +91,8 @@ class Done(msgspec.Struct, frozen=True):
     images: tuple[ImageSource, ...]
     cost_micro_usdc: int | None = None
     """What the upstream says that it charged, where it does."""
+    trained: bool = True
+    """Whether a trained model made them; what is written into them tells."""
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -1,11 +1,11 @@
 """The one thing of EXIF that is needed to show an image: how it is turned."""
 
-from typing import Final
+from typing import Final, Literal
 
 UPRIGHT: Final = 1
 _ORIENTATION: Final = 0x0112
-_ORDERS: Final = {b"II*\x00": True, b"MM\x00*": False}
-"""How a block begins → whether its numbers are little-endian."""
+_ORDERS: Final[dict[bytes, Literal["little", "big"]]] = {b"II*\x00": "little", b"MM\x00*": "big"}
+"""How a block begins → the order of its numbers' bytes."""
 _SHORT: Final = 3
 _ENTRY: Final = 12
 _MAX_ENTRIES: Final = 512
@@ -14,10 +14,9 @@ _MAX_ENTRIES: Final = 512
 def orientation_in(block: bytes) -> int:
     """The orientation that an EXIF block names, 1 to 8; 1 where it names none that is sound."""
     block = block.removeprefix(b"Exif\x00\x00")
-    little = _ORDERS.get(block[:4])
-    if little is None:
+    order = _ORDERS.get(block[:4])
+    if order is None:
         return UPRIGHT
-    order = "little" if little else "big"
     start = int.from_bytes(block[4:8], order)
     count = int.from_bytes(block[start : start + 2], order)
     for number in range(min(count, _MAX_ENTRIES)):

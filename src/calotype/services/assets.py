@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from calotype.assets.port import AssetStore
+from calotype.assets.port import AssetStore, Staged
 from calotype.domain.clock import Clock
 from calotype.domain.errors import (
     ExpiredUrl,
@@ -20,8 +20,12 @@ from calotype.domain.errors import (
 )
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
+from calotype.imaging.cleaning import clean_file, cleaner, mend
 from calotype.imaging.conversion import Converter, NotConvertible
-from calotype.imaging.probe import probe, sniff
+from calotype.imaging.exif import UPRIGHT
+from calotype.imaging.probe import ContentType, ImageFacts, probe, sniff
+from calotype.imaging.provenance import Origin, xmp_packet
+from calotype.imaging.sieve import Sieve
 
 Kind = Literal["reference", "result"]
 
@@ -40,7 +44,7 @@ _NAME: Final = re.compile(r"(asset_[0-9a-z]{13})\.(?:jpg|png|webp)\Z")
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A stored image and the SHA-256 of its bytes."""
+    """A stored image and the SHA-256 of its bytes as they came."""
 
     asset: Asset
     digest: bytes
@@ -55,11 +59,21 @@ class Assets:
         url_seconds: how long a URL is good for, at least.
         ids: names new images.
         clock: the time.
+        provenance: write into results where they come from.
+        keep_upstream_metadata: leave in results what their upstreams wrote into them.
 
     """
 
     def __init__(
-        self, store: AssetStore, *, secret: bytes, url_seconds: int, ids: IdSource, clock: Clock
+        self,
+        store: AssetStore,
+        *,
+        secret: bytes,
+        url_seconds: int,
+        ids: IdSource,
+        clock: Clock,
+        provenance: bool = True,
+        keep_upstream_metadata: bool = False,
     ) -> None:
         self.store = store
         self._signing_key = hmac.digest(secret, b"calotype asset url v1", "sha256")
@@ -67,6 +81,8 @@ class Assets:
         self._ids = ids
         self._clock = clock
         self._converter = Converter()
+        self._provenance = provenance
+        self._keep_metadata = keep_upstream_metadata
 
     async def keep(
         self,
@@ -77,8 +93,11 @@ class Assets:
         max_bytes: int,
         content_types: Sequence[str] = tuple(EXTENSIONS),
         wanted: str | None = None,
+        origin: Origin | None = None,
     ) -> Kept:
-        """Store an image from a stream; nothing stays behind when it is refused.
+        """Store an image from a stream, clean of what it says of itself, and upright.
+
+        Nothing stays behind when it is refused.
 
         Args:
             chunks: its bytes.
@@ -87,59 +106,62 @@ class Assets:
             max_bytes: most bytes of it.
             content_types: what it may be.
             wanted: the content type to which it is converted if it is another one.
+            origin: what is written into it.
 
         Raises:
             errors.ReferenceTooLarge: over ``max_bytes``, or a pixel bomb.
             errors.UnsupportedReferenceType: no image, damaged, or of another type.
 
         """
-        digest, size, head = hashlib.sha256(), 0, b""
+        created_at = self._clock()
+        coming = _Coming(
+            max_bytes=max_bytes,
+            content_types=content_types,
+            xmp=self._packet(origin, created_at),
+            whole=self._keep_metadata and kind == "result",
+        )
         async with self.store.stage() as staged:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > max_bytes:
-                    raise _too_large(max_bytes)
-                if len(head) < _HEAD:
-                    head += chunk[:_HEAD]
-                    if len(head) >= _HEAD:
-                        _judge_type(head, content_types)
-                digest.update(chunk)
-                await staged.write(chunk)
-            if len(head) < _HEAD:
-                raise UnsupportedReferenceType(
-                    f"The file has {size} bytes, which is no image; send {_listed(content_types)}."
-                )
+            sieve = await coming.into(staged, chunks)
             path = await staged.finish()
-            facts = await asyncio.to_thread(probe, str(path))
+            facts = await asyncio.to_thread(_look_at, path, sieve)
             asset = Asset(
                 id=self._ids.next(),
                 account_id=account_id,
                 key="",
                 content_type=wanted or facts.content_type,
-                bytes=size,
+                bytes=sieve.size,
                 width=facts.width,
                 height=facts.height,
-                created_at=self._clock(),
+                created_at=created_at,
             )
             asset = msgspec.structs.replace(asset, key=_key(asset, kind))
-            if asset.content_type == facts.content_type:
+            if asset.content_type == facts.content_type and coming.presentable(sieve):
                 await staged.publish(asset.key, content_type=asset.content_type)
             else:
-                asset = await self._convert(path, asset)
-        return Kept(asset, digest.digest())
+                asset = await self._convert(path, asset, coming.xmp)
+        return Kept(asset, coming.digest.digest())
 
-    async def _convert(self, path: Path, asset: Asset) -> Asset:
-        """Store the image at ``path`` as what the asset is to be."""
-        async with self.store.stage() as staged:
-            target = await staged.finish()
+    def _packet(self, origin: Origin | None, made_at: int) -> bytes | None:
+        if origin is None or not self._provenance:
+            return None
+        return xmp_packet(origin, made_at=made_at)
+
+    async def _convert(self, path: Path, asset: Asset, xmp: bytes | None) -> Asset:
+        """Store the image at ``path`` upright, and as what the asset is to be."""
+        async with self.store.stage() as plain, self.store.stage() as staged:
+            made, target = await plain.finish(), await staged.finish()
             try:
-                await self._converter.convert(path, target, asset.content_type)
+                await self._converter.convert(path, made, asset.content_type)
             except NotConvertible as error:
                 raise UnsupportedReferenceType(str(error)) from error
+            content_type = (await asyncio.to_thread(probe, str(made))).content_type
+            sieve = cleaner(content_type, xmp=xmp)
+            await asyncio.to_thread(clean_file, made, target, sieve)
             facts = await asyncio.to_thread(probe, str(target))
-            size = (await asyncio.to_thread(target.stat)).st_size
             await staged.publish(asset.key, content_type=asset.content_type)
-        return msgspec.structs.replace(asset, bytes=size, width=facts.width, height=facts.height)
+        return msgspec.structs.replace(
+            asset, bytes=sieve.size, width=facts.width, height=facts.height
+        )
 
     async def discard(self, assets: Sequence[Asset]) -> None:
         """Remove images that nothing refers to."""
@@ -178,6 +200,54 @@ class Assets:
         return hmac.digest(self._signing_key, named, "sha256").hex()
 
 
+class _Coming:
+    """An image on its way in: measured, told by its first bytes, and cleaned as it passes."""
+
+    def __init__(
+        self, *, max_bytes: int, content_types: Sequence[str], xmp: bytes | None, whole: bool
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._content_types = content_types
+        self.xmp = xmp
+        self._whole = whole
+        self.digest = hashlib.sha256()
+
+    async def into(self, staged: Staged, chunks: AsyncIterator[bytes]) -> Sieve:
+        """Write what is clean of it; returns what cleaned it."""
+        size, head = 0, b""
+        sieve: Sieve | None = None
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise _too_large(self._max_bytes)
+            self.digest.update(chunk)
+            coming = chunk
+            if sieve is None:
+                head += chunk
+                if len(head) < _HEAD:
+                    continue
+                coming, found = head, _judged_type(head, self._content_types)
+                sieve = cleaner(found, xmp=self.xmp, whole=self._whole)
+            if clean := sieve.feed(coming):
+                await staged.write(clean)
+        if sieve is None:
+            raise UnsupportedReferenceType(
+                f"The file has {size} bytes, which is no image; "
+                f"send {_listed(self._content_types)}."
+            )
+        await staged.write(sieve.end())
+        return sieve
+
+    def presentable(self, sieve: Sieve) -> bool:
+        """Whether the image can be given out as it is by now."""
+        return self._whole or (sieve.understood and sieve.orientation == UPRIGHT)
+
+
+def _look_at(path: Path, sieve: Sieve) -> ImageFacts:
+    mend(path, sieve.mends)
+    return probe(str(path))
+
+
 def place_of(asset_id: int) -> str:
     """The folder and the name of an image's files, without their ending."""
     word = encode("asset", asset_id)
@@ -188,11 +258,12 @@ def _key(asset: Asset, kind: Kind) -> str:
     return f"{kind}s/{place_of(asset.id)}.{EXTENSIONS[asset.content_type]}"
 
 
-def _judge_type(head: bytes, content_types: Sequence[str]) -> None:
+def _judged_type(head: bytes, content_types: Sequence[str]) -> ContentType:
     found = sniff(head)
-    if found not in content_types:
+    if found is None or found not in content_types:
         what = f"The file is {found}" if found else "The file is no image that we know"
         raise UnsupportedReferenceType(f"{what}; send {_listed(content_types)}.")
+    return found
 
 
 def _listed(content_types: Sequence[str]) -> str:

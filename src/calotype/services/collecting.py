@@ -10,9 +10,11 @@ import msgspec
 from calotype.domain.catalog import OUTPUT_FORMAT, Model
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidRequest
+from calotype.domain.ids import encode
 from calotype.domain.outcomes import Done, ImageSource, SourceError
 from calotype.domain.task import ArrivedImage, Asset, Task
 from calotype.imaging.conversion import CONTENT_TYPES
+from calotype.imaging.provenance import Origin
 from calotype.services.assets import MAX_RESULT_BYTES, Assets
 from calotype.store.port import Store
 
@@ -65,7 +67,7 @@ class Collector:
                 await self._write_down(task, arrived, fresh)
                 fresh = []
             try:
-                image = await self._keep(task, model, source)
+                image = await self._keep(task, model, source, trained=done.trained)
             except InvalidRequest as error:
                 faults.append(
                     f"The upstream's answer is no image that can be used: {error.message}"
@@ -102,7 +104,8 @@ class Collector:
         )
         await self._write_with(write, fresh)
 
-    async def _keep(self, task: Task, model: Model, source: ImageSource) -> Asset:
+    async def _keep(self, task: Task, model: Model, source: ImageSource, *, trained: bool) -> Asset:
+        origin = Origin(encode("task", task.id), model.name if trained else None)
         asked = task.request.parameters.get(OUTPUT_FORMAT, model.output_format)
         async with self._bodies, source.open() as chunks:
             kept = await self._assets.keep(
@@ -111,6 +114,7 @@ class Collector:
                 kind="result",
                 max_bytes=MAX_RESULT_BYTES,
                 wanted=CONTENT_TYPES[str(asked)],
+                origin=origin,
             )
         return kept.asset
 

@@ -116,7 +116,8 @@ class SandboxProvider:
             tuple(
                 _Malformed() if place < bad else _Drawing(job, self._studio, place)
                 for place in range(n)
-            )
+            ),
+            trained=False,
         )
 
 
