@@ -237,7 +237,7 @@ class Bench:
         return Gateway(self, runner, router, moves)
 
     def assets_in(self, disk: DiskAssets) -> Assets:
-        return Assets(disk, secret=b"s" * 32, url_seconds=60, ids=self.ids, clock=self.clock)
+        return make_assets(disk, self.ids, self.clock)
 
     async def submitted(
         self,
@@ -367,6 +367,11 @@ class Gateway:
                 return await self.bench.task(task_id)
 
 
+def make_assets(disk: DiskAssets, ids: IdSource, clock: Clock) -> Assets:
+    """Without provenance: what the upstream made is what is stored, byte for byte."""
+    return Assets(disk, secret=b"s" * 32, url_seconds=60, ids=ids, clock=clock, provenance=False)
+
+
 @asynccontextmanager
 async def opened_bench(root: Path) -> AsyncIterator[Bench]:
     """A bench over a fresh database and asset store."""
@@ -377,7 +382,7 @@ async def opened_bench(root: Path) -> AsyncIterator[Bench]:
     account = await store.open_account("ada", now=NOW)
     await store.book(account.id, EntryKind.CREDIT, CREDIT, note="", now=NOW)
     disk = DiskAssets(root / "assets")
-    assets = Assets(disk, secret=b"s" * 32, url_seconds=60, ids=ids, clock=clock)
+    assets = make_assets(disk, ids, clock)
     fetcher = GuardedFetcher(frozenset({"127.0.0.1"}), max_bytes=10_000_000, timeout_seconds=5)
     try:
         yield Bench(store, disk, assets, clock, ids, fetcher, root, account.id)

@@ -20,7 +20,8 @@ def orientation_in(block: bytes) -> int:
     start = int.from_bytes(block[4:8], order)
     count = int.from_bytes(block[start : start + 2], order)
     for number in range(min(count, _MAX_ENTRIES)):
-        entry = block[start + 2 + number * _ENTRY :][:_ENTRY]
+        at = start + 2 + number * _ENTRY
+        entry = block[at : at + _ENTRY]
         if len(entry) < _ENTRY:
             break
         if int.from_bytes(entry[:2], order) == _ORIENTATION:

@@ -7,7 +7,8 @@ from typing import Final
 from calotype.imaging.exif import UPRIGHT, orientation_in, turned
 from calotype.imaging.sieve import Fate, NotUnderstood, Piece
 
-_MARKER: Final = re.compile(rb"\xff+[\x01-\xfe]")
+_MARKER: Final = re.compile(rb"\xff[\x01-\xfe]")
+"""Without the marks that may fill up before it: hunting for those costs the square of them."""
 _AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """What ends the pixels of a scan: neither a stuffed byte nor a restart."""
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -55,7 +56,7 @@ class JpegWalk:
             return self._scan(data, at)
         found = _MARKER.search(data, at)
         # Decoders skip junk before a marker, and marks that fill up: so they can be left out.
-        junk = (len(data) - 1 if found is None else found.end() - 2) - at
+        junk = (len(data) - 1 if found is None else found.start()) - at
         if junk:
             return Piece(junk, Fate.DROP)
         return None if found is None else self._segment(data, at, data[at + 1])

@@ -4,17 +4,22 @@ A *walk* knows one format: it tells the next piece of the stream and what become
 does it. Pixels pass as they came, chunk by chunk; of what is taken out, nothing is gathered but
 the few pieces that have to be read, and of those at most ``GATHERED`` bytes.
 
-Written for hostile files: what is not understood ends the sieving. The rest then passes as it is,
-and ``understood`` says so: such a file is not to be given to anyone, only to a decoder that makes
-a new one of it.
+Written for hostile files: no chunk takes long, however many pieces are in it, and what is not
+understood ends the sieving. The rest then passes as it is, and ``understood`` says so: such a
+file is not to be given to anyone, only to a decoder that makes a new one of it.
 """
 
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
+from calotype.domain.errors import UnsupportedReferenceType
+
 GATHERED: Final = 64 * 1024
 """Bytes of a piece that is read; what it has more is not looked at."""
+_PIECES: Final = 512
+_PIECE_BYTES: Final = 128
+"""A chunk holds at most ``_PIECES`` pieces, and one for each so many of its bytes."""
 
 
 class Fate(Enum):
@@ -101,7 +106,12 @@ class Sieve:
         return 1 if self._whole else self._walk.orientation
 
     def feed(self, chunk: bytes) -> bytes:
-        """The next bytes of the image → the next bytes of the clean one, if any."""
+        """The next bytes of the image → the next bytes of the clean one, if any.
+
+        Raises:
+            UnsupportedReferenceType: they are cut into more pieces than any encoder makes.
+
+        """
         if self.understood:
             chunk = self._sieve(self._held + chunk if self._held else chunk)
         self.size += len(chunk)
@@ -122,8 +132,12 @@ class Sieve:
         out: list[bytes] = []
         at = kept = 0  # data[kept:at] is being kept
         end = len(data)
+        pieces = _PIECES + end // _PIECE_BYTES
         while at < end:
             if not self._left:
+                pieces -= 1
+                if not pieces:
+                    raise UnsupportedReferenceType("The image is cut into too many small pieces.")
                 piece = self._next(data, at)
                 if piece is None:
                     break
