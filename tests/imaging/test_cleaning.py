@@ -369,7 +369,7 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 def decodes(content: bytes) -> list[tuple[str, tuple[int, int], bytes]] | None:
     try:
         return pixels(content)
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error):
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError):
         return None
 
 

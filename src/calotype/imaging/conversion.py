@@ -109,6 +109,7 @@ def main(work: str, source: str, target: str, what: str) -> int:
 
 def _convert(source: str, target: str, form: str) -> None:
     from PIL import Image, ImageOps
+    from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
     with Image.open(source) as opened:
         profile = opened.info.get("icc_profile")
@@ -118,7 +119,8 @@ def _convert(source: str, target: str, form: str) -> None:
             paper = Image.new("RGBA", layered.size, "white")
             paper.alpha_composite(layered)
             image = paper.convert("RGB")
-        image.save(target, form, icc_profile=profile, quality=_QUALITY)
+        sampling = get_sampling(opened) if isinstance(opened, JpegImageFile) else -1
+        image.save(target, form, icc_profile=profile, quality=_QUALITY, subsampling=sampling)
 
 
 def _shrink(source: str, target: str, width: int) -> None:

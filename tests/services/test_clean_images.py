@@ -1,0 +1,256 @@
+"""What becomes of an image on its way into the store: cleaned, turned upright, and marked."""
+
+import hashlib
+import io
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from PIL import Image
+
+import calotype
+from calotype.assets.disk import DiskAssets
+from calotype.domain.errors import UnsupportedReferenceType
+from calotype.domain.ids import IdSource
+from calotype.imaging.provenance import Origin
+from calotype.services.assets import Assets, Kept, Kind
+from imaging.samples import (
+    MARK,
+    PROFILE,
+    SAMPLES,
+    SPOKEN,
+    chunk,
+    encoded,
+    exif,
+    kind_of,
+    pixels,
+    profile,
+    segment,
+    spoken_png,
+)
+
+NOW = 1_760_000_000_000
+ORIGIN = Origin("task_06yje5mbma55t", 'Paint & "Brush" <2>')
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"
+XMP = "{http://ns.adobe.com/xap/1.0/}"
+IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
+SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+
+
+def now() -> int:
+    return NOW
+
+
+class Shelf:
+    """A store in a folder, and what keeps images in it."""
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        self.root = root
+        self.store = DiskAssets(root)
+        self.assets = Assets(
+            self.store, secret=b"s" * 32, url_seconds=60, ids=IdSource(now), clock=now, **settings
+        )
+
+    async def keep(
+        self, content: bytes, *, kind: Kind = "result", step: int = 1_000, **options: Any
+    ) -> Kept:
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(content), step):
+                yield content[start : start + step]
+
+        return await self.assets.keep(
+            chunks(), account_id=1, kind=kind, max_bytes=10_000_000, **options
+        )
+
+    async def kept(self, content: bytes, **options: Any) -> bytes:
+        """What is stored of an image; its row says the truth of it."""
+        asset = (await self.keep(content, **options)).asset
+        stored = self.store.path(asset.key).read_bytes()
+        with Image.open(io.BytesIO(stored)) as image:
+            assert (image.width, image.height) == (asset.width, asset.height)
+            assert Image.MIME[image.format or ""] in {asset.content_type, "image/apng"}
+        assert len(stored) == asset.bytes
+        return stored
+
+    def files(self) -> list[Path]:
+        return [path for path in self.root.rglob("*") if path.is_file() and path.name != "lock"]
+
+
+MakeShelf = Callable[..., Shelf]
+
+
+@pytest.fixture
+async def make_shelf(tmp_path: Path) -> AsyncIterator[MakeShelf]:
+    made = list[Shelf]()
+
+    def make(**settings: Any) -> Shelf:
+        made.append(Shelf(tmp_path / str(len(made)), **settings))
+        return made[-1]
+
+    yield make
+    for shelf in made:
+        await shelf.store.close()
+
+
+def said(content: bytes) -> dict[str, str]:
+    """The properties of an image's XMP packet."""
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()  # words behind the pixels of a PNG are read with them
+        packet = image.info.get("xmp", image.info.get("XML:com.adobe.xmp"))
+    if packet is None:
+        return {}
+    description = ET.fromstring(packet).find(f".//{RDF}")  # noqa: S314 -- we wrote it
+    assert description is not None
+    return {name: value for name, value in description.items() if not name.endswith("about")}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+async def test_a_result_says_where_it_comes_from_and_nothing_else(
+    make_shelf: MakeShelf, name: str
+) -> None:
+    spoken = SPOKEN[kind_of(SAMPLES[name])](SAMPLES[name])
+    stored = await make_shelf().kept(spoken, origin=ORIGIN)
+    assert MARK not in stored
+    assert pixels(stored) == pixels(SAMPLES[name])
+    assert profile(stored) == profile(SAMPLES[name])
+    assert said(stored) == {
+        f"{XMP}CreatorTool": f"Calotype {calotype.__version__}",
+        f"{XMP}CreateDate": "2025-10-09T08:53:20Z",
+        "{http://purl.org/dc/elements/1.1/}identifier": ORIGIN.task,
+        f"{IPTC}DigitalSourceType": f"{SOURCES}trainedAlgorithmicMedia",
+        f"{IPTC}AISystemUsed": ORIGIN.model,
+    }
+
+
+async def test_a_result_of_no_trained_model_names_none(make_shelf: MakeShelf) -> None:
+    stored = await make_shelf().kept(encoded("PNG"), origin=Origin("task_1", None))
+    assert said(stored)[f"{IPTC}DigitalSourceType"] == f"{SOURCES}algorithmicMedia"
+    assert f"{IPTC}AISystemUsed" not in said(stored)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+async def test_a_reference_says_nothing_at_all(make_shelf: MakeShelf, name: str) -> None:
+    spoken = SPOKEN[kind_of(SAMPLES[name])](SAMPLES[name])
+    shelf = make_shelf(keep_upstream_metadata=True)
+    stored = await shelf.kept(spoken, kind="reference")
+    assert MARK not in stored
+    assert said(stored) == {}
+    assert pixels(stored) == pixels(SAMPLES[name])
+
+
+async def test_the_digest_is_that_of_the_bytes_as_they_came(make_shelf: MakeShelf) -> None:
+    spoken = spoken_png(encoded("PNG"))
+    kept = await make_shelf().keep(spoken, kind="reference")
+    assert kept.digest == hashlib.sha256(spoken).digest()
+    assert kept.asset.bytes < len(spoken)
+
+
+async def test_without_provenance_nothing_is_written_into_a_result(make_shelf: MakeShelf) -> None:
+    shelf = make_shelf(provenance=False)
+    assert await shelf.kept(encoded("PNG"), origin=ORIGIN) == encoded("PNG")
+
+
+async def test_what_an_upstream_wrote_stays_where_the_operator_wants_it(
+    make_shelf: MakeShelf,
+) -> None:
+    shelf = make_shelf(keep_upstream_metadata=True)
+    theirs = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + MARK)
+    plain = encoded("PNG", dpi=(72, 72))
+    spoken = plain[:33] + theirs + chunk(b"caBX", MARK) + plain[33:]
+    assert await shelf.kept(spoken, origin=ORIGIN) == spoken
+    unsaid = plain[:33] + chunk(b"caBX", MARK) + plain[33:]
+    stored = await shelf.kept(unsaid, origin=ORIGIN)
+    assert MARK in stored
+    assert said(stored)["{http://purl.org/dc/elements/1.1/}identifier"] == ORIGIN.task
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+async def test_a_turned_image_is_stored_upright(
+    make_shelf: MakeShelf, form: str, orientation: int
+) -> None:
+    quality = {"quality": 100, "subsampling": 0} if form == "JPEG" else {}
+    lossless = {"lossless": True} if form == "WEBP" else {}
+    picture = io.BytesIO()
+    image = Image.new("RGB", (48, 32), "white")
+    image.paste("red", (0, 0, 24, 16))
+    image.paste("blue", (24, 16, 48, 32))
+    image.save(
+        picture,
+        form,
+        exif=b"Exif\x00\x00" + exif(orientation),
+        icc_profile=PROFILE,
+        **quality,
+        **lossless,
+    )
+    kind: Kind = "reference" if orientation % 2 else "result"
+    stored = await make_shelf().kept(picture.getvalue(), kind=kind)
+    assert MARK not in stored
+    assert profile(stored) == PROFILE
+    with Image.open(io.BytesIO(stored)) as upright:
+        assert upright.format == form
+        assert upright.size == ((48, 32) if orientation < 5 else (32, 48))
+        assert not upright.getexif()
+        corners = {
+            (left, top): upright.convert("RGB").getpixel(
+                (left * (upright.width - 9) + 4, top * (upright.height - 9) + 4)
+            )
+            for left in (0, 1)
+            for top in (0, 1)
+        }
+    # Where the corner that was stored first is to be seen, as EXIF counts.
+    red = {2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}
+    for corner, colour in corners.items():
+        assert isinstance(colour, tuple)
+        if corner == red[orientation]:
+            assert colour[0] > 200
+            assert max(colour[1:]) < 60
+        elif corner == (1 - red[orientation][0], 1 - red[orientation][1]):
+            assert colour[2] > 200
+            assert max(colour[:2]) < 60
+        else:
+            assert min(colour) > 200
+
+
+async def test_a_turned_jpeg_keeps_how_its_colours_were_sampled(make_shelf: MakeShelf) -> None:
+    from PIL.JpegImagePlugin import get_sampling
+
+    for sampling in (0, 2):
+        turned = encoded("JPEG", subsampling=sampling, exif=b"Exif\x00\x00" + exif(6))
+        stored = await make_shelf().kept(turned)
+        with Image.open(io.BytesIO(stored)) as image:
+            assert get_sampling(image) == sampling
+
+
+async def test_a_result_that_is_converted_says_where_it_comes_from(make_shelf: MakeShelf) -> None:
+    spoken = spoken_png(encoded("PNG"))
+    for wanted in ("image/webp", "image/jpeg"):
+        stored = await make_shelf().kept(spoken, wanted=wanted, origin=ORIGIN)
+        assert MARK not in stored
+        assert said(stored)["{http://purl.org/dc/elements/1.1/}identifier"] == ORIGIN.task
+
+
+async def test_what_is_not_understood_is_made_anew_if_it_decodes(make_shelf: MakeShelf) -> None:
+    plain = encoded("PNG")
+    strange = plain[:33] + chunk(b"pHYs", MARK) + plain[33:]
+    stored = await make_shelf().kept(strange, origin=ORIGIN)
+    assert MARK not in stored
+    assert pixels(stored) == pixels(plain)
+    assert said(stored)
+
+
+async def test_what_is_not_understood_and_does_not_decode_is_refused(make_shelf: MakeShelf) -> None:
+    plain = encoded("JPEG")
+    shelf = make_shelf()
+    with pytest.raises(UnsupportedReferenceType):
+        await shelf.keep(plain[:2] + segment(0xF7, MARK) + plain[2:])
+    assert shelf.files() == []
+
+
+async def test_an_image_that_comes_byte_by_byte_is_cleaned_too(make_shelf: MakeShelf) -> None:
+    for name in ("png", "jpeg", "webp"):
+        spoken = SPOKEN[name](SAMPLES[name])
+        shelf = make_shelf()
+        assert await shelf.kept(spoken, step=1) == await shelf.kept(spoken, step=len(spoken))
