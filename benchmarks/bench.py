@@ -230,6 +230,7 @@ class Rows:
 
 async def embedded(folder: Path, rows: Rows, options: argparse.Namespace) -> None:
     """Every figure on SQLite."""
+    import cleaning
     import pages
     import waiters
 
@@ -240,6 +241,7 @@ async def embedded(folder: Path, rows: Rows, options: argparse.Namespace) -> Non
         await submissions_and_reads(folder / "a", rows, seconds=options.seconds)
         await whole_tasks(folder / "b", rows, tasks=options.tasks)
         await in_flight(folder / "c", rows)
+        cleaning.measure(rows)
     await waiters.embedded(folder / "e", rows)
 
 
