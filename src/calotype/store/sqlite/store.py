@@ -282,10 +282,21 @@ class SqliteStore:
         return await self._write(partial(transitions.take, task_id=task_id, now=now))
 
     async def keep_references(
-        self, task: Task, references: Sequence[Reference], assets: Sequence[Asset]
+        self,
+        task: Task,
+        references: Sequence[Reference],
+        assets: Sequence[Asset],
+        *,
+        days: int = 0,
     ) -> None:
         await self._write(
-            partial(transitions.keep_references, task=task, references=references, assets=assets)
+            partial(
+                transitions.keep_references,
+                task=task,
+                references=references,
+                assets=assets,
+                days=days,
+            )
         )
 
     async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
@@ -345,10 +356,12 @@ class SqliteStore:
         images: Sequence[Asset],
         progress: int,
         now: int,
+        days: int = 0,
     ) -> None:
         await self._write(
             partial(
                 transitions.keep_arrived,
+                days=days,
                 task=task,
                 arrived=arrived,
                 images=images,
@@ -368,10 +381,12 @@ class SqliteStore:
         now: int,
         result: Sequence[ResultImage] | None = None,
         end: AttemptEnd = IN_FULL,
+        days: int = 0,
     ) -> None:
         await self._write(
             partial(
                 transitions.complete,
+                days=days,
                 task=task,
                 number=number,
                 images=images,
