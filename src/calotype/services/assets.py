@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,6 +14,7 @@ import msgspec
 from calotype.assets.port import AssetStore
 from calotype.domain.clock import Clock
 from calotype.domain.errors import (
+    AssetNotFound,
     ExpiredUrl,
     InvalidSignature,
     ReferenceTooLarge,
@@ -145,11 +147,18 @@ class Assets:
         """Remove images that nothing refers to."""
         await self.store.delete([asset.key for asset in assets])
 
-    def signed_path(self, asset_id: int, content_type: str) -> tuple[str, int]:
-        """Path and query under which an image is served, and the Unix time until which it is."""
+    def signed_path(
+        self, asset_id: int, content_type: str, *, until: int | None = None
+    ) -> tuple[str, int]:
+        """Path and query under which an image is served, and the Unix time until which it is.
+
+        ``until`` is when the image goes, in ms, where that is known: no URL is good for longer.
+        """
         name = f"{encode('asset', asset_id)}.{EXTENSIONS[content_type]}"
         good_until = self._clock() // 1000 + self._url_seconds
         expires = -(-good_until // _ROUNDING) * _ROUNDING
+        if until is not None:
+            expires = min(expires, until // 1000)
         signature = self._signature(name, str(expires))
         return f"/v1/assets/{name}?expires={expires}&signature={signature}", expires
 
@@ -172,6 +181,17 @@ class Assets:
         if int(expires) < self._clock() // 1000:
             raise ExpiredUrl("This URL has expired; read the task again for a fresh one.")
         return decode("asset", match[1]) or 0
+
+    def check_shown(self, asset: Asset) -> None:
+        """Whether an image may still be shown.
+
+        Raises:
+            errors.AssetNotFound: its time is over.
+
+        """
+        if asset.expires_at is not None and not asset.is_shown(now=self._clock()):
+            until = datetime.fromtimestamp(asset.expires_at / 1000, UTC)
+            raise AssetNotFound(f"This image was kept until {until:%Y-%m-%d %H:%M} UTC.")
 
     def _signature(self, name: str, expires: str) -> str:
         named = f"{name}\n{expires}".encode(errors="replace")

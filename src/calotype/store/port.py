@@ -29,6 +29,7 @@ from calotype.domain.task import (
     Task,
 )
 from calotype.store.gallery import NOTHING, GalleryStore
+from calotype.store.lifetimes import LifetimeStore
 from calotype.store.operating import OperatingStore
 from calotype.store.usage import UsageStore
 from calotype.store.webhooks import WebhookStore
@@ -166,6 +167,11 @@ class Store(Protocol):
     @property
     def usage(self) -> UsageStore:
         """What it knows of what was used."""
+        ...
+
+    @property
+    def lifetimes(self) -> LifetimeStore:
+        """What it knows of how long images are kept."""
         ...
 
     @property

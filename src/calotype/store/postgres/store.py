@@ -60,6 +60,7 @@ from calotype.store.postgres.batcher import Batcher
 from calotype.store.postgres.connection import outages_told
 from calotype.store.postgres.database import Database
 from calotype.store.postgres.gallery import PostgresGallery
+from calotype.store.postgres.lifetimes import PostgresLifetimes
 from calotype.store.postgres.listening import Listener
 from calotype.store.postgres.operating import PostgresOperating
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
@@ -86,6 +87,7 @@ class PostgresStore:
         self._revocations = Revocations(url)
         self._keys = KeyCache(self._revocations.mark)
         self.gallery = Gallery(PostgresGallery(self._db))
+        self.lifetimes = PostgresLifetimes(self._db)
         self.usage = PostgresUsage(self._db)
         self.webhooks = PostgresWebhooks(self._db)
         self.operating = PostgresOperating(self._db)

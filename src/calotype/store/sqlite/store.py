@@ -58,6 +58,7 @@ from calotype.store.sqlite import (
     transitions,
 )
 from calotype.store.sqlite.gallery import SqliteGallery
+from calotype.store.sqlite.lifetimes import SqliteLifetimes
 from calotype.store.sqlite.operating import SqliteOperating
 from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.usage import SqliteUsage
@@ -82,6 +83,7 @@ class SqliteStore:
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
         self.gallery = Gallery(SqliteGallery(write=self._write, reading=self._with_own_reader))
+        self.lifetimes = SqliteLifetimes(write=self._write, reading=self._with_own_reader)
         self.usage = SqliteUsage(self._with_own_reader)
         self.webhooks = SqliteWebhooks(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
