@@ -4,8 +4,8 @@ A mark in the database comes first, and from then on nobody is shown them. Then 
 their rows; whatever keeps us from that, housekeeping goes on with it, so a kill between any two
 steps leaves nothing behind. The task itself stays, for the books.
 
-What is deleted does not come back, so a clock that leaps ahead is not believed for a while: somebody
-may be setting it right.
+What is deleted does not come back, so a clock that leaps ahead is not believed for a while:
+somebody may be setting it right.
 """
 
 import logging

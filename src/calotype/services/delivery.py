@@ -43,6 +43,10 @@ class Delivery:
             raise TaskNotFound("There is no task with this id in this account.")
         return task
 
+    def has_images(self, task: Task) -> bool:
+        """Whether the images that a task made may still be shown."""
+        return task.has_images(now=self._clock())
+
     async def document(self, task: Task, *, base_url: str) -> dict[str, Any]:
         """The public form of a task; ``base_url`` stands before every image URL."""
         uploads = await self._uploads([task]) if task.references else {}
@@ -152,7 +156,7 @@ class Delivery:
         return {
             "created": task.completed_at // 1000,
             "data": self._images(task.result, base_url, until=task.expires_at)
-            if task.has_images(now=self._clock())
+            if self.has_images(task)
             else [{"expired": True, **_facts(image)} for image in task.result],
         }
 
