@@ -1,11 +1,16 @@
 """How long images are kept, and what is told of it, in every store."""
 
+import asyncio
+
 import msgspec
 import pytest
 
 from calotype.domain.limits import DAY_MS
 from calotype.domain.task import ArrivedImage, Asset, Event, Reference, Task, result_image
+from calotype.store.lifetimes import FIRST
 from calotype.store.port import Store
+from calotype.store.postgres import PostgresStore
+from calotype.store.sqlite import SqliteStore
 from conformance.tasks import NOW, PRICE, funded, image, new_task, read, submitted, taken
 
 ABANDON = NOW + 2000
@@ -93,3 +98,107 @@ async def test_references_are_kept_from_when_their_task_is_over_at_the_latest(
     await store.keep_references(task, filled, [fetched], days=2)
     until = {each.expires_at for each in await store.assets([sent.id, fetched.id])}
     assert until == {ABANDON + 2 * DAY_MS}
+
+
+async def test_the_account_says_before_model_and_settings_how_long_images_are_kept(
+    store: Store,
+) -> None:
+    account_id = await funded(store)
+    assert await store.lifetimes.set_days(account_id, results=9, references=0)
+    account = await store.account(account_id)
+    assert account is not None
+    assert (account.result_days, account.reference_days) == (9, 0)
+    picture = await completed(store, account_id, days=3)
+    assert picture.expires_at == NOW + 9 * DAY_MS
+    sent = image(account_id)
+    new = new_task(account_id, references=[Reference(asset_id=sent.id)], uploads=[sent])
+    await store.submit(msgspec.structs.replace(new, reference_days=2))
+    assert (await kept(store, sent)).expires_at is None
+
+    assert await store.lifetimes.set_days(account_id, results=None, references=None)
+    assert (await completed(store, account_id, days=3)).expires_at == NOW + 3 * DAY_MS
+    assert not await store.lifetimes.set_days(account_id + 999, results=1, references=1)
+
+
+async def test_what_is_expired_goes_a_batch_at_a_time_first_what_was_due_first(
+    store: Store,
+) -> None:
+    account_id = await funded(store)
+    pictures = [await completed(store, account_id, days=1, now=NOW + step) for step in (3, 1, 2)]
+    forever = await completed(store, account_id, days=0)
+    now, gone, after = NOW + DAY_MS + 2, list[int](), FIRST
+    while True:
+        batch = await store.lifetimes.expire(now=now, after=after, limit=1)
+        gone += [each.id for each in batch.images]
+        if batch.last is None:
+            break
+        after = batch.last
+    assert gone == [pictures[1].id, pictures[2].id]
+    ids = [forever.id, *(each.id for each in pictures)]
+    assert {each.id for each in await store.assets(ids)} == {forever.id, pictures[0].id}
+    assert {each.id for each in await store.gallery.doomed(limit=9)} == set(gone)
+    assert set(await store.lifetimes.keys(ids)) == set(ids)
+    await store.gallery.bury(gone)
+    assert set(await store.lifetimes.keys(ids)) == {forever.id, pictures[0].id}
+    left = await store.lifetimes.stored(limit=9)
+    assert {each.id for each in left} == {forever.id, pictures[0].id}
+    assert await store.lifetimes.stored(after=max(ids), limit=9) == []
+
+
+async def test_an_image_stays_while_a_task_lives_that_may_name_it(store: Store) -> None:
+    ada, bob = await funded(store), await funded(store, name="bob")
+    old, free = await completed(store, ada, days=1), await completed(store, bob, days=1)
+    due = NOW + DAY_MS
+    living = await store.submit(new_task(ada, created_at=due - 1))
+    await store.submit(new_task(bob, created_at=due))
+    batch = await store.lifetimes.expire(now=due, limit=9)
+    assert [each.id for each in batch.images] == [free.id]
+    assert batch.last is not None
+    assert await store.asset(old.id) == old
+    await store.cancel(living.task_id, account_id=ada, now=due)
+    batch = await store.lifetimes.expire(now=due, limit=9)
+    assert [each.id for each in batch.images] == [old.id]
+    assert (await store.lifetimes.expire(now=due, limit=9)).last is None
+
+
+async def test_several_servers_take_each_image_once(store: Store) -> None:
+    account_id = await funded(store, credit=99 * PRICE)
+    pictures = [await completed(store, account_id, days=1) for _ in range(12)]
+    rounds = [store.lifetimes.expire(now=NOW + DAY_MS, limit=50) for _ in range(8)]
+    taken_ids = [each.id for one in await asyncio.gather(*rounds) for each in one.images]
+    assert sorted(taken_ids) == sorted(each.id for each in pictures)
+
+
+async def test_what_is_extended_while_it_is_taken_stays_whole(store: Store) -> None:
+    """As a file does that a new task names: one of the two is first, and the other sees it."""
+    account_id = await funded(store, credit=99 * PRICE)
+    pictures = [await completed(store, account_id, days=1) for _ in range(20)]
+    now = NOW + DAY_MS
+
+    async def collect() -> set[int]:
+        gone, after = set[int](), FIRST
+        while (batch := await store.lifetimes.expire(now=now, after=after, limit=3)).last:
+            gone |= {each.id for each in batch.images}
+            after = batch.last
+        return gone
+
+    collecting = asyncio.create_task(collect())
+    extended = await asyncio.gather(*(extend(store, each.id, until=now + 9) for each in pictures))
+    gone = await collecting
+    kept_ids = {each.id for each, is_kept in zip(pictures, extended, strict=True) if is_kept}
+    assert gone.isdisjoint(kept_ids)
+    assert gone | kept_ids == {each.id for each in pictures}
+    ids = [each.id for each in pictures]
+    assert {each.id for each in await store.assets(ids)} == kept_ids
+
+
+EXTEND = "UPDATE assets SET expires_at = $1 WHERE id = $2 AND deleted_at IS NULL RETURNING id"
+
+
+async def extend(store: Store, asset_id: int, *, until: int) -> bool:
+    """Move an image's time on, unless it is gone."""
+    if isinstance(store, PostgresStore):
+        return bool(await store._db.fetch(EXTEND, until, asset_id))
+    assert isinstance(store, SqliteStore)
+    statement = EXTEND.replace("$", "?")
+    return bool(await store._write(lambda db: db.execute(statement, (until, asset_id)).fetchall()))

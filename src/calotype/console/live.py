@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from calotype.console.access import Visitor, account_page, operator_page, sign
 from calotype.console.context import Console
 from calotype.console.errors import PageError
+from calotype.console.task_lines import what_became
 from calotype.domain.errors import TaskNotFound, UnknownModel
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import FINAL, ResultImage, Task

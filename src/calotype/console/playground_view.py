@@ -183,7 +183,7 @@ class Studios:
         return any(each.id == model for each in self._offered(visitor.key))
 
     async def own(self, visitor: Visitor, asset_ids: Sequence[int]) -> list[Asset]:
-        """Images of the account, in this order; others, and those whose time is over, are left out."""
+        """Images of the account that can be shown, in this order; others are left out."""
         if not asset_ids:
             return []
         found = {each.id: each for each in await self._console.store.assets(asset_ids)}

@@ -11,7 +11,6 @@ from typing import Final, Protocol
 import msgspec
 
 from calotype.domain.task import Asset
-from calotype.store import rows
 
 FIRST: Final = (0, 0)
 """Before every place."""
@@ -25,9 +24,6 @@ SET_DAYS: Final = (
 OVER: Final = (
     "SELECT expires_at, id, account_id FROM assets WHERE expires_at <= ?1 AND deleted_at IS NULL "
     "AND (expires_at, id) > (?2, ?3) ORDER BY expires_at, id LIMIT ?4"
-)
-STORED: Final = (
-    f"SELECT {rows.ASSET} FROM assets WHERE id > ?1 AND deleted_at IS NULL ORDER BY id LIMIT ?2"
 )
 
 

@@ -11,7 +11,6 @@ from calotype.store.postgres.database import Database
 
 _SET_DAYS: Final = sql.SET_DAYS.replace("?", "$")
 _OVER: Final = sql.OVER.replace("?", "$")
-_STORED: Final = sql.STORED.replace("?", "$")
 _OLDEST: Final = (
     "SELECT account_id, MIN(created_at) FROM tasks "
     "WHERE completed_at IS NULL AND account_id = ANY($1) GROUP BY account_id"
@@ -25,6 +24,9 @@ WITH free AS (
 UPDATE assets SET deleted_at = $1 WHERE id IN (SELECT id FROM free) RETURNING {rows.ASSET}
 """
 """Whoever uses a file meanwhile holds its row, or has moved its time on."""
+_STORED: Final = (
+    f"SELECT {rows.ASSET} FROM assets WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2"
+)
 _KEYS: Final = "SELECT id, key FROM assets WHERE id = ANY($1)"
 
 

@@ -20,6 +20,9 @@ _MARK: Final = (
     "UPDATE assets SET deleted_at = ?1 WHERE id IN (SELECT value FROM json_each(?2)) "
     f"RETURNING {rows.ASSET}"
 )
+_STORED: Final = (
+    f"SELECT {rows.ASSET} FROM assets WHERE id > ? AND deleted_at IS NULL ORDER BY id LIMIT ?"
+)
 _KEYS: Final = "SELECT id, key FROM assets WHERE id IN (SELECT value FROM json_each(?))"
 
 
@@ -52,7 +55,7 @@ class SqliteLifetimes:
 
     async def stored(self, *, after: int = 0, limit: int) -> Sequence[Asset]:
         """The images that are not marked as deleted, by id."""
-        found = await self._reading(lambda db: db.execute(sql.STORED, (after, limit)).fetchall())
+        found = await self._reading(lambda db: db.execute(_STORED, (after, limit)).fetchall())
         return [rows.asset(row) for row in found]
 
     async def keys(self, asset_ids: Sequence[int]) -> Mapping[int, str]:
