@@ -40,6 +40,11 @@ _FOLDER_LETTERS: Final = 4
 """Leading letters of an id that name its folder: about two hours of assets in each."""
 _NAME: Final = re.compile(r"(asset_[0-9a-z]{13})\.(?:jpg|png|webp)\Z")
 
+_KEY: Final = re.compile(
+    r"(?:results|references|thumbnails)/([0-9a-z]{4})/asset_([0-9a-z]{13})(?:-\d+)?"
+    r"\.(?:jpg|png|webp)\Z"
+)
+
 
 class Kept(msgspec.Struct, frozen=True):
     """A stored image and the SHA-256 of its bytes."""
@@ -202,6 +207,14 @@ def place_of(asset_id: int) -> str:
     """The folder and the name of an image's files, without their ending."""
     word = encode("asset", asset_id)
     return f"{word.removeprefix('asset_')[:_FOLDER_LETTERS]}/{word}"
+
+
+def asset_of(key: str) -> int | None:
+    """The image that a file of the asset store belongs to; None: it is not called like ours."""
+    match = _KEY.match(key)
+    if match is None or not match[2].startswith(match[1]):
+        return None
+    return decode("asset", f"asset_{match[2]}")
 
 
 def _key(asset: Asset, kind: Kind) -> str:
