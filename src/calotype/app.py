@@ -43,6 +43,8 @@ IDEMPOTENCY_KEPT_MS: Final = 48 * 3600 * 1000
 """Twice what the contract promises."""
 CHANNEL_EVENTS_KEPT_MS: Final = 30 * 24 * 3600 * 1000
 HOUSEKEEPING_SECONDS: Final = 600.0
+EXPIRY_SECONDS: Final = 60.0
+"""How late the files of an image go whose time is over; it is not shown from then on."""
 KEYS_NOTED_SECONDS: Final = 30.0
 """How late it may be told that a key was used."""
 
@@ -109,6 +111,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
             asyncio.create_task(_keep_noting_keys(core)),
             asyncio.create_task(_keep_house(core, deleting)),
+            asyncio.create_task(_keep_expiring(deleting)),
         ]
         try:
             with _reloading(core, upstreams, worker, shown=built.refresh):
@@ -293,6 +296,18 @@ async def _keep_house(core: Core, deleting: Deleting) -> None:
         except Exception:
             log.exception("housekeeping broke; it is tried again later")
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def _keep_expiring(deleting: Deleting) -> None:
+    while True:
+        try:
+            if removed := await deleting.expire():
+                log.info("%d images are gone whose time was over", removed)
+        except Unavailable as error:
+            log.warning("images whose time is over go later: %s", error)
+        except Exception:
+            log.exception("removing images whose time is over broke; it is tried again later")
+        await asyncio.sleep(EXPIRY_SECONDS)
 
 
 async def _keep_noting_keys(core: Core) -> None:

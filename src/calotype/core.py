@@ -60,7 +60,11 @@ def build_core(settings: Settings) -> Core:
         CatalogError: a file of the catalog is wrong.
 
     """
-    catalog = load_catalog(settings.catalog_dir)
+    catalog = msgspec.structs.replace(
+        load_catalog(settings.catalog_dir),
+        result_days=settings.result_days,
+        reference_days=settings.reference_days,
+    )
     store = _store(settings)
     ids = IdSource(system_clock)
     router = Router(

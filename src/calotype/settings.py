@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from calotype.channels import ChannelFault, Sources, check_together, read_channel, variables
+from calotype.domain.catalog import MAX_DAYS, REFERENCE_DAYS, RESULT_DAYS
 from calotype.domain.channel import Channel
 from calotype.domain.secret import Secret
 
@@ -69,6 +70,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Write into results where they come from."""
     keep_upstream_metadata: bool = False
     """Leave in results what their upstreams wrote into them."""
+    result_days: int = RESULT_DAYS
+    """How many days the images of a task are kept after its end; 0 keeps them until they are
+    deleted. Accounts and models may say otherwise."""
+    reference_days: int = REFERENCE_DAYS
+    """How many days reference images are kept after their last task; 0, accounts and models as
+    above."""
     worker_concurrency: int = 0
     """Most tasks at a time in one worker process on PostgreSQL; 0 is no limit."""
     worker_lease_seconds: float = 12.0
@@ -274,6 +281,7 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
     for name, least in low.items():
         if name in values and not least <= values[name] <= 10_000_000:  # noqa: PLR2004 -- 115 days
             raise SettingsError(f"{said_by[name]}: must be {least} or more, and sensible.")
+    _check_days(values, said_by)
     if values.get("port", 0) > 65_535:  # noqa: PLR2004 -- the largest port there is
         raise SettingsError(f"{said_by['port']}: must be 0 to 65535.")
     if "host" in values and not values["host"].strip():
@@ -306,6 +314,15 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
             raise SettingsError(
                 f"{said_by['channels']}: {channel.slug}: callbacks need public_url, the address "
                 "at which the upstream reaches this server; set it, or take callbacks out."
+            )
+
+
+def _check_days(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
+    for name in ("result_days", "reference_days"):
+        if not 0 <= values.get(name, 0) <= MAX_DAYS:
+            raise SettingsError(
+                f"{said_by[name]}: must be 0 to {MAX_DAYS} days; 0 keeps images until they are "
+                "deleted."
             )
 
 

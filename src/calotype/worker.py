@@ -243,6 +243,7 @@ class Worker:
                 store,
                 self._core.clock,
                 prices=Prices(self._core.catalog, self._core.router),
+                days=self._core.catalog.result_days_of,
                 then=self._serve_orphans,
             )
         )
@@ -402,12 +403,17 @@ def _chosen(
 
 
 async def _keep_reconciled(
-    store: SharedStore, clock: Clock, *, prices: Prices, then: Callable[[], Awaitable[None]]
+    store: SharedStore,
+    clock: Clock,
+    *,
+    prices: Prices,
+    days: Callable[[str], int],
+    then: Callable[[], Awaitable[None]],
 ) -> None:
     while True:
         try:
             await then()
-            done = await store.reconcile(now=clock(), price=prices.of)
+            done = await store.reconcile(now=clock(), price=prices.of, days=days)
             if done is not None and done.anything:
                 log.warning(
                     "reconciled: %d jobs made anew, %d dropped, %d overdue tasks ended",

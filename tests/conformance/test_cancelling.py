@@ -326,6 +326,7 @@ async def overdue(store: PostgresStore, *, cancel: bool) -> Task:
     done = await store.reconcile(
         now=task.abandon_at + FORSAKEN_MS + PATIENCE_MS + 1,
         price=lambda _task, count: count * PRICE,
+        days=lambda _model: 0,
     )
     assert done is not None
     assert done.ended == 1

@@ -23,7 +23,9 @@ async def test_it_is_the_price_of_what_came_and_nothing_for_a_cancelled_one(
     if is_cancelled:
         await store.cancel(task.id, account_id=account_id, now=NOW)
     late = task.abandon_at + PATIENCE_MS + FORSAKEN_MS + 1
-    done = await store.reconcile(now=late, price=lambda _task, count: 7 * count)
+    done = await store.reconcile(
+        now=late, price=lambda _task, count: 7 * count, days=lambda _model: 0
+    )
     assert done is not None
     assert done.ended == 1
     after = await read(store, task.id)

@@ -134,7 +134,9 @@ async def test_the_reconciler_tells_of_the_tasks_that_it_ends(postgres_url: str)
     new = new_task(account)
     await store.submit(new)
     late = NOW + PATIENCE_MS + FORSAKEN_MS + 1_000_000
-    done = await store.reconcile(now=late, price=lambda _task, count: count * PRICE)
+    done = await store.reconcile(
+        now=late, price=lambda _task, count: count * PRICE, days=lambda _model: 0
+    )
     assert done is not None
     assert done.ended == 1
     assert (await read(store, new.id)).state is State.FAIL

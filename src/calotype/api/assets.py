@@ -30,6 +30,7 @@ class AssetFiles:
         path = None if asset is None else self._context.asset_store.path(asset.key)
         if asset is None or path is None or not path.is_file():
             raise AssetNotFound("This image is no longer stored.")
+        self._context.assets.check_shown(asset)
         etag = f'"{name.partition(".")[0]}"'
         headers = {
             "etag": etag,

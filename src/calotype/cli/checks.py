@@ -222,7 +222,7 @@ async def _assets(core: Core) -> str:
 
 async def _results(core: Core) -> str:
     newest = await core.store.tasks(state=State.SUCCESS, limit=NEWEST)
-    tasks = [task for task in newest if task.deleted_at is None]
+    tasks = [task for task in newest if task.has_images(now=core.clock())]
     folder, missing, count = session.assets_folder(core.settings), list[str](), 0
     for task in tasks:
         for image in task.result:

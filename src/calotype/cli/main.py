@@ -8,6 +8,7 @@ import typer
 
 from calotype import __version__
 from calotype.cli import (
+    accounts,
     admin,
     channels,
     doctor,
@@ -65,6 +66,7 @@ app.command()(server.worker)
 app.command()(server.migrate)
 app.add_typer(keys.app, name="keys")
 app.add_typer(credit_commands.app, name="credits")
+app.add_typer(accounts.app, name="accounts")
 app.command()(models.models)
 app.command()(channels.channels)
 app.command()(generate.generate)

@@ -139,7 +139,7 @@ class TaskView:
 
     @property
     def result(self) -> list[Image]:
-        """The images that are stored; empty until success, and once they were deleted."""
+        """The images that are stored; empty until success, and once they are gone."""
         return images_of(self.raw)
 
     @property
@@ -173,6 +173,11 @@ class TaskView:
     def completed_at(self) -> int | None:
         """Unix seconds; None until it is final."""
         return cast("int | None", self.raw.get("completed_at"))
+
+    @property
+    def expires_at(self) -> int | None:
+        """When its images go, in Unix seconds; None: it has none, or they are kept."""
+        return cast("int | None", self.raw.get("expires_at"))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.state} {self.progress} %>"

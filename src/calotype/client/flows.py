@@ -17,6 +17,7 @@ from calotype.client.documents import (
     FINAL,
     Image,
     images_of,
+    is_expired,
     is_object,
     task_document,
 )
@@ -390,6 +391,8 @@ def _stored(document: Mapping[str, Any]) -> list[Image]:
     task = document["task_id"]
     if document.get("deleted_at"):
         raise CalotypeError(f"The images of {task} were deleted.")
+    if any(map(is_expired, (document.get("result") or {}).get("data") or ())):
+        raise CalotypeError(f"The images of {task} were kept until their time was over.")
     raise CalotypeError(f"{task} succeeded without an image.")
 
 

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from calotype.console.access import Visitor, account_page, operator_page, sign
 from calotype.console.context import Console
 from calotype.console.errors import PageError
+from calotype.console.task_lines import what_became
 from calotype.domain.errors import TaskNotFound, UnknownModel
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import FINAL, ResultImage, Task
@@ -68,6 +69,8 @@ class LiveTask(msgspec.Struct, frozen=True):
     path: str
     """Of the page with all of it."""
     usual_seconds: int
+    gone: str
+    """What became of its pictures, in a word; empty where they can be shown."""
 
     @property
     def final(self) -> bool:
@@ -111,14 +114,16 @@ def live_task(console: Console, request: Request, task: Task, *, operator: bool)
     """What ``tasks/_live.html`` shows of a task."""
     word = encode("task", task.id)
     base = server_url(console, request)
-    images = () if task.deleted_at else task.result or task.arrived
+    gone = what_became(task, now=console.clock())
+    images = () if gone else task.result or task.arrived
     return LiveTask(
         task=task,
         word=word,
         name=_model_name(console, task),
-        pictures=tuple(_picture(console, image, base) for image in images),
+        pictures=tuple(_picture(console, image, base, task.expires_at) for image in images),
         path=f"/console/{'operator/' if operator else ''}tasks/{word}",
         usual_seconds=_usual_seconds(console, task),
+        gone=gone,
     )
 
 
@@ -134,8 +139,8 @@ def _usual_seconds(console: Console, task: Task) -> int:
         return 0
 
 
-def _picture(console: Console, image: ResultImage, base: str) -> Picture:
-    path, _ = console.assets.signed_path(image.asset_id, image.content_type)
+def _picture(console: Console, image: ResultImage, base: str, until: int | None) -> Picture:
+    path, _ = console.assets.signed_path(image.asset_id, image.content_type, until=until)
     return Picture(
         word=encode("asset", image.asset_id),
         path=path,

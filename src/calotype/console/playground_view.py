@@ -183,12 +183,13 @@ class Studios:
         return any(each.id == model for each in self._offered(visitor.key))
 
     async def own(self, visitor: Visitor, asset_ids: Sequence[int]) -> list[Asset]:
-        """Images of the account, in this order; those that are not its own are left out."""
+        """Images of the account that can be shown, in this order; others are left out."""
         if not asset_ids:
             return []
         found = {each.id: each for each in await self._console.store.assets(asset_ids)}
         assets = [found[each] for each in asset_ids if each in found]
-        return [each for each in assets if each.account_id == visitor.account_id]
+        account_id, now = visitor.account_id, self._console.clock()
+        return [each for each in assets if each.account_id == account_id and each.is_shown(now=now)]
 
     # Models
 

@@ -12,6 +12,7 @@ class TaskLine(msgspec.Struct, frozen=True):
     """One task of a list; each list adds what it shows besides."""
 
     task: Task
+    now: int
 
     @property
     def word(self) -> str:
@@ -21,14 +22,26 @@ class TaskLine(msgspec.Struct, frozen=True):
     @property
     def image(self) -> str:
         """Its first picture, as a URL without the width; empty where it has none."""
-        images = () if self.task.deleted_at else self.task.result or self.task.arrived
+        images = () if self.gone else self.task.result or self.task.arrived
         return image_path(images[0].asset_id) if images else ""
+
+    @property
+    def gone(self) -> str:
+        """What became of its pictures, in a word; empty where they can be shown."""
+        return what_became(self.task, now=self.now)
 
     @property
     def took(self) -> int | None:
         """From submission to its end, in milliseconds; None before that."""
         ended = self.task.completed_at
         return None if ended is None else ended - self.task.created_at
+
+
+def what_became(task: Task, *, now: int) -> str:
+    """What became of a task's pictures, in a word; empty where they can be shown."""
+    if task.deleted_at is not None:
+        return "deleted"
+    return "" if task.has_images(now=now) else "expired"
 
 
 def image_path(asset_id: int) -> str:

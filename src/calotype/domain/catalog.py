@@ -54,6 +54,13 @@ _QUOTED: Final = 60
 _QUOTED_BITS: Final = 128
 """Beyond it Python takes quadratic time to write an integer out, or refuses."""
 
+MAX_DAYS: Final = 36_500
+"""A hundred years."""
+RESULT_DAYS: Final = 30
+REFERENCE_DAYS: Final = 2
+
+Days = Annotated[int, Meta(ge=0, le=MAX_DAYS)]
+"""How long images are kept; 0: until they are deleted."""
 _Positive = Annotated[int, Meta(ge=1)]
 _Moment = Annotated[datetime, Meta(tz=True)]
 _Text = Annotated[str, Meta(min_length=1)]
@@ -76,6 +83,15 @@ class Cancellation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     percent: Annotated[int, Meta(ge=0, le=100)] = 100
     """Of the price of the images that the upstream says it made."""
+
+
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many days images are kept; None: as the settings say; 0: until they are deleted."""
+
+    result_days: Days | None = None
+    """From the end of their task."""
+    reference_days: Days | None = None
+    """From when their task is over at the latest."""
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -164,6 +180,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     references: References = References()
     pricing: Pricing
     cancellation: Cancellation = Cancellation()
+    retention: Retention = Retention()
     sizes: dict[str, dict[str, tuple[int, int]]]
     """Aspect ratio → resolution → width and height in pixels."""
 
@@ -184,6 +201,22 @@ class Catalog(msgspec.Struct, frozen=True):
     marks: Mapping[str, bytes]
     upstreams: Mapping[str, "Upstream"] = MappingProxyType({})
     files: Mapping[str, str] = MappingProxyType({})
+    result_days: int = RESULT_DAYS
+    """How long results are kept of models that say nothing; 0: until they are deleted."""
+    reference_days: int = REFERENCE_DAYS
+    """The same of reference images."""
+
+    def result_days_of(self, model_id: str) -> int:
+        """How many days results of a model are kept, where their account says nothing."""
+        model = self.models.get(model_id)
+        days = None if model is None else model.retention.result_days
+        return self.result_days if days is None else days
+
+    def reference_days_of(self, model_id: str) -> int:
+        """The same of the reference images of its tasks."""
+        model = self.models.get(model_id)
+        days = None if model is None else model.retention.reference_days
+        return self.reference_days if days is None else days
 
     def get(self, model_id: str) -> Model:
         """The model of this id, whether enabled or not.

@@ -195,6 +195,10 @@ class Asset(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     """From then on nobody is shown it; None: it is kept until somebody deletes it."""
 
+    def is_shown(self, *, now: int) -> bool:
+        """Whether its time is not over."""
+        return self.expires_at is None or now < self.expires_at
+
 
 def result_image(asset: Asset) -> ResultImage:
     """A stored image as a task names it."""
@@ -251,6 +255,8 @@ class NewTask(msgspec.Struct, frozen=True):
     they are indexed."""
     metered: bool = False
     """The key has limits against which the task counts."""
+    reference_days: int = 0
+    """How long its uploads are kept after it, where the account says nothing; 0: for ever."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -291,11 +297,17 @@ class Task(msgspec.Struct, frozen=True):
     """A webhook tells of its end."""
     deleted_at: int | None = None
     """When the client wanted its images gone."""
+    expires_at: int | None = None
+    """From then on its images are gone; None: it has none, or they are kept until deleted."""
 
     @property
     def model(self) -> str:
         """The public id of the model."""
         return self.request.model
+
+    def has_images(self, *, now: int) -> bool:
+        """Whether the images that it made may still be shown."""
+        return self.deleted_at is None and (self.expires_at is None or now < self.expires_at)
 
     @property
     def asset_ids(self) -> list[int]:

@@ -93,6 +93,8 @@ async def finished(
     head = f"{task.task_id} has {count} image{'s' * (count != 1)} by {task.model}, {_usdc(task)}."
     if document.get("deleted_at"):
         head += " They were deleted."
+    elif not task.images and document.get("expires_at"):
+        head += " They were kept until their time was over."
     blocks, notes = list[ContentBlock](), list[str]()
     for image in task.images:
         note, block = await _looked_at(image, client, previews, limit=INLINE_BYTES // count)

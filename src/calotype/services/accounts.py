@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from calotype.domain import keys
-from calotype.domain.catalog import Catalog
+from calotype.domain.catalog import MAX_DAYS, Catalog
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidKey, InvalidParameter
 from calotype.domain.ids import IdSource
@@ -145,6 +145,19 @@ class Accounts:
         """The account of this name."""
         found = [account for account in await self._store.accounts() if account.name == name]
         return found[0] if found else None
+
+    async def keep_images(
+        self, account: Account, *, results: int | None, references: int | None
+    ) -> Account:
+        """Say how many days images of an account are kept that come from now on.
+
+        None leaves that to the model and the settings; 0: until they are deleted.
+        """
+        for param, days in (("results", results), ("references", references)):
+            if days is not None and not 0 <= days <= MAX_DAYS:
+                raise InvalidParameter(f"{param} must be 0 to {MAX_DAYS} days.", param=param)
+        await self._store.lifetimes.set_days(account.id, results=results, references=references)
+        return msgspec.structs.replace(account, result_days=results, reference_days=references)
 
     async def add_credit(self, account: Account, micro_usdc: int, *, note: str) -> Account:
         """Add credit, or take some away with a negative amount.

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,6 +14,7 @@ import msgspec
 from calotype.assets.port import AssetStore, Staged
 from calotype.domain.clock import Clock
 from calotype.domain.errors import (
+    AssetNotFound,
     ExpiredUrl,
     InvalidSignature,
     ReferenceTooLarge,
@@ -41,6 +43,11 @@ caches can hold on to it."""
 _FOLDER_LETTERS: Final = 4
 """Leading letters of an id that name its folder: about two hours of assets in each."""
 _NAME: Final = re.compile(r"(asset_[0-9a-z]{13})\.(?:jpg|png|webp)\Z")
+
+_KEY: Final = re.compile(
+    r"(?:results|references|thumbnails)/([0-9a-z]{4})/asset_([0-9a-z]{13})(?:-\d+)?"
+    r"\.(?:jpg|png|webp)\Z"
+)
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -167,11 +174,18 @@ class Assets:
         """Remove images that nothing refers to."""
         await self.store.delete([asset.key for asset in assets])
 
-    def signed_path(self, asset_id: int, content_type: str) -> tuple[str, int]:
-        """Path and query under which an image is served, and the Unix time until which it is."""
+    def signed_path(
+        self, asset_id: int, content_type: str, *, until: int | None = None
+    ) -> tuple[str, int]:
+        """Path and query under which an image is served, and the Unix time until which it is.
+
+        ``until`` is when the image goes, in ms, where that is known: no URL is good for longer.
+        """
         name = f"{encode('asset', asset_id)}.{EXTENSIONS[content_type]}"
         good_until = self._clock() // 1000 + self._url_seconds
         expires = -(-good_until // _ROUNDING) * _ROUNDING
+        if until is not None:
+            expires = min(expires, until // 1000)
         signature = self._signature(name, str(expires))
         return f"/v1/assets/{name}?expires={expires}&signature={signature}", expires
 
@@ -194,6 +208,17 @@ class Assets:
         if int(expires) < self._clock() // 1000:
             raise ExpiredUrl("This URL has expired; read the task again for a fresh one.")
         return decode("asset", match[1]) or 0
+
+    def check_shown(self, asset: Asset) -> None:
+        """Whether an image may still be shown.
+
+        Raises:
+            errors.AssetNotFound: its time is over.
+
+        """
+        if asset.expires_at is not None and not asset.is_shown(now=self._clock()):
+            until = datetime.fromtimestamp(asset.expires_at / 1000, UTC)
+            raise AssetNotFound(f"This image was kept until {until:%Y-%m-%d %H:%M} UTC.")
 
     def _signature(self, name: str, expires: str) -> str:
         named = f"{name}\n{expires}".encode(errors="replace")
@@ -252,6 +277,14 @@ def place_of(asset_id: int) -> str:
     """The folder and the name of an image's files, without their ending."""
     word = encode("asset", asset_id)
     return f"{word.removeprefix('asset_')[:_FOLDER_LETTERS]}/{word}"
+
+
+def asset_of(key: str) -> int | None:
+    """The image that a file of the asset store belongs to; None: it is not called like ours."""
+    match = _KEY.match(key)
+    if match is None or not match[2].startswith(match[1]):
+        return None
+    return decode("asset", f"asset_{match[2]}")
 
 
 def _key(asset: Asset, kind: Kind) -> str:

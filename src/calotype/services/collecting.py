@@ -39,9 +39,18 @@ class Harvest(msgspec.Struct, frozen=True):
 class Collector:
     """Takes in what upstreams made."""
 
-    def __init__(self, store: Store, assets: Assets, *, clock: Clock, keep: Keep) -> None:
+    def __init__(
+        self,
+        store: Store,
+        assets: Assets,
+        *,
+        days: Callable[[str], int],
+        clock: Clock,
+        keep: Keep,
+    ) -> None:
         self._store = store
         self._assets = assets
+        self._days = days
         self._clock = clock
         self._write_with = keep
         self._bodies = asyncio.Semaphore(BODIES)
@@ -101,6 +110,7 @@ class Collector:
             images=fresh,
             progress=100 * len(arrived) // task.request.n,
             now=self._clock(),
+            days=self._days(task.model),
         )
         await self._write_with(write, fresh)
 

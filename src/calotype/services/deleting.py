@@ -1,12 +1,16 @@
-"""Deleting the images of a task for good: those it made, and those that it was made from.
+"""Deleting images for good: a task's when its owner wants that, and those whose time is over.
 
 A mark in the database comes first, and from then on nobody is shown them. Then their files go, then
 their rows; whatever keeps us from that, housekeeping goes on with it, so a kill between any two
 steps leaves nothing behind. The task itself stays, for the books.
+
+What is deleted does not come back, so a clock that leaps ahead is not believed for a while:
+somebody may be setting it right.
 """
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from calotype.assets.port import AssetStore
@@ -15,21 +19,39 @@ from calotype.domain.errors import TaskNotFinal, TaskNotFound, Unavailable
 from calotype.domain.ids import decode
 from calotype.domain.task import Asset, Task
 from calotype.services.thumbnails import thumbnail_keys
+from calotype.store.lifetimes import FIRST
 from calotype.store.port import Store
 
 BATCH: Final = 100
 """Images whose files are removed before their rows are."""
+LEAP_MS: Final = 3600 * 1000
+"""A clock that went ahead of the time that passed by more than this leapt."""
+DOUBTED_SECONDS: Final = 3600.0
+"""For so long no image's time is over by it."""
 
 log = logging.getLogger(__name__)
 
 
 class Deleting:
-    """Deletes for owners, and finishes what was begun."""
+    """Deletes for owners and when the time of images is over, and finishes what was begun.
 
-    def __init__(self, store: Store, assets: AssetStore, *, clock: Clock) -> None:
+    ``passed`` counts seconds that really pass, from any moment on.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        assets: AssetStore,
+        *,
+        clock: Clock,
+        passed: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._assets = assets
         self._clock = clock
+        self._passed = passed
+        self._seen = (clock(), passed())
+        self._doubted_until = passed()
 
     async def delete(self, task_word: str, *, account_id: int) -> Task:
         """Delete the images of a final task; once more is no error.
@@ -55,6 +77,33 @@ class Deleting:
         except Unavailable:
             log.warning("%s is deleted; its files go when they can be removed", task_word)
         return deletion.task
+
+    async def expire(self) -> int:
+        """Remove images whose time is over and that no task needs; returns how many.
+
+        While the asset store has trouble no more are begun; ``finish`` removes those that were.
+        """
+        removed, after = 0, FIRST
+        while not self._is_doubtful():
+            now = self._clock()
+            batch = await self._store.lifetimes.expire(now=now, after=after, limit=BATCH)
+            gone = await self._remove_what_goes(batch.images) if batch.images else 0
+            removed += gone
+            if batch.last is None or gone < len(batch.images):
+                break
+            after = batch.last
+        return removed
+
+    def _is_doubtful(self) -> bool:
+        """Whether the clock leapt ahead lately."""
+        (clock, passed), self._seen = self._seen, (self._clock(), self._passed())
+        leap = self._seen[0] - clock - (self._seen[1] - passed) * 1000
+        if leap > LEAP_MS:
+            log.warning(
+                "the clock leapt ahead by %d s; no image expires in the next hour", leap // 1000
+            )
+            self._doubted_until = self._seen[1] + DOUBTED_SECONDS
+        return self._seen[1] < self._doubted_until
 
     async def finish(self) -> int:
         """Remove what is marked; returns how many images.

@@ -43,6 +43,10 @@ class Delivery:
             raise TaskNotFound("There is no task with this id in this account.")
         return task
 
+    def has_images(self, task: Task) -> bool:
+        """Whether the images that a task made may still be shown."""
+        return task.has_images(now=self._clock())
+
     async def document(self, task: Task, *, base_url: str) -> dict[str, Any]:
         """The public form of a task; ``base_url`` stands before every image URL."""
         uploads = await self._uploads([task]) if task.references else {}
@@ -65,7 +69,10 @@ class Delivery:
             for reference in task.references
             if reference.url is None and reference.asset_id is not None
         ]
-        return {asset.id: asset for asset in await self._store.assets(ids)} if ids else {}
+        if not ids:
+            return {}
+        now, found = self._clock(), await self._store.assets(ids)
+        return {asset.id: asset for asset in found if asset.is_shown(now=now)}
 
     async def _webhooks(self, tasks: Sequence[Task]) -> Mapping[int, Webhook]:
         ids = [task.id for task in tasks if task.has_webhook]
@@ -105,6 +112,8 @@ class Delivery:
             document["cancel_requested_at"] = task.cancel_at // 1000
         if task.deleted_at is not None:
             document["deleted_at"] = task.deleted_at // 1000
+        if task.expires_at is not None:
+            document["expires_at"] = task.expires_at // 1000
         if task.completed_at is not None:
             document["completed_at"] = task.completed_at // 1000
         else:
@@ -138,7 +147,7 @@ class Delivery:
     def _uploaded(self, asset: Asset | None, base_url: str) -> str | None:
         if asset is None:
             return None
-        path, _ = self._assets.signed_path(asset.id, asset.content_type)
+        path, _ = self._assets.signed_path(asset.id, asset.content_type, until=asset.expires_at)
         return base_url + path
 
     def _result(self, task: Task, base_url: str) -> Mapping[str, Any]:
@@ -146,15 +155,19 @@ class Delivery:
             return {}
         return {
             "created": task.completed_at // 1000,
-            "data": self._images(task.result, base_url)
-            if task.deleted_at is None
+            "data": self._images(task.result, base_url, until=task.expires_at)
+            if self.has_images(task)
             else [{"expired": True, **_facts(image)} for image in task.result],
         }
 
-    def _images(self, images: Sequence[ResultImage], base_url: str) -> list[dict[str, Any]]:
+    def _images(
+        self, images: Sequence[ResultImage], base_url: str, *, until: int | None = None
+    ) -> list[dict[str, Any]]:
         data = []
         for image in images:
-            path, expires = self._assets.signed_path(image.asset_id, image.content_type)
+            path, expires = self._assets.signed_path(
+                image.asset_id, image.content_type, until=until
+            )
             data.append({"url": base_url + path, "expires_at": expires, **_facts(image)})
         return data
 

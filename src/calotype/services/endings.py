@@ -32,14 +32,26 @@ log = logging.getLogger(__name__)
 
 
 class Endings:
-    """Writes down how tasks end, and insists on it."""
+    """Writes down how tasks end, and insists on it.
 
-    def __init__(self, store: Store, assets: Assets, *, prices: Prices, clock: Clock) -> None:
+    ``days`` says for how long results of a model are kept, where their account says nothing.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        assets: Assets,
+        *,
+        prices: Prices,
+        days: Callable[[str], int],
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._assets = assets
         self._clock = clock
         self._prices = prices
-        self._collector = Collector(store, assets, clock=clock, keep=self._write_with)
+        self._days = days
+        self._collector = Collector(store, assets, days=days, clock=clock, keep=self._write_with)
 
     async def deliver(
         self, bench: Bench, number: int, *, done: Done, cancelled: bool = False
@@ -121,6 +133,7 @@ class Endings:
             cost=cost,
             now=self._clock(),
             result=[each.image for each in harvest.images],
+            days=self._days(task.model),
             end=AttemptEnd(detail=detail),
         )
         await self._write_with(write, harvest.fresh)
@@ -266,6 +279,7 @@ class Endings:
             cost=cost,
             now=self._clock(),
             result=[each.image for each in task.arrived],
+            days=self._days(task.model),
             end=end,
         )
         try:

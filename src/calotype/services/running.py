@@ -137,7 +137,13 @@ class Runner:
         self._clock = clock
         self._links = links or Links()
         self._chance = random.Random()  # noqa: S311 -- spreads polls, guards nothing
-        self._endings = Endings(store, assets, prices=Prices(catalog, router), clock=clock)
+        self._endings = Endings(
+            store,
+            assets,
+            prices=Prices(catalog, router),
+            days=catalog.result_days_of,
+            clock=clock,
+        )
         self._interrupter = Interrupter(store)
         self._health = HealthKeeper(store, router.breakers, clock=clock)
         self._patience = Patience()
@@ -286,7 +292,8 @@ class Runner:
                 await self._endings.fail(task, error.code, error.message)
                 return
             try:
-                await self._store.keep_references(task, filled, fetched)
+                days = self._catalog.reference_days_of(task.model)
+                await self._store.keep_references(task, filled, fetched, days=days)
             except Fenced:
                 await self._assets.discard(fetched)
                 raise

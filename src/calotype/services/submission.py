@@ -299,6 +299,7 @@ class Submission:
             fingerprint=judged.fingerprint,
             metadata=judged.metadata,
             metered=key.metered,
+            reference_days=self._catalog.reference_days_of(model.id),
         )
 
     async def _replayed(self, key: ApiKey, judged: _Judged) -> Accepted | None:

@@ -41,9 +41,10 @@ class GalleryStore(Protocol):
         text: str = "",
         metadata: Mapping[str, str] = NOTHING,
         before: int | None = None,
+        now: int = 0,
         limit: int,
     ) -> Page:
-        """An account's tasks that have images to show, newest first; see ``tasks``."""
+        """An account's tasks that have images to show ``now``, newest first; see ``tasks``."""
         ...
 
     async def tasks(

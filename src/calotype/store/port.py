@@ -29,6 +29,7 @@ from calotype.domain.task import (
     Task,
 )
 from calotype.store.gallery import NOTHING, GalleryStore
+from calotype.store.lifetimes import LifetimeStore
 from calotype.store.operating import OperatingStore
 from calotype.store.usage import UsageStore
 from calotype.store.webhooks import WebhookStore
@@ -119,6 +120,10 @@ class Account(msgspec.Struct, frozen=True):
     id: int
     name: str
     balance: Balance
+    result_days: int | None = None
+    """How long its results are kept; None: as the model or the settings say; 0: for ever."""
+    reference_days: int | None = None
+    """The same of its reference images."""
 
 
 class ChannelEvent(msgspec.Struct, frozen=True):
@@ -162,6 +167,11 @@ class Store(Protocol):
     @property
     def usage(self) -> UsageStore:
         """What it knows of what was used."""
+        ...
+
+    @property
+    def lifetimes(self) -> LifetimeStore:
+        """What it knows of how long images are kept."""
         ...
 
     @property
@@ -368,9 +378,18 @@ class Store(Protocol):
         ...
 
     async def keep_references(
-        self, task: Task, references: Sequence[Reference], assets: Sequence[Asset]
+        self,
+        task: Task,
+        references: Sequence[Reference],
+        assets: Sequence[Asset],
+        *,
+        days: int = 0,
     ) -> None:
-        """Write down references that were fetched."""
+        """Write down references that were fetched.
+
+        They are kept for so many ``days`` after the task's ``abandon_at``, unless the account
+        says otherwise; 0: until they are deleted.
+        """
         ...
 
     async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
@@ -421,6 +440,7 @@ class Store(Protocol):
         images: Sequence[Asset],
         progress: int,
         now: int,
+        days: int = 0,
     ) -> None:
         """Write down images that came before the others, as an event of the task.
 
@@ -433,6 +453,8 @@ class Store(Protocol):
             images: those among them that are new.
             progress: how far the task is by them.
             now: the time.
+            days: how long they are kept after the task's ``abandon_at`` if it never ends, unless
+                the account says otherwise; 0: until they are deleted.
 
         """
         ...
@@ -448,6 +470,7 @@ class Store(Protocol):
         now: int,
         result: Sequence[ResultImage] | None = None,
         end: AttemptEnd = IN_FULL,
+        days: int = 0,
     ) -> None:
         """Success: keep the images, commit ``actual``, release the rest, close the attempt.
 
@@ -462,6 +485,8 @@ class Store(Protocol):
             now: the time.
             result: every image in its order, where some had arrived before.
             end: how the attempt ended.
+            days: how long all its images are kept from now, unless the account says otherwise;
+                0: until they are deleted.
 
         """
         ...
@@ -598,7 +623,9 @@ class SharedStore(Store, Protocol):
         """PgQueuer's tables in this database, for a worker (a ``RepositoryPort``)."""
         ...
 
-    async def reconcile(self, *, now: int, price: Callable[[Task, int], int]) -> Reconciled | None:
+    async def reconcile(
+        self, *, now: int, price: Callable[[Task, int], int], days: Callable[[str], int]
+    ) -> Reconciled | None:
         """Set right what no worker will; None while another process is at it.
 
         ``price`` says what a task costs that ends with so many of its images.

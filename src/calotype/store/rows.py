@@ -45,7 +45,7 @@ TASK: Final = (
     "id, account_id, request_id, state, progress, request, refs, channel_id, claim, seq, "
     "billing, reserved, actual, released, result, error, deadline_at, abandon_at, "
     "created_at, updated_at, completed_at, metadata, cancel_at, cancel_free, arrived, has_webhook, "
-    "deleted_at"
+    "deleted_at, expires_at"
 )
 STANDING: Final = "claim, completed_at, cancel_at"
 ATTEMPT: Final = (
@@ -66,7 +66,7 @@ KEYS: Final = (
     "LEFT JOIN key_meters ON key_meters.key_id = api_keys.id"
 )
 """Every key; to be narrowed by a WHERE."""
-ACCOUNT: Final = "id, name, balance, reserved"
+ACCOUNT: Final = "id, name, balance, reserved, result_days, reference_days"
 HEALTH: Final = "channel_id, model, fault, until, strikes, opened_at, updated_at, detail"
 EVENT: Final = "place, task_id, account_id, seq, at, event, state, progress"
 CHANNEL_EVENT: Final = "channel_id, model, event, fault, detail, at"
@@ -104,6 +104,7 @@ def task(row: Row) -> Task:
         arrived=_arrived(row[24]) if row[24] else (),
         has_webhook=bool(row[25]),
         deleted_at=row[26],
+        expires_at=row[27],
     )
 
 
@@ -189,7 +190,13 @@ def on_meter(new: NewTask, meter: Meter) -> NewTask:
 
 def account(row: Row) -> Account:
     """A row of ``ACCOUNT`` columns."""
-    return Account(id=row[0], name=row[1], balance=Balance(balance=row[2], reserved=row[3]))
+    return Account(
+        id=row[0],
+        name=row[1],
+        balance=Balance(balance=row[2], reserved=row[3]),
+        result_days=row[4],
+        reference_days=row[5],
+    )
 
 
 def health(row: Row) -> Health:
@@ -255,3 +262,9 @@ def encode_metadata(metadata: Mapping[str, str]) -> bytes | None:
 def encode_result(images: Sequence[Asset], result: Sequence[ResultImage] | None) -> bytes:
     """What the column ``result`` holds: ``result``, or just the images that come with it."""
     return encode([result_image(image) for image in images] if result is None else result)
+
+
+def earlier(images: Sequence[Asset], result: Sequence[ResultImage] | None) -> list[int]:
+    """Which images of a ``result`` were written down before those that come with it."""
+    fresh = {image.id for image in images}
+    return [image.asset_id for image in result or () if image.asset_id not in fresh]

@@ -6,6 +6,7 @@ Parameters are written as SQLite does, ``?1``; PostgreSQL's are ``$1``.
 from typing import Final
 
 from calotype.domain.errors import CANCELLED
+from calotype.domain.limits import DAY_MS
 from calotype.domain.money import EFFECTS
 from calotype.domain.task import TRANSITIONS, Event
 from calotype.store import rows
@@ -24,6 +25,15 @@ def leaves(event: Event) -> str:
     """Whether an event may happen, as a condition on the column ``state``."""
     states = ", ".join(f"'{state}'" for state in TRANSITIONS[event].enters)
     return f"state IN ({states})"
+
+
+def kept_ms(column: str, fallback: str) -> str:
+    """How long images of a row of ``tasks`` are kept, in ms; NULL: until they are deleted.
+
+    Its account's ``column`` says so in days, or, where that says nothing, ``fallback``.
+    """
+    own = f"SELECT {column} FROM accounts WHERE accounts.id = tasks.account_id"
+    return f"NULLIF(COALESCE(({own}), {fallback}), 0) * {DAY_MS}"
 
 
 CANCELLED_ERROR: Final = f"'{rows.encode(CANCELLED).decode()}'"

@@ -19,7 +19,7 @@ from calotype.store.searching import OPEN, Search
 
 LOOKED_AT: Final = 2000
 """Tasks that one page looks at: less than 0.1 s of a million, on either database."""
-LOOK: Final = "id, request, state, created_at, deleted_at"
+LOOK: Final = "id, request, state, created_at, deleted_at, expires_at"
 """The columns by which a task is judged, and those that ``searching`` asks for."""
 BATCH: Final = 100
 """Tasks that are read at a time, of one model and state."""
@@ -74,6 +74,7 @@ class Gallery:
         text: str = "",
         metadata: Mapping[str, str] = NOTHING,
         before: int | None = None,
+        now: int = 0,
         limit: int,
     ) -> Page:
         """An account's tasks that have images to show, newest first."""
@@ -81,7 +82,7 @@ class Gallery:
         search = Search(
             account_id, State.SUCCESS, model, since, pairs, before, limit=limit, until=until
         )
-        return await self._page(search, lambda row: row[4] is None and _says(row, text))
+        return await self._page(search, lambda row: _has_images(row, now) and _says(row, text))
 
     async def tasks(
         self,
@@ -175,6 +176,10 @@ class _Part:
             if batch:
                 self._search = msgspec.structs.replace(self._search, before=batch[-1][0])
         return self._read.pop() if self._read else None
+
+
+def _has_images(row: Row, now: int) -> bool:
+    return row[4] is None and (row[5] is None or now < row[5])
 
 
 class _Prompt(msgspec.Struct):

@@ -95,8 +95,8 @@ class Held:
                 self.told = False
             elif task.error is not None:
                 await self._refuse(errors.failed(task.error))
-            elif task.deleted_at is not None:
-                gone = AssetNotFound(f"The image of {self._word} was deleted.")
+            elif not self._context.delivery.has_images(task):
+                gone = AssetNotFound(f"The image of {self._word} is gone.")
                 await self._refuse(errors.broken(self._word, gone))
             else:
                 await self._deliver(task)
@@ -153,7 +153,10 @@ class Held:
 
     def _urls(self, task: Task) -> list[str]:
         base, assets = base_url(self._scope, self._context.public_url), self._context.assets
-        signed = [assets.signed_path(image.asset_id, image.content_type) for image in task.result]
+        signed = [
+            assets.signed_path(image.asset_id, image.content_type, until=task.expires_at)
+            for image in task.result
+        ]
         return [base + path for path, _ in signed]
 
     async def _picture(self, task: Task, place: int) -> Picture:

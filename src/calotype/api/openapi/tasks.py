@@ -130,11 +130,15 @@ def _task() -> Schema:
             "updated_at": whole(f"{UNIX}."),
             "completed_at": whole(f"{UNIX}; only once the task is final."),
             "deleted_at": whole(f"When its images were deleted; {UNIX}. Absent otherwise."),
+            "expires_at": whole(
+                f"From then on its images are gone; {UNIX}. Absent before success, and where they "
+                "are kept until they are deleted."
+            ),
             **_hints(),
         },
         optional=(
             *("cancel_requested_at", "partial_result", "webhook_delivery", "completed_at"),
-            *("deleted_at", *_hints()),
+            *("deleted_at", "expires_at", *_hints()),
         ),
     )
     empty = {"maxProperties": 0}

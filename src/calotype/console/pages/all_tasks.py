@@ -101,6 +101,7 @@ def _task(word: str) -> int:
 def _line(console: Console, task: Task, accounts: Mapping[int, str]) -> Line:
     return Line(
         task=task,
+        now=console.clock(),
         account=accounts.get(task.account_id, "?"),
         channel=console.router.get(task.channel_id),
     )

@@ -52,7 +52,7 @@ def routes(console: Console) -> list[Route]:
         page = Page([], None)
         if not search.wrong:
             page = await console.store.gallery.pictures(
-                visitor.account_id, **search.wanted, limit=LIMIT
+                visitor.account_id, **search.wanted, now=console.clock(), limit=LIMIT
             )
         return console.render.page(
             request,

@@ -34,6 +34,7 @@ def routes(console: Console) -> list[Route]:
         asset = None if asset_id is None else await console.store.asset(asset_id)
         if asset is None or not _may_see(visitor, asset):
             raise AssetNotFound("There is no such image in this account.")
+        console.assets.check_shown(asset)
         etag = f'"{name}-{width}"'
         headers = {"etag": etag, "cache-control": _KEPT}
         if etag in request.headers.get("if-none-match", ""):

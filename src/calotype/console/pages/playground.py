@@ -70,7 +70,9 @@ class _Playground:
         recent: Sequence[Task] = ()
         if live is None:
             pictures = self._console.store.gallery.pictures
-            recent = (await pictures(visitor.account_id, limit=_RECENT)).tasks
+            recent = (
+                await pictures(visitor.account_id, now=self._console.clock(), limit=_RECENT)
+            ).tasks
         if recent and not said.get("model") and self._studios.may_use(visitor, recent[0].model):
             said = said.having(model=recent[0].model)
         return await self._page(request, visitor, said, live=live, recent=recent)

@@ -106,11 +106,22 @@ class _TaskPages:
             live=live,
             most_to_cancel=self._most_to_cancel(task),
             operator=operator,
-            references=[_reference(each.asset_id, each.url) for each in task.references],
+            references=await self._references(task),
             said=said,
             task=task,
             webhook=await self._webhook(task),
         )
+
+    async def _references(self, task: Task) -> list[tuple[str, str]]:
+        """For each its small copies, without the width, and its URL; empty where it has none."""
+        ids = [each.asset_id for each in task.references if each.asset_id is not None]
+        found = await self._console.store.assets(ids) if ids else ()
+        now = self._console.clock()
+        shown = {each.id for each in found if each.is_shown(now=now)}
+        return [
+            (image_path(each.asset_id) if each.asset_id in shown else "", each.url or "")
+            for each in task.references
+        ]
 
     def doing(self, name: str, deed: Deed) -> Callable[[Request, Visitor], Awaitable[Response]]:
         """What a button of the page does; the operator's deeds go into the audit."""
@@ -163,11 +174,6 @@ class _TaskPages:
             return await self._console.webhooks.delivery(task)
         except WebhookNotFound:
             return None
-
-
-def _reference(asset_id: int | None, url: str | None) -> tuple[str, str]:
-    """The path of a reference's copies, where it was stored, and the URL it came from."""
-    return ("" if asset_id is None else image_path(asset_id), url or "")
 
 
 def _timeline(events: Sequence[LoggedEvent]) -> Iterator[Happening]:

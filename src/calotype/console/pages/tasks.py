@@ -77,6 +77,7 @@ async def _lines(console: Console, tasks: Sequence[Task]) -> list[Line]:
     return [
         Line(
             task=task,
+            now=console.clock(),
             name=models[task.model].name if task.model in models else task.model,
             webhook=missed.get(task.id, ""),
         )

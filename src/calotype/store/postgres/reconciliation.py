@@ -54,9 +54,13 @@ ORDER BY tasks.id LIMIT {BATCH}
 
 Price = Callable[[Task, int], int]
 """What a task costs that ends with so many of its images."""
+Days = Callable[[str], int]
+"""How long results of a model are kept, where their account says nothing."""
 
 
-async def reconcile(connection: Connection, *, now: int, price: Price) -> Reconciled | None:
+async def reconcile(
+    connection: Connection, *, now: int, price: Price, days: Days
+) -> Reconciled | None:
     """One round; None while another process is at it."""
     if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEASE):
         return None
@@ -64,7 +68,7 @@ async def reconcile(connection: Connection, *, now: int, price: Price) -> Reconc
         before = now - PATIENCE_MS
         overdue = await connection.fetch(_OVERDUE, before)
         for row in overdue:
-            await _end(connection, row[0], now=now, price=price)
+            await _end(connection, row[0], now=now, price=price, days=days)
         await connection.execute(_FORGET)
         return Reconciled(
             enqueued=_count(await connection.execute(_ENQUEUE, before)),
@@ -75,7 +79,7 @@ async def reconcile(connection: Connection, *, now: int, price: Price) -> Reconc
         await connection.execute("SELECT pg_advisory_unlock($1)", LEASE)
 
 
-async def _end(connection: Connection, task_id: int, *, now: int, price: Price) -> None:
+async def _end(connection: Connection, task_id: int, *, now: int, price: Price, days: Days) -> None:
     """Take the task, so that nobody else can write it, and end it with what has come of it."""
     found = await connection.fetch(transitions.TAKE, task_id, now)
     if not found:
@@ -91,9 +95,10 @@ async def _end(connection: Connection, task_id: int, *, now: int, price: Price) 
     to = transitions.webhook_columns(task)
     if task.arrived and task.cancel_at is None:
         actual = price(task, len(task.arrived))
-        shown = rows.encode_result((), [each.image for each in task.arrived])
+        result = [each.image for each in task.arrived]
+        shown = rows.encode_result((), result)
         end: tuple[Any, ...] = (open_attempt, None, state, why.message, why.code, None)
-        columns = (*transitions.asset_columns(()), *to)
+        columns = (*transitions.asset_columns(()), *to, days(task.model), rows.earlier((), result))
         written = (task_id, task.claim, actual, shown, now, *end, *columns)
         await connection.fetch(transitions.COMPLETE, *written)
         return

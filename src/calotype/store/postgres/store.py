@@ -60,6 +60,7 @@ from calotype.store.postgres.batcher import Batcher
 from calotype.store.postgres.connection import outages_told
 from calotype.store.postgres.database import Database
 from calotype.store.postgres.gallery import PostgresGallery
+from calotype.store.postgres.lifetimes import PostgresLifetimes
 from calotype.store.postgres.listening import Listener
 from calotype.store.postgres.operating import PostgresOperating
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
@@ -86,6 +87,7 @@ class PostgresStore:
         self._revocations = Revocations(url)
         self._keys = KeyCache(self._revocations.mark)
         self.gallery = Gallery(PostgresGallery(self._db))
+        self.lifetimes = PostgresLifetimes(self._db)
         self.usage = PostgresUsage(self._db)
         self.webhooks = PostgresWebhooks(self._db)
         self.operating = PostgresOperating(self._db)
@@ -102,10 +104,12 @@ class PostgresStore:
             self._jobs = await jobs.open_jobs(self._url)
         return self._jobs
 
-    async def reconcile(self, *, now: int, price: Callable[[Task, int], int]) -> Reconciled | None:
+    async def reconcile(
+        self, *, now: int, price: Callable[[Task, int], int], days: Callable[[str], int]
+    ) -> Reconciled | None:
         """Set right what no worker will; None while another process is at it."""
         async with self._db.connection() as db:
-            return await reconciliation.reconcile(db, now=now, price=price)
+            return await reconciliation.reconcile(db, now=now, price=price, days=days)
 
     async def ping(self) -> None:
         async with self._db.connection() as db:
@@ -321,13 +325,19 @@ class PostgresStore:
         return Taken(rows.task(found[0]), tuple(rows.attempt(row) for row in attempts))
 
     async def keep_references(
-        self, task: Task, references: Sequence[Reference], assets: Sequence[Asset]
+        self,
+        task: Task,
+        references: Sequence[Reference],
+        assets: Sequence[Asset],
+        *,
+        days: int = 0,
     ) -> None:
         await self._guarded(
             transitions.KEEP_REFERENCES,
             task,
             rows.encode(references),
             *transitions.asset_columns(assets),
+            days,
         )
 
     async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
@@ -369,9 +379,10 @@ class PostgresStore:
         images: Sequence[Asset],
         progress: int,
         now: int,
+        days: int = 0,
     ) -> None:
         written = rows.encode(arrived)
-        values = (progress, written, now, *transitions.asset_columns(images))
+        values = (progress, written, now, *transitions.asset_columns(images), days)
         try:
             await self._guarded(transitions.KEEP_ARRIVED, task, *values)
         except Fenced:
@@ -388,10 +399,16 @@ class PostgresStore:
         now: int,
         result: Sequence[ResultImage] | None = None,
         end: AttemptEnd = IN_FULL,
+        days: int = 0,
     ) -> None:
         shown = rows.encode_result(images, result)
         closing = (number, cost, end.state, end.detail, end.code, end.fault)
-        columns = (*transitions.asset_columns(images), *transitions.webhook_columns(task))
+        columns = (
+            *transitions.asset_columns(images),
+            *transitions.webhook_columns(task),
+            days,
+            rows.earlier(images, result),
+        )
         await self._guarded(transitions.COMPLETE, task, actual, shown, now, *closing, *columns)
 
     async def fail(

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from calotype.domain.limits import DAY_MS
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.port import IdTaken, Submitted
@@ -16,14 +17,14 @@ from calotype.store.rows import encode, encode_metadata
 _PAIRS: Final = """, new_metadata AS (
     INSERT INTO task_metadata (account_id, key, value, task_id)
     SELECT accepted.account_id, m.key, m.value, m.task_id
-    FROM unnest($22::bigint[], $23::text[], $24::text[]) AS m (task_id, key, value)
+    FROM unnest($23::bigint[], $24::text[], $25::text[]) AS m (task_id, key, value)
     JOIN accepted ON accepted.id = m.task_id
 )"""
 
 
 def _statement(*, with_metadata: bool) -> str:
     """Two texts, because what is hardly ever needed would cost every submission."""
-    array, name, pairs = (", $21::bytea[]", ", metadata", _PAIRS) if with_metadata else ("", "", "")
+    array, name, pairs = (", $22::bytea[]", ", metadata", _PAIRS) if with_metadata else ("", "", "")
     return f"""
 WITH input AS (
     SELECT * FROM unnest(
@@ -42,10 +43,10 @@ WITH input AS (
 ), paid AS (
     UPDATE accounts a SET reserved = reserved + total, unfinished = unfinished + number
     FROM sums WHERE a.id = account_id AND balance - reserved >= total
-    RETURNING a.id, unfinished - number AS backlog
+    RETURNING a.id, unfinished - number AS backlog, a.reference_days AS own_days
 ), accepted AS (
-    SELECT input.*, backlog - 1 + ROW_NUMBER() OVER (PARTITION BY account_id ORDER BY place)
-        AS backlog
+    SELECT input.*, own_days,
+        backlog - 1 + ROW_NUMBER() OVER (PARTITION BY account_id ORDER BY place) AS backlog
     FROM input JOIN paid ON paid.id = account_id
 ), new_tasks AS (
     INSERT INTO tasks (
@@ -68,14 +69,16 @@ WITH input AS (
     FROM accepted
 ), new_assets AS (
     INSERT INTO assets (
-        id, task_id, account_id, kind, key, content_type, bytes, width, height, created_at
+        id, task_id, account_id, kind, key, content_type, bytes, width, height, created_at,
+        expires_at
     )
     SELECT u.id, u.task_id, accepted.account_id, 'reference', u.key, u.content_type, u.bytes,
-        u.width, u.height, u.created_at
+        u.width, u.height, u.created_at,
+        accepted.abandon_at + NULLIF(COALESCE(own_days, u.days), 0) * {DAY_MS}
     FROM unnest(
         $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::bigint[], $18::bigint[],
-        $19::bigint[], $20::bigint[]
-    ) AS u (id, task_id, key, content_type, bytes, width, height, created_at)
+        $19::bigint[], $20::bigint[], $21::bigint[]
+    ) AS u (id, task_id, key, content_type, bytes, width, height, created_at, days)
     JOIN accepted ON accepted.id = u.task_id
 ){pairs}
 SELECT id, backlog FROM accepted
@@ -193,16 +196,17 @@ def _task_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
 
 
 def _upload_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
-    uploads = [(new.id, upload) for new in tasks for upload in new.uploads]
+    uploads = [(new, upload) for new in tasks for upload in new.uploads]
     return [
         [upload.id for _, upload in uploads],
-        [task_id for task_id, _ in uploads],
+        [new.id for new, _ in uploads],
         [upload.key for _, upload in uploads],
         [upload.content_type for _, upload in uploads],
         [upload.bytes for _, upload in uploads],
         [upload.width for _, upload in uploads],
         [upload.height for _, upload in uploads],
         [upload.created_at for _, upload in uploads],
+        [new.reference_days for new, _ in uploads],
     ]
 
 

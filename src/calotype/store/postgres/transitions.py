@@ -13,7 +13,7 @@ from calotype.domain.webhooks import EVENTS, receiver_of
 from calotype.store import rows
 from calotype.store.postgres.enqueue import ENQUEUE_AGAIN
 from calotype.store.postgres.webhooks import HAS_WEBHOOK, OUTBOX
-from calotype.store.statements import CANCELLED_ERROR, enters, leaves
+from calotype.store.statements import CANCELLED_ERROR, enters, kept_ms, leaves
 
 _TOLD: Final = (
     "told AS (INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
@@ -21,10 +21,11 @@ _TOLD: Final = (
 )
 _ASSETS: Final = """
     INSERT INTO assets (
-        id, task_id, account_id, kind, key, content_type, bytes, width, height, created_at
+        id, task_id, account_id, kind, key, content_type, bytes, width, height, created_at,
+        expires_at
     )
     SELECT u.id, moved.id, moved.account_id, '{kind}', u.key, u.content_type, u.bytes, u.width,
-        u.height, u.created_at
+        u.height, u.created_at, moved.expires_at
     FROM moved, unnest(
         ${first}::bigint[], ${second}::text[], ${third}::text[], ${fourth}::bigint[],
         ${fifth}::bigint[], ${sixth}::bigint[], ${seventh}::bigint[]
@@ -65,7 +66,7 @@ SELECT {rows.TASK} FROM moved
 KEEP_REFERENCES: Final = f"""
 WITH moved AS (
     UPDATE tasks SET refs = $3 WHERE id = $1 AND claim = $2 AND completed_at IS NULL
-    RETURNING id, account_id
+    RETURNING id, account_id, abandon_at + {kept_ms("reference_days", "$11::bigint")} AS expires_at
 ), kept AS ({_assets("reference", after=3)})
 SELECT id FROM moved
 """
@@ -154,7 +155,8 @@ WITH moved AS (
         progress = GREATEST(progress, LEAST($3::bigint, 99))
     WHERE id = $1 AND claim = $2 AND {leaves(Event.RUN)} AND {_WANTED}
         AND arrived IS DISTINCT FROM $4
-    RETURNING id, account_id, seq, state, progress, updated_at
+    RETURNING id, account_id, seq, state, progress, updated_at,
+        abandon_at + {kept_ms("result_days", "$13::bigint")} AS expires_at
 ), {_TOLD.format(event=Event.RUN)}, kept AS ({_assets("result", after=5)})
 SELECT id FROM moved
 """
@@ -168,12 +170,14 @@ COMPLETE: Final = f"""
 WITH moved AS (
     UPDATE tasks SET state = {enters(Event.COMPLETE)}, progress = 100,
         billing = '{BillingStatus.COMMITTED}', actual = $3, released = reserved - $3, result = $4,
-        arrived = NULL, seq = seq + 1, updated_at = $5, completed_at = $5, {_HAS_WEBHOOK}
+        arrived = NULL, seq = seq + 1, updated_at = $5, completed_at = $5,
+        expires_at = $5 + {kept_ms("result_days", "$21::bigint")}, {_HAS_WEBHOOK}
     WHERE id = $1 AND claim = $2 AND {leaves(Event.COMPLETE)} AND {_WANTED}
         AND ($6::bigint IS NULL OR EXISTS (
             SELECT 1 FROM attempts WHERE task_id = $1 AND number = $6 AND finished_at IS NULL
         ))
-    RETURNING id, account_id, seq, state, progress, updated_at, actual, released, has_webhook
+    RETURNING id, account_id, seq, state, progress, updated_at, actual, released, has_webhook,
+        expires_at
 ), {_TOLD.format(event=Event.COMPLETE)}, {_OUTBOX}, closed AS (
     UPDATE attempts SET cost_micro_usdc = $7, finished_at = $5, state = $8, detail = $9,
         code = $10, fault = $11
@@ -189,6 +193,9 @@ WITH moved AS (
         reserved = reserved + {_settled("reserved", "actual", "released")},
         unfinished = unfinished - 1
     FROM moved WHERE accounts.id = moved.account_id
+), outlived AS (
+    UPDATE assets SET expires_at = moved.expires_at
+    FROM moved WHERE assets.id = ANY($22::bigint[]) AND assets.task_id = moved.id
 ), kept AS ({_assets("result", after=11)})
 SELECT id FROM moved
 """
@@ -227,7 +234,7 @@ SELECT id FROM moved
 
 
 def webhook_columns(task: Task) -> tuple[str | None, str | None]:
-    """What ``COMPLETE`` and ``FAIL`` take at the very end: the task's own URL and its receiver."""
+    """What ``COMPLETE`` and ``FAIL`` take near the end: the task's own URL and its receiver."""
     url = task.request.callback_url
     return (None, None) if url is None else (url, receiver_of(task.account_id, url))
 

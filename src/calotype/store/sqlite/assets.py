@@ -7,12 +7,17 @@ from calotype.domain.task import Asset
 
 
 def insert_assets(
-    connection: sqlite3.Connection, assets: Sequence[Asset], *, task_id: int, kind: str
+    connection: sqlite3.Connection,
+    assets: Sequence[Asset],
+    *,
+    task_id: int,
+    kind: str,
+    expires_at: int | None,
 ) -> None:
     """Write down images that lie in the asset store already."""
     connection.executemany(
         "INSERT INTO assets (id, account_id, task_id, kind, key, content_type, bytes, width, "
-        "height, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "height, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 asset.id,
@@ -25,6 +30,7 @@ def insert_assets(
                 asset.width,
                 asset.height,
                 asset.created_at,
+                expires_at,
             )
             for asset in assets
         ],

@@ -58,6 +58,7 @@ from calotype.store.sqlite import (
     transitions,
 )
 from calotype.store.sqlite.gallery import SqliteGallery
+from calotype.store.sqlite.lifetimes import SqliteLifetimes
 from calotype.store.sqlite.operating import SqliteOperating
 from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.usage import SqliteUsage
@@ -82,6 +83,7 @@ class SqliteStore:
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
         self.gallery = Gallery(SqliteGallery(write=self._write, reading=self._with_own_reader))
+        self.lifetimes = SqliteLifetimes(write=self._write, reading=self._with_own_reader)
         self.usage = SqliteUsage(self._with_own_reader)
         self.webhooks = SqliteWebhooks(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
@@ -282,10 +284,21 @@ class SqliteStore:
         return await self._write(partial(transitions.take, task_id=task_id, now=now))
 
     async def keep_references(
-        self, task: Task, references: Sequence[Reference], assets: Sequence[Asset]
+        self,
+        task: Task,
+        references: Sequence[Reference],
+        assets: Sequence[Asset],
+        *,
+        days: int = 0,
     ) -> None:
         await self._write(
-            partial(transitions.keep_references, task=task, references=references, assets=assets)
+            partial(
+                transitions.keep_references,
+                task=task,
+                references=references,
+                assets=assets,
+                days=days,
+            )
         )
 
     async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
@@ -345,10 +358,12 @@ class SqliteStore:
         images: Sequence[Asset],
         progress: int,
         now: int,
+        days: int = 0,
     ) -> None:
         await self._write(
             partial(
                 transitions.keep_arrived,
+                days=days,
                 task=task,
                 arrived=arrived,
                 images=images,
@@ -368,10 +383,12 @@ class SqliteStore:
         now: int,
         result: Sequence[ResultImage] | None = None,
         end: AttemptEnd = IN_FULL,
+        days: int = 0,
     ) -> None:
         await self._write(
             partial(
                 transitions.complete,
+                days=days,
                 task=task,
                 number=number,
                 images=images,

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from calotype.domain.errors import CalotypeError, InsufficientBalance, Unavailable
+from calotype.domain.limits import DAY_MS
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store import rows, statements
@@ -29,7 +30,7 @@ KEYED: Final = (
 
 _RESERVE = (
     "UPDATE accounts SET reserved = reserved + ?1, unfinished = unfinished + ?2 "
-    "WHERE id = ?3 AND balance - reserved >= ?1 RETURNING unfinished"
+    "WHERE id = ?3 AND balance - reserved >= ?1 RETURNING unfinished, reference_days"
 )
 _INSERT_TASK = (
     "INSERT INTO tasks (id, account_id, key_id, request_id, state, progress, request, refs, "
@@ -139,11 +140,23 @@ def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> int:
     )
     for new in group:
         if new.uploads:
-            insert_assets(connection, new.uploads, task_id=new.id, kind="reference")
+            insert_assets(
+                connection,
+                new.uploads,
+                task_id=new.id,
+                kind="reference",
+                expires_at=_expiry(new, own_days=reserved[0][1]),
+            )
         if new.metadata:
             pairs = [(account_id, *pair, new.id) for pair in new.metadata.items()]
             connection.executemany(_INSERT_METADATA, pairs)
     return int(reserved[0][0]) - len(group)
+
+
+def _expiry(new: NewTask, *, own_days: int | None) -> int | None:
+    """Until when its uploads are kept; ``own_days`` is what their account says."""
+    days = new.reference_days if own_days is None else own_days
+    return new.abandon_at + days * DAY_MS if days else None
 
 
 def _task_values(new: NewTask) -> tuple[object, ...]:

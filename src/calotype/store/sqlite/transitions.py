@@ -26,7 +26,7 @@ from calotype.store import rows
 from calotype.store.port import AttemptEnd, Fenced, Taken
 from calotype.store.sqlite import webhooks
 from calotype.store.sqlite.assets import insert_assets
-from calotype.store.statements import CANCELLED_ERROR, enters, leaves
+from calotype.store.statements import CANCELLED_ERROR, enters, kept_ms, leaves
 
 _TAKE: Final = (
     f"UPDATE tasks SET state = {enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, "
@@ -44,7 +44,7 @@ _ARRIVED: Final = (
     f"UPDATE tasks SET state = {enters(Event.RUN)}, progress = MAX(progress, MIN(?1, 99)), "
     "arrived = ?2, seq = seq + 1, updated_at = ?3 "
     f"WHERE id = ?4 AND claim = ?5 AND {leaves(Event.RUN)} AND cancel_at IS NULL "
-    "RETURNING seq, state, progress"
+    f"RETURNING seq, state, progress, abandon_at + {kept_ms('result_days', '?6')}"
 )
 _MARK: Final = (
     f"UPDATE tasks SET cancel_free = state <> '{State.GENERATING}', cancel_at = ?1, "
@@ -56,7 +56,10 @@ _FAILED: Final = (
     f"ELSE CAST({CANCELLED_ERROR} AS BLOB) END"
 )
 _ENDED: Final = {
-    Event.COMPLETE: "result = ?4, error = ?5, arrived = NULL",
+    Event.COMPLETE: (
+        "result = ?4, error = ?5, arrived = NULL, "
+        f"expires_at = ?6 + {kept_ms('result_days', '?10')}"
+    ),
     Event.FAIL: _FAILED,
 }
 _MAY_END: Final = {
@@ -69,10 +72,18 @@ _FINISH: Final = {
         f"billing = ?2, actual = ?3, released = reserved - ?3, {ended}, "
         "seq = seq + 1, updated_at = ?6, completed_at = ?6, has_webhook = ?9 "
         f"WHERE id = ?7 AND claim = ?8 AND {_MAY_END[event]} "
-        "RETURNING seq, state, progress, account_id, actual, released"
+        "RETURNING seq, state, progress, account_id, actual, released, expires_at"
     )
     for event, ended in _ENDED.items()
 }
+_REFERENCES: Final = (
+    "UPDATE tasks SET refs = ?1 WHERE id = ?2 AND claim = ?3 AND completed_at IS NULL "
+    f"RETURNING abandon_at + {kept_ms('reference_days', '?4')}"
+)
+_OUTLIVE: Final = (
+    "UPDATE assets SET expires_at = ?1 WHERE task_id = ?2 "
+    "AND id IN (SELECT value FROM json_each(?3))"
+)
 _EVENT: Final = (
     "INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
     "VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -107,15 +118,14 @@ def keep_references(
     task: Task,
     references: Sequence[Reference],
     assets: Sequence[Asset],
+    *,
+    days: int,
 ) -> None:
     """Write down which stored images the task's references are."""
-    _expect(
-        connection.execute(
-            "UPDATE tasks SET refs = ? WHERE id = ? AND claim = ? AND completed_at IS NULL",
-            (rows.encode(references), task.id, task.claim),
-        ).rowcount
-    )
-    insert_assets(connection, assets, task_id=task.id, kind="reference")
+    values = (rows.encode(references), task.id, task.claim, days)
+    kept = connection.execute(_REFERENCES, values).fetchall()
+    _expect(len(kept))
+    insert_assets(connection, assets, task_id=task.id, kind="reference", expires_at=kept[0][0])
 
 
 def begin_attempt(
@@ -202,6 +212,7 @@ def keep_arrived(
     images: Sequence[Asset],
     progress: int,
     now: int,
+    days: int,
 ) -> None:
     """Write down images that came before the others; the same again changes nothing."""
     written = rows.encode(arrived)
@@ -209,12 +220,12 @@ def keep_arrived(
     if before == written:
         _expect_wanted(connection, task)
         return
-    values = (progress, written, now, task.id, task.claim)
+    values = (progress, written, now, task.id, task.claim, days)
     moved = connection.execute(_ARRIVED, values).fetchall()
     _expect(len(moved))
-    seq, state, reached = moved[0]
+    seq, state, reached, until = moved[0]
     _tell(connection, task, Event.RUN, (seq, now, state, reached))
-    insert_assets(connection, images, task_id=task.id, kind="result")
+    insert_assets(connection, images, task_id=task.id, kind="result", expires_at=until)
 
 
 def complete(
@@ -228,6 +239,7 @@ def complete(
     now: int,
     result: Sequence[ResultImage] | None,
     end: AttemptEnd,
+    days: int,
 ) -> None:
     """Success: images, attempt and money in one."""
     if number is not None:
@@ -244,8 +256,11 @@ def complete(
         )
     shown = rows.encode_result(images, result)
     finished = (100, BillingStatus.COMMITTED, actual, shown, None, now, task.id, task.claim)
-    _finish(connection, task, Event.COMPLETE, values=finished, now=now)
-    insert_assets(connection, images, task_id=task.id, kind="result")
+    until = _finish(connection, task, Event.COMPLETE, values=finished, now=now, more=(days,))
+    insert_assets(connection, images, task_id=task.id, kind="result", expires_at=until)
+    if earlier := rows.earlier(images, result):
+        ids = rows.encode(earlier).decode()
+        connection.execute(_OUTLIVE, (until, task.id, ids))
 
 
 def fail(
@@ -304,12 +319,19 @@ def cancel(
 
 
 def _finish(
-    connection: sqlite3.Connection, task: Task, event: Event, *, values: tuple[Any, ...], now: int
-) -> None:
+    connection: sqlite3.Connection,
+    task: Task,
+    event: Event,
+    *,
+    values: tuple[Any, ...],
+    now: int,
+    more: tuple[int, ...] = (),
+) -> int | None:
+    """End a task; returns when its images go. ``more`` is what only ``COMPLETE`` takes."""
     told_to = webhooks.destination(connection, task)
-    finished = connection.execute(_FINISH[event], (*values, told_to is not None)).fetchall()
+    finished = connection.execute(_FINISH[event], (*values, told_to is not None, *more)).fetchall()
     _expect(len(finished))
-    seq, state, progress, account_id, actual, released = finished[0]
+    seq, state, progress, account_id, actual, released, expires_at = finished[0]
     _tell(connection, task, event, (seq, now, state, progress))
     if told_to is not None:
         webhooks.enqueue(connection, task, told_to, event, now=now)
@@ -320,6 +342,8 @@ def _finish(
     )
     if released or (event is Event.FAIL and not actual):
         settle(connection, account_id, task.id, kind=EntryKind.RELEASE, amount=released, now=now)
+    until: int | None = expires_at
+    return until
 
 
 def settle(

@@ -11,7 +11,7 @@ ALTER TABLE tasks ADD COLUMN expires_at BIGINT;
 -- A file has task_id 0 and the SHA-256 of what was uploaded.
 ALTER TABLE assets ADD COLUMN expires_at BIGINT;
 ALTER TABLE assets ADD COLUMN digest BYTEA;
-CREATE INDEX assets_expiring ON assets (expires_at)
+CREATE INDEX assets_expiring ON assets (expires_at, id)
     WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
 CREATE UNIQUE INDEX assets_files ON assets (account_id, digest)
     WHERE digest IS NOT NULL AND deleted_at IS NULL;
