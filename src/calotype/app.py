@@ -28,6 +28,7 @@ from calotype.services.cancelling import Cancelling
 from calotype.services.deleting import Deleting
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
+from calotype.services.files import Files
 from calotype.services.health import HealthKeeper, keep_fresh
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
@@ -80,6 +81,13 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             core.store, core.catalog, core.router, assets=images.assets, clock=core.clock
         ),
         feed=feed,
+        files=Files(
+            core.store,
+            images.assets,
+            deleting=deleting,
+            reference_days=settings.reference_days,
+            clock=core.clock,
+        ),
         references=images.references,
         router=core.router,
         store=core.store,
@@ -90,6 +98,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             assets=images.assets,
             enqueue=worker.put if worker else _nobody,
             judge_callback=webhooks.judge,
+            reference_days=settings.reference_days,
             ids=core.ids,
             clock=core.clock,
         ),

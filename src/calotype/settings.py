@@ -65,6 +65,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Names and addresses that webhooks may be sent to although they are private."""
     asset_url_seconds: int = 86_400
     """How long a signed image URL is good for, at least."""
+    result_days: int = 30
+    """For how many days the images of a task are kept after its end."""
+    reference_days: int = 2
+    """For how many days references and files are kept after they can be needed last."""
     worker_concurrency: int = 0
     """Most tasks at a time in one worker process on PostgreSQL; 0 is no limit."""
     worker_lease_seconds: float = 12.0
@@ -262,6 +266,8 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
         "sandbox_seconds": 0,
         "drain_seconds": 0,
         "asset_url_seconds": 60,
+        "result_days": 1,
+        "reference_days": 1,
         "sandbox_processes": 1,
         "worker_concurrency": 0,
         "worker_lease_seconds": 2,

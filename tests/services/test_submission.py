@@ -47,6 +47,7 @@ class Desk:
             assets=self.images.assets,
             enqueue=lambda task_id, _channel, _priority: self.told.append(task_id),
             judge_callback=str,
+            reference_days=2,
             ids=Drawn(self.core, drawn),
             clock=self.core.clock,
         )
