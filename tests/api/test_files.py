@@ -416,9 +416,10 @@ class TestDeveloped:
     async def test_a_file_serves_many_tasks_and_a_result_the_next_one(self, tmp_path: Path) -> None:
         async with running_server(tmp_path) as server:
             file = await uploaded(server)
-            for _ in range(2):
-                task = await server.outcome(image_input=[file["reference"]])
-                assert task["state"] == "success", task["error"]
+            named = [file["reference"]]
+            tasks = [await server.outcome(image_input=named) for _ in range(2)]
+            assert [task["state"] for task in tasks] == ["success"] * 2
+            task = tasks[-1]
             name = task["result"]["data"][0]["url"].rpartition("/")[2].partition(".")[0]
             assert decode("asset", name) is not None
             stored = len(server.stored_files())
