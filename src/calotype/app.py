@@ -28,6 +28,7 @@ from calotype.services.cancelling import Cancelling
 from calotype.services.deleting import Deleting
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
+from calotype.services.files import Files
 from calotype.services.health import HealthKeeper, keep_fresh
 from calotype.services.signin import Links
 from calotype.services.submission import Submission
@@ -82,6 +83,13 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             core.store, core.catalog, core.router, assets=images.assets, clock=core.clock
         ),
         feed=feed,
+        files=Files(
+            core.store,
+            images.assets,
+            deleting=deleting,
+            reference_days=core.catalog.reference_days,
+            clock=core.clock,
+        ),
         references=images.references,
         router=core.router,
         store=core.store,

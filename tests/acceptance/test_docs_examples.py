@@ -39,6 +39,7 @@ MODELS = "docs/guides/models.md"
 SANDBOX = "docs/guides/sandbox.md"
 API = "docs/reference/api.md"
 WEBHOOKS = "docs/guides/webhooks.md"
+REFERENCES = "docs/guides/references.md"
 CANCELLING = "docs/guides/cancelling.md"
 
 
@@ -299,6 +300,18 @@ def test_the_command_lines_of_the_guide_run_one_after_another(site: Site) -> Non
     assert again.splitlines()[-1].startswith("1 images of 3 prompts, 2 were there already; ")
     assert script == "['piers/0001.png']\n"
     assert "  success  100 %  http://" in watched.splitlines()[-1]
+
+
+def test_a_file_is_uploaded_once_and_used_twice_as_the_guide_says(site: Site) -> None:
+    Image.new("RGB", (1536, 864), "teal").save(site.folder / "lighthouse.png")
+    known = {"CALOTYPE_API_KEY": site.key, "CALOTYPE_BASE_URL": site.url}
+    guide = blocks(REFERENCES, "sh")
+    _, uploaded, made = run(site, [f"KEY={site.key}", *guide], **known)
+    file = json.loads(uploaded)
+    (shown,) = re.findall(r"```json\n(.*?)```", (ROOT / REFERENCES).read_text(), re.DOTALL)
+    assert file.keys() == json.loads(shown).keys()
+    assert re.findall(r"^\w+\.png", made, re.MULTILINE) == ["winter.png", "night.png"]
+    assert site.ask("GET", "/v1/files")[1]["data"][0]["reference"] == file["reference"]
 
 
 def test_the_examples_of_the_python_client_run_one_after_another(site: Site) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from harness import Server
+from harness import Server, picture
 
 
 async def document(server: Server) -> dict[str, Any]:
@@ -110,3 +110,22 @@ async def test_lists_and_batches_fit_their_schemas(idle_server: Server) -> None:
         operation = spec["paths"][path.partition("?")[0]][method.lower()]
         fits(spec, "Error", reply.json)
         assert reply.json["code"] in operation["responses"][str(reply.status)]["x-codes"]
+
+
+async def test_files_fit_their_schemas(idle_server: Server) -> None:
+    spec = await document(idle_server)
+    operations = spec["paths"]["/v1/files"]
+    png = {"Content-Type": "image/png"}
+    replies = [
+        await idle_server.call("POST", "/v1/files", data=picture(), headers=png) for _ in range(2)
+    ]
+    assert [reply.status for reply in replies] == [201, 200]
+    for reply in replies:
+        assert str(reply.status) in operations["post"]["responses"]
+        fits(spec, "File", reply.json)
+    word = replies[0].json["id"]
+    fits(spec, "File", (await idle_server.call("GET", f"/v1/files/{word}")).json)
+    fits(spec, "FileList", (await idle_server.call("GET", "/v1/files?limit=1")).json)
+    refused = await idle_server.call("POST", "/v1/files", data=b"x", headers=png)
+    fits(spec, "Error", refused.json)
+    assert refused.json["code"] in operations["post"]["responses"]["400"]["x-codes"]

@@ -35,6 +35,7 @@ continue-on-failure = true
 warnings = false
 """
 TALK_SECONDS: Final = 0.05
+FILE: Final = {"Content-Type": "application/octet-stream"}
 KINDS: Final = ("gpt-image-2", "nano-banana-pro", "flux-2-flex", "ideogram-v4")
 """Models of every kind: dependent limits, plain choices, numbers, and one without references."""
 CALLING: Final = [name for name in Settings.__struct_fields__ if name.endswith("_allow_hosts")]
@@ -71,7 +72,14 @@ async def known(server: Server, site: str) -> dict[str, object]:
     """What schemathesis cannot make up."""
     task = await server.outcome()
     image = urlsplit(task["result"]["data"][0]["url"])
+    kinds = {"file": picture("WEBP"), "reference": picture("JPEG")}
+    files = {
+        name: (await server.call("POST", "/v1/files", data=body, headers=FILE)).json
+        for name, body in kinds.items()
+    }
     return {
+        "file_id": files["file"]["id"],  # one that may be deleted, and one that stays
+        "reference": files["reference"]["reference"],
         "task_id": task["task_id"],
         "name": image.path.rpartition("/")[2],
         "query": dict(parse_qsl(image.query)),

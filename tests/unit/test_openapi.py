@@ -22,6 +22,7 @@ from calotype.domain.catalog import Catalog, Model, Parameter
 from calotype.domain.channel import Channel, Served
 from calotype.domain.clock import system_clock
 from calotype.domain.errors import FAILURES, CalotypeError
+from calotype.domain.files import named_asset, reference_of
 from calotype.domain.health import Breakers
 from calotype.domain.options import read_options
 from calotype.domain.task import BillingStatus, Request, State
@@ -134,6 +135,8 @@ def test_a_key_is_asked_for_where_the_contract_asks_for_one() -> None:
         "/v1/webhooks/rotate",
         "/v1/webhooks/deliveries",
         "/v1/events",
+        "/v1/files",
+        "/v1/files/{file_id}",
         "/v1/credits/balance",
         "/openai/v1/images/generations",
         "/openai/v1/images/edits",
@@ -203,7 +206,8 @@ def accepts(fields: dict[str, Any], *, text: bool) -> bool:
             if not isinstance(urls, list):
                 return False
             for url in urls:
-                judge_reference_url(url, allow_hosts=frozenset())
+                if named_asset(url) is None:
+                    judge_reference_url(url, allow_hosts=frozenset())
             check_reference_count(model, len(urls))
         request = Request(
             asked.model, asked.prompt, asked.n, asked.parameters, channel_id=asked.channel_id
@@ -235,6 +239,7 @@ def common(model: Model) -> Iterator[tuple[str, list[Any]]]:
     yield "model", ["no-such-model", "", None, 1]
     url, most = "https://example.com/a.png", max(1, model.references.max_items)
     lists: list[Any] = [[url] * most, [url] * (most + 1), ["ftp://example.com/a"], [1], url, None]
+    lists += [[reference_of(7)], ["ASSET" + reference_of(8)[5:]], ["asset://x"], ["asset://"]]
     if model.references.max_items:  # else the field is not there, though nothing is not refused
         yield "image_input", [[], ["HTTP://example.com/a"], *lists]
     yield (

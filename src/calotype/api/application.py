@@ -17,6 +17,7 @@ from calotype.api.context import Context
 from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
 from calotype.api.edge import Edge, ErrorPages
+from calotype.api.files import Files
 from calotype.api.images import Generations
 from calotype.api.intake import Intake
 from calotype.api.mcp import AgentDoor
@@ -78,7 +79,7 @@ def build(
     generations, tasks = Generations(context, intake), Tasks(context)
     status, files = Status(context, checks), AssetFiles(context)
     published, streams = _Published(context), Streams(context)
-    webhooks = WebhookRoutes(context)
+    webhooks, uploads = WebhookRoutes(context), Files(context, intake)
 
     async def submit(request: Request) -> Response:
         answer = await generations.handle(request.scope, request.receive, request.state.request_id)
@@ -106,6 +107,8 @@ def build(
         Route("/v1/models/brands/{brand}/image", published.discovery.brand),
         Route("/v1/models/{model_id:path}", published.model),
         Route("/v1/credits/balance", status.balance),
+        Route("/v1/files", uploads.all, methods=["GET", "POST"]),
+        Route("/v1/files/{file_id}", uploads.one, methods=["GET", "DELETE"]),
         Route("/v1/assets/{name}", files.handle),
         Route("/v1/callbacks/{channel}", CallbackRoute(context.callbacks).handle, methods=["POST"]),
         *openai_routes(context, intake),

@@ -109,10 +109,15 @@ def media_type(scope: Scope) -> tuple[str, bytes]:
         errors.UnsupportedMediaType: neither JSON nor a multipart form.
 
     """
-    whole = header(scope, b"content-type") or b""
-    kind = whole.partition(b";")[0].strip().lower().decode("latin-1")
+    kind, whole = body_type(scope)
     if kind not in {"application/json", "multipart/form-data"}:
         raise UnsupportedMediaType(
             f"Content-Type is '{kind or 'missing'}'; send application/json or multipart/form-data."
         )
     return kind, whole
+
+
+def body_type(scope: Scope) -> tuple[str, bytes]:
+    """What a body says that it is, in lower case, and the whole header; empty where it does not."""
+    whole = header(scope, b"content-type") or b""
+    return whole.partition(b";")[0].strip().lower().decode("latin-1"), whole

@@ -19,6 +19,7 @@ from calotype.services.cancelling import Cancelling
 from calotype.services.deleting import Deleting
 from calotype.services.delivery import Delivery
 from calotype.services.feed import Feed
+from calotype.services.files import Files
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
 from calotype.services.submission import Submission
@@ -41,6 +42,7 @@ class Context(msgspec.Struct, frozen=True):
     deleting: Deleting
     delivery: Delivery
     feed: Feed
+    files: Files
     references: ReferenceIntake
     router: Router
     store: Store

@@ -7,11 +7,24 @@ from typing import Final
 
 from starlette.types import Receive, Scope
 
-from calotype.api.body import check_length, read_json, stream
+from calotype.api.body import body_type, check_length, read_json, stream
 from calotype.api.context import Context, header
+from calotype.domain.catalog import quoted
+from calotype.domain.errors import (
+    ReferenceTooLarge,
+    UnsupportedMediaType,
+    UnsupportedReferenceType,
+)
 from calotype.domain.keys import ApiKey
 from calotype.domain.task import Reference
-from calotype.services.multipart import Form, read_form, too_many_references
+from calotype.services.assets import Kept
+from calotype.services.multipart import (
+    FILE_FIELD,
+    Form,
+    read_file,
+    read_form,
+    too_many_references,
+)
 from calotype.services.submission import AcceptanceInDoubt
 
 _FORM_TEXT: Final = 4 * 1024 * 1024
@@ -69,6 +82,35 @@ class Intake:
         except Exception:  # not when cancelled: the task may have been accepted by then
             await self._context.assets.discard([upload.asset for upload in form.uploads])
             raise
+
+    async def file(self, scope: Scope, receive: Receive, key: ApiKey) -> Kept:
+        """The image that a body is, or that it holds as a form, stored."""
+        check_length(scope, limit=self._max_file + _FORM_TEXT)
+        chunks = stream(receive, limit=self._max_file + _FORM_TEXT)
+        keep = partial(
+            self._context.assets.keep,
+            account_id=key.account_id,
+            kind="reference",
+            max_bytes=self._max_file,
+        )
+        kind, content_type = body_type(scope)
+        form = Form({}, [])
+        try:
+            if kind == "multipart/form-data":
+                await read_file(chunks, form, content_type=content_type, keep=keep)
+            elif kind.startswith("image/") or kind == "application/octet-stream":
+                form.references.append(await keep(chunks))
+            else:
+                raise UnsupportedMediaType(  # noqa: TRY301 -- as what reading it raises
+                    f"Content-Type is {quoted(kind)}; send multipart/form-data with the image as "
+                    f"{FILE_FIELD}, or the image itself as image/png, image/jpeg or image/webp."
+                )
+        except Exception as error:
+            await self._context.assets.discard([upload.asset for upload in form.uploads])
+            if isinstance(error, ReferenceTooLarge | UnsupportedReferenceType):
+                error.param = FILE_FIELD
+            raise
+        return form.uploads[0]
 
 
 def idempotency_key(scope: Scope) -> str | None:

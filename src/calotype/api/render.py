@@ -60,6 +60,7 @@ STATUSES: Final = {
     "method_not_allowed": 405,
     "task_not_found": 404,
     "asset_not_found": 404,
+    "file_not_found": 404,
     "brand_not_found": 404,
     "callback_not_found": 404,
     "model_not_found": 404,

@@ -1,6 +1,6 @@
 """GET /v1/tasks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -24,7 +24,8 @@ MAX_SINCE: Final = 10**11
 """Seconds; whoever sends milliseconds is told so instead of being shown nothing."""
 
 _METADATA: Final = "metadata."
-_NAMES: Final = ("state", "model", "since", "limit", "cursor")
+_PAGE: Final = ("limit", "cursor")
+_NAMES: Final = ("state", "model", "since", *_PAGE)
 _DIGITS: Final = 15
 _PARAM: Final = 100
 """Characters of a name that an error repeats as ``param``."""
@@ -84,6 +85,32 @@ def read_query(query: bytes) -> Asked:
         errors.InvalidParameter: a name that comes twice, or a value that cannot be.
 
     """
+    values = _values(query, _NAMES, metadata=True)
+    return Asked(
+        state=_state(values["state"]) if "state" in values else None,
+        model=_text(values["model"], "model") if "model" in values else None,
+        since=_number(values["since"], "since", range(MAX_SINCE + 1))
+        if "since" in values
+        else None,
+        metadata=_metadata(values.items()),
+        before=_before_of(values),
+        limit=_limit_of(values),
+    )
+
+
+def read_page(query: bytes) -> Asked:
+    """Which page of a list without filters a query string asks for.
+
+    Raises:
+        errors.UnsupportedParameter, errors.InvalidParameter: as ``read_query`` does.
+
+    """
+    values = _values(query, _PAGE, metadata=False)
+    return Asked(before=_before_of(values), limit=_limit_of(values))
+
+
+def _values(query: bytes, names: Sequence[str], *, metadata: bool) -> dict[str, str]:
+    """The parameters of a query, each once: of these names, or of metadata where that counts."""
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeError:
@@ -92,25 +119,17 @@ def read_query(query: bytes) -> Asked:
         ) from None
     values: dict[str, str] = {}
     for name, value in pairs:
-        if name not in _NAMES and not name.startswith(_METADATA):
+        if name not in names and not (metadata and name.startswith(_METADATA)):
+            others = ", and metadata.<key> for a key of the metadata" if metadata else ""
             raise UnsupportedParameter(
-                f"There is no query parameter {quoted(name)}; there are {', '.join(_NAMES)}, and "
-                "metadata.<key> for a key of the metadata.",
+                f"There is no query parameter {quoted(name)}; there are {', '.join(names)}"
+                f"{others}.",
                 param=_shown(name),
             )
         if name in values:
             raise InvalidParameter(f"{quoted(name)} came twice; send it once.", param=_shown(name))
         values[name] = value
-    return Asked(
-        state=_state(values["state"]) if "state" in values else None,
-        model=_text(values["model"], "model") if "model" in values else None,
-        since=_number(values["since"], "since", range(MAX_SINCE + 1))
-        if "since" in values
-        else None,
-        metadata=_metadata(values.items()),
-        before=_before(values["cursor"]) if "cursor" in values else None,
-        limit=_number(values.get("limit", str(DEFAULT_LIMIT)), "limit", range(1, MAX_LIMIT + 1)),
-    )
+    return values
 
 
 def _state(word: str) -> State:
@@ -146,13 +165,19 @@ def _metadata(values: Iterable[tuple[str, str]]) -> dict[str, str]:
     return check_metadata(pairs)
 
 
-def _before(cursor: str) -> int:
-    task_id = decode("page", cursor)
-    if task_id is None:
+def _limit_of(values: Mapping[str, str]) -> int:
+    return _number(values.get("limit", str(DEFAULT_LIMIT)), "limit", range(1, MAX_LIMIT + 1))
+
+
+def _before_of(values: Mapping[str, str]) -> int | None:
+    if "cursor" not in values:
+        return None
+    last = decode("page", values["cursor"])
+    if last is None:
         raise InvalidParameter(
             "cursor must be the next_cursor of the page before, as it was given.", param="cursor"
         )
-    return task_id
+    return last
 
 
 def _shown(name: str) -> str | None:

@@ -101,7 +101,8 @@ class _Asked:
         list[str],
         typer.Option(
             metavar="FILE_OR_URL",
-            help="A reference image; repeat it for more.",
+            help="A reference image: a file, a URL, or asset:// and the id of an uploaded file; "
+            "repeat it for more.",
             show_default=False,
         ),
     ] = dataclasses.field(default_factory=list)

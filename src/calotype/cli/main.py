@@ -13,6 +13,7 @@ from calotype.cli import (
     channels,
     doctor,
     faults,
+    files,
     generate,
     keys,
     mcp,
@@ -71,6 +72,7 @@ app.command()(models.models)
 app.command()(channels.channels)
 app.command()(generate.generate)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(files.app, name="files")
 app.add_typer(webhooks.app, name="webhooks")
 app.command()(mcp.mcp)
 app.add_typer(admin.app, name="admin")

@@ -17,7 +17,7 @@ Value = str | int | float | bool
 Fields = dict[str, Value | dict[str, str]]
 """Fields of a request by their names; only ``metadata`` is an object."""
 
-_HTTP: Final = ("http://", "https://")
+_URLS: Final = ("http://", "https://", "asset://")
 _FURTHER: Final = re.compile(r"(.+)-([1-9]\d{0,5})", re.DOTALL)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_HERE: Final = {
@@ -144,16 +144,26 @@ def read_references(given: Sequence[str], *, where: str = "--image") -> list[str
     """
     references: list[str | Path] = []
     for text in given:
-        if text.startswith(_HTTP):
+        if text.startswith(_URLS):
             references.append(text)
             continue
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise wrong(f"{where} {text}: is no file and no http(s) URL.")
-        if not os.access(path, os.R_OK):
-            raise wrong(f"{where} {text}: cannot be read; check its permissions.")
-        references.append(path)
+        check_readable(Path(text), f"{where} {text}", or_else=" and no http(s) or asset:// URL")
+        references.append(Path(text).expanduser())
     return references
+
+
+def check_readable(path: Path, named: str, *, or_else: str = "") -> None:
+    """Whether a file can be read; ``named`` stands before a complaint.
+
+    Raises:
+        CommandFault: it is not there, or may not be read.
+
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise wrong(f"{named}: is no file{or_else}.")
+    if not os.access(path, os.R_OK):
+        raise wrong(f"{named}: cannot be read; check its permissions.")
 
 
 def check_output(output: Path | None, *, n: int = 1) -> None:

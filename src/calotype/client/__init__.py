@@ -13,6 +13,7 @@ from calotype.client.aio import AsyncCalotype, AsyncTask, AsyncTaskTimeout
 from calotype.client.documents import (
     Balance,
     Billing,
+    File,
     Image,
     Model,
     State,
@@ -55,6 +56,7 @@ __all__ = [
     "CalotypeError",
     "ConflictError",
     "ConnectionFailed",
+    "File",
     "GenerationRequest",
     "Image",
     "InvalidRequestError",

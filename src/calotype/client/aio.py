@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from calotype.client.documents import (
     Balance,
+    File,
     Model,
     State,
     TaskEvent,
@@ -23,8 +24,10 @@ from calotype.client.documents import (
 from calotype.client.errors import APIError, WaitTimeout
 from calotype.client.flows import PATIENCE, PAUSES, TIMEOUT, Flows
 from calotype.client.requests import (
+    FileUpload,
     GenerationRequest,
     Reference,
+    Source,
     Value,
     api_path,
     read_api_key,
@@ -153,7 +156,7 @@ class AsyncCalotype:
 
         """
         filters = task_filters(state=state, model=model, since=since, metadata=metadata)
-        async with contextlib.aclosing(self._flows.pages(filters, limit)) as documents:
+        async with contextlib.aclosing(self._flows.tasks(filters, limit)) as documents:
             async for document in documents:
                 yield self._view(document)
 
@@ -173,6 +176,30 @@ class AsyncCalotype:
         async with contextlib.aclosing(found) as events:
             async for event in events:
                 yield task_event(event, self._view)
+
+    # Files
+
+    async def upload_file(self, image: Source) -> File:
+        """Upload an image once, to be a reference of many requests: a path, bytes or an open file.
+
+        What was uploaded before is found again, and kept for longer.
+        """
+        return struct(await self._flows.upload(FileUpload(image)), File)
+
+    async def files(self, *, limit: int | None = None) -> "AsyncGenerator[File, None]":
+        """The account's files, newest first, fetched page by page as they are taken."""
+        found = self._flows.listed(api_path("files"), limit)
+        async with contextlib.aclosing(found) as documents:
+            async for document in documents:
+                yield struct(document, File)
+
+    async def file(self, file_id: str) -> File:
+        """A file as it is now, with a fresh URL to look at it."""
+        return struct(await self._flows.get(api_path("files", file_id)), File)
+
+    async def delete_file(self, file_id: str) -> None:
+        """Delete a file at once; a task that still needs it fails."""
+        await self._flows.delete(api_path("files", file_id), gone="file_not_found")
 
     # Images
 

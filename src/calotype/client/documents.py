@@ -74,6 +74,23 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     available_channels: list[dict[str, Any]] = []
 
 
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that was uploaded once, to be a reference of many tasks."""
+
+    id: str
+    reference: str
+    """``asset://…``: names it in a request; the file itself does so, too."""
+    url: str = ""
+    """Signed, to look at it."""
+    content_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    created_at: int | None = None
+    expires_at: int | None = None
+    """Unix seconds; each use moves it on."""
+
+
 class WebhookSecret(msgspec.Struct, frozen=True, kw_only=True):
     """A secret that webhooks are signed with."""
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -31,7 +32,7 @@ from calotype.client.errors import (
 )
 from calotype.client.files import beside, numbered, replaceable, suffix_of
 from calotype.client.port import Reply, Wire
-from calotype.client.requests import Call, GenerationRequest, api_path
+from calotype.client.requests import Call, FileUpload, GenerationRequest, api_path
 from calotype.client.sse import EventReader, Received
 
 T = TypeVar("T")
@@ -88,14 +89,37 @@ class Flows:
         call = Call(method=method, url=url, document=document)
         return await self._again(lambda: self._once(call))
 
-    async def delete(self, url: str) -> None:
-        """Have something deleted; it is as good done twice as once."""
+    async def delete(self, url: str, *, gone: str = "") -> None:
+        """Have something deleted; it is as good done twice as once.
+
+        ``gone`` is the code of what is not there, as after a deletion whose answer was lost.
+        """
+        in_doubt = False
 
         async def once() -> None:
-            reply = await self._open(Call(method="DELETE", url=url))
-            await reply.close()
+            nonlocal in_doubt
+            try:
+                reply = await self._open(Call(method="DELETE", url=url))
+                await reply.close()
+            except ConnectionFailed as error:
+                in_doubt = in_doubt or error.maybe_received
+                raise
+            except APIError as error:
+                if not in_doubt or error.code != gone:
+                    raise
 
         await self._again(once)
+
+    async def upload(self, upload: FileUpload) -> dict[str, Any]:
+        """The file that an image was made; the same image twice is one file."""
+        await self._wire.aside(upload.buffer)
+
+        async def once() -> dict[str, Any]:
+            with contextlib.ExitStack() as files:
+                form = await self._wire.aside(functools.partial(upload.form, files))
+                return await self._once(Call(method="POST", url=api_path("files"), form=form))
+
+        return await self._again(once)
 
     async def rotate(self, overlap_seconds: int) -> dict[str, Any]:
         """The webhook settings with a new secret; sent once, as twice would end the old secret."""
@@ -152,18 +176,27 @@ class Flows:
             raise CalotypeError("The server did not answer for each request of the batch.")
         return [_accepted_or_refused(item) for item in items]
 
-    async def pages(
+    async def tasks(
         self, filters: Mapping[str, str], limit: int | None
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Tasks, newest first, page by page as they are taken."""
+        pages = self.listed(api_path("tasks"), limit, filters)
+        async with contextlib.aclosing(pages) as documents:
+            async for document in documents:
+                yield task_document(document)
+
+    async def listed(
+        self, url: str, limit: int | None, filters: Mapping[str, str] = MappingProxyType({})
+    ) -> AsyncGenerator[Any, None]:
+        """What a list holds, newest first, page by page as it is taken."""
         left, cursor = math.inf if limit is None else limit, None
         while left > 0:
             query = {**filters, "limit": str(int(min(PAGE, left)))}
             if cursor:
                 query["cursor"] = cursor
-            page = await self.get(api_path("tasks"), *query.items())
+            page = await self.get(url, *query.items())
             for document in page.get("data") or []:
-                yield task_document(document)
+                yield document
                 left -= 1
             cursor = page.get("next_cursor")
             if not cursor or not page.get("has_more"):

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote, urlsplit
 
-Reference = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
-"""A reference image: an http(s) URL, a file, its bytes, or an open binary file."""
+from calotype.client.documents import File
+
+Source = os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+"""An image to upload: a file, its bytes, or an open binary file."""
+Reference = str | File | Source
+"""A reference image: an http(s) URL, what was uploaded before, or what is uploaded with it."""
 Value = str | int | float | bool | None
 """Of a model's parameter; None leaves it out."""
 Part = tuple[str, tuple[str | None, str | bytes | IO[bytes]]]
@@ -20,7 +24,7 @@ Part = tuple[str, tuple[str | None, str | bytes | IO[bytes]]]
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8080"
 UNSEEKABLE_BYTES: Final = 64 * 1024 * 1024
 """How much of a file that cannot be read twice is taken into memory."""
-_SCHEMES: Final = ("http://", "https://")
+_SCHEMES: Final = ("http://", "https://", "asset://")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,8 @@ class GenerationRequest:
     Args:
         prompt: what the image shows.
         model: an id from ``models()``.
-        references: images to go by, in order: URLs, paths, bytes or open binary files.
+        references: images to go by, in order: URLs, uploaded files, paths, bytes or open binary
+            files.
         n: how many images, where the model makes several.
         channel_id: pins one of the model's channels.
         callback_url: is sent a webhook when the task is final.
@@ -122,14 +127,8 @@ class GenerationRequest:
         for reference in self.references:
             if isinstance(reference, str):
                 parts.append(("image_input", (None, reference)))
-            elif isinstance(reference, Path):
-                file: IO[bytes] = files.enter_context(reference.open("rb"))
-                parts.append(("image", (reference.name, file)))
-            elif isinstance(reference, bytes):
-                parts.append(("image", ("image", reference)))
             else:
-                # It is sent from its beginning, by httpx2.
-                parts.append(("image", (_name(reference), reference)))
+                parts.append(_part("image", reference, files))
         return parts
 
     def buffer(self) -> None:
@@ -139,13 +138,37 @@ class GenerationRequest:
             ValueError: it is too large.
 
         """
-        self.references = tuple(
-            one if isinstance(one, str | Path | bytes) or one.seekable() else _buffered(one)
-            for one in self.references
-        )
+        self.references = tuple(_readable(one) for one in self.references)
 
     def __repr__(self) -> str:
         return f"GenerationRequest({self.fields!r}, references={len(self.references)})"
+
+
+class FileUpload:
+    """An image to upload.
+
+    Args:
+        image: a path, bytes, or an open binary file, which is read from its beginning.
+
+    """
+
+    def __init__(self, image: Source) -> None:
+        if isinstance(image, str):
+            raise TypeError("image: give a file as a pathlib.Path, or its bytes.")
+        self._image = _judged(image, "image")
+
+    def buffer(self) -> None:
+        """Read what cannot be read twice into memory.
+
+        Raises:
+            ValueError: it is too large.
+
+        """
+        self._image = _readable(self._image)
+
+    def form(self, files: contextlib.ExitStack) -> list[Part]:
+        """The form that uploads it; a file is opened anew, and closed by ``files``."""
+        return [_part("file", self._image, files)]
 
 
 def api_path(*words: str) -> str:
@@ -201,7 +224,23 @@ def read_api_key(given: str | None) -> str:
     return key
 
 
-def _judged(reference: Reference) -> str | Path | bytes | IO[bytes]:
+def _part(name: str, image: str | Path | bytes | IO[bytes], files: contextlib.ExitStack) -> Part:
+    """A file of a form."""
+    if isinstance(image, Path):
+        return name, (image.name, files.enter_context(image.open("rb")))
+    if isinstance(image, str | bytes):
+        return name, ("image", image)
+    return name, (_name(image), image)  # it is sent from its beginning, by httpx2
+
+
+def _readable(image: str | Path | bytes | IO[bytes]) -> str | Path | bytes | IO[bytes]:
+    """The same, as it can be read more than once."""
+    return image if isinstance(image, str | Path | bytes) or image.seekable() else _buffered(image)
+
+
+def _judged(reference: Reference, field: str = "references") -> str | Path | bytes | IO[bytes]:
+    if isinstance(reference, File):
+        return reference.reference
     if isinstance(reference, str):
         if not reference.lower().startswith(_SCHEMES):
             raise ValueError(
@@ -214,7 +253,7 @@ def _judged(reference: Reference) -> str | Path | bytes | IO[bytes]:
         return bytes(reference)
     if not hasattr(reference, "seekable") or hasattr(reference, "encoding"):
         raise TypeError(
-            "references: give http(s) URLs, paths, bytes or files opened in binary mode, "
+            f"{field}: give http(s) URLs, paths, bytes or files opened in binary mode, "
             f"not {type(reference).__name__}."
         )
     return reference
@@ -224,7 +263,7 @@ def _buffered(file: IO[bytes]) -> bytes:
     content = file.read(UNSEEKABLE_BYTES + 1)
     if len(content) > UNSEEKABLE_BYTES:
         raise ValueError(
-            f"references: {_name(file)} has more than {UNSEEKABLE_BYTES} bytes and cannot be read "
+            f"{_name(file)} has more than {UNSEEKABLE_BYTES} bytes and cannot be read "
             "twice, as sending it again may need; write it to a file first."
         )
     return content

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from calotype.client.documents import (
     Balance,
+    File,
     Model,
     State,
     TaskEvent,
@@ -23,8 +24,10 @@ from calotype.client.errors import APIError, WaitTimeout
 from calotype.client.flows import PATIENCE, PAUSES, TIMEOUT, Flows
 from calotype.client.port import iterate, run
 from calotype.client.requests import (
+    FileUpload,
     GenerationRequest,
     Reference,
+    Source,
     Value,
     api_path,
     read_api_key,
@@ -151,7 +154,7 @@ class Calotype:
 
         """
         filters = task_filters(state=state, model=model, since=since, metadata=metadata)
-        for document in iterate(self._flows.pages(filters, limit)):
+        for document in iterate(self._flows.tasks(filters, limit)):
             yield self._view(document)
 
     def cancel(self, task_id: str) -> "Task":
@@ -166,6 +169,28 @@ class Calotype:
         """What happens to the account's tasks, from now on or after an event; it never ends."""
         for event in iterate(self._flows.events(api_path("events"), last_event_id, ends=False)):
             yield task_event(event, self._view)
+
+    # Files
+
+    def upload_file(self, image: Source) -> File:
+        """Upload an image once, to be a reference of many requests: a path, bytes or an open file.
+
+        What was uploaded before is found again, and kept for longer.
+        """
+        return struct(run(self._flows.upload(FileUpload(image))), File)
+
+    def files(self, *, limit: int | None = None) -> "Iterator[File]":
+        """The account's files, newest first, fetched page by page as they are taken."""
+        for document in iterate(self._flows.listed(api_path("files"), limit)):
+            yield struct(document, File)
+
+    def file(self, file_id: str) -> File:
+        """A file as it is now, with a fresh URL to look at it."""
+        return struct(run(self._flows.get(api_path("files", file_id))), File)
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete a file at once; a task that still needs it fails."""
+        run(self._flows.delete(api_path("files", file_id), gone="file_not_found"))
 
     # Images
 

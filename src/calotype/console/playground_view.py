@@ -158,7 +158,7 @@ class Studios:
         uploads = await self.own(visitor, said.picked)
         if problem is None and (gone := said.pictures - len(uploads)):
             notes.append(told_gone(gone))
-        amount, trouble = self._quote(key, said, fitted, uploads)
+        amount, trouble = await self._quote(key, said, fitted, uploads)
         errors = _errors(model, [problem, trouble, unknown])
         return Studio(
             said=said,
@@ -246,7 +246,7 @@ class Studios:
 
     # Money
 
-    def _quote(
+    async def _quote(
         self, key: ApiKey, said: Said, fitted: Fitted, uploads: Sequence[Asset]
     ) -> tuple[int | None, Problem | None]:
         """What the request costs as it stands, or why it would be refused.
@@ -265,7 +265,9 @@ class Studios:
             references: list[Reference | Kept] = [Kept(asset, b"") for asset in uploads]
             references += [Reference()] * said.uploads
             references += self._console.references.judge(urls)
-            quoted = self._console.submission.quote(key, fields, references=references, text=True)
+            quoted = await self._console.submission.quote(
+                key, fields, references=references, text=True
+            )
         except CalotypeError as error:
             return None, Problem.of(error)
         return (None if fitted.wrong else quoted), None

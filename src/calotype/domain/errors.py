@@ -13,7 +13,8 @@ CalotypeError
 ├── PermissionDenied      InvalidSignature, ExpiredUrl, ModelNotAllowed, ChannelNotAllowed
 ├── RateLimitReached      too soon; a little later the same request is taken
 ├── NotFound              UnknownRoute, MethodNotAllowed, TaskNotFound, AssetNotFound,
-│                         BrandNotFound, ModelNotFound, CallbackNotFound, WebhookNotFound
+│                         BrandNotFound, ModelNotFound, CallbackNotFound, WebhookNotFound,
+│                         FileNotFound
 └── ServerFault           InternalError, Unavailable
 
 Each class carries its ``code`` (the precise cause), its ``family`` (the ``type`` of the answer)
@@ -285,6 +286,12 @@ class AssetNotFound(NotFound):
     code = "asset_not_found"
 
 
+class FileNotFound(NotFound):
+    """No file of this account has the id."""
+
+    code = "file_not_found"
+
+
 class BrandNotFound(NotFound):
     """No brand of the catalog has the name."""
 
@@ -340,6 +347,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 FAILURES: dict[str, tuple[Family, bool]] = {
     "reference_fetch_failed": ("invalid_request_error", True),
+    "reference_gone": ("invalid_request_error", False),
     "reference_too_large": ("invalid_request_error", False),
     "unsupported_reference_type": ("invalid_request_error", False),
     "content_policy_violation": ("invalid_request_error", False),

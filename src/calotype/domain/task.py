@@ -151,7 +151,7 @@ class Reference(msgspec.Struct, frozen=True, omit_defaults=True):
     """One reference image of a task, in the order in which it came.
 
     ``url`` is what the client gave (None for an upload), ``asset_id`` what we hold of it (None
-    until it was fetched).
+    until it was fetched). With ``asset://…`` the id is there from the beginning.
     """
 
     url: str | None = None
@@ -256,7 +256,14 @@ class NewTask(msgspec.Struct, frozen=True):
     metered: bool = False
     """The key has limits against which the task counts."""
     reference_days: int = 0
-    """How long its uploads are kept after it, where the account says nothing; 0: for ever."""
+    """Its uploads, and files that it names, are kept so many days after ``abandon_at``, where its
+    account says nothing else; 0: for ever."""
+
+    @property
+    def named(self) -> frozenset[int]:
+        """The images that were there before it, by id: ``asset://…``."""
+        ids = [one.asset_id for one in self.references if one.url is not None]
+        return frozenset([each for each in ids if each is not None])
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -27,7 +27,8 @@ Reference = str | Path | IO[bytes]
 
 _TASK: Final = re.compile(r"task_[0-9a-z]{13}")
 _DATA: Final = re.compile(rb"data:[^,]*;base64,", re.IGNORECASE)
-_HTTP: Final = ("http://", "https://")
+_HTTP: Final = ("http://", "https://", "asset://")
+"""What the server is told as it is: what it fetches, or has already."""
 _IMAGES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 _SHOWN: Final = 80
 _BLANKS: Final = b" \t\r\n"
@@ -100,7 +101,8 @@ class References:
             return _file(text, place)
         raise ToolFault(
             f"references[{place}] ({text[:_SHOWN]}) is nothing that can be fetched: give an "
-            "http(s) URL, a data: URI in base64, or the id of a finished task."
+            "http(s) URL, asset:// and the id of a file, a data: URI in base64, or the id of a "
+            "finished task."
         )
 
     async def _of_task(self, task_id: str, place: int) -> IO[bytes]:

@@ -46,8 +46,8 @@ _PAYS: Final = (
     "idempotency_key is given: to get an image that is being made, or was made, call get_task."
 )
 _REFERENCES: Final = (
-    "The images to work from, in order. Each is an http(s) URL, a data: URI in base64, or the id "
-    "of a finished task, whose first image is meant."
+    "The images to work from, in order. Each is an http(s) URL, a data: URI in base64, asset:// "
+    "and the id of an uploaded file, or the id of a finished task, whose first image is meant."
 )
 _FILES: Final = " The path of a PNG, JPEG or WebP file on this machine will do as well."
 

@@ -72,10 +72,7 @@ class Deleting:
             raise TaskNotFinal(
                 f"The task is {deletion.task.state}; cancel it first, or wait until it is final."
             )
-        try:
-            await self._remove(deletion.assets)
-        except Unavailable:
-            log.warning("%s is deleted; its files go when they can be removed", task_word)
+        await self.remove(deletion.assets, name=task_word)
         return deletion.task
 
     async def expire(self) -> int:
@@ -104,6 +101,13 @@ class Deleting:
             )
             self._doubted_until = self._seen[1] + DOUBTED_SECONDS
         return self._seen[1] < self._doubted_until
+
+    async def remove(self, images: Sequence[Asset], *, name: str) -> None:
+        """Remove the marked images of what goes by this name, now or as soon as that can be."""
+        try:
+            await self._remove(images)
+        except Unavailable:
+            log.warning("%s is deleted; its files go when they can be removed", name)
 
     async def finish(self) -> int:
         """Remove what is marked; returns how many images.

@@ -1,17 +1,21 @@
 """Multipart forms, parsed as they come: text to fields, files straight to the asset store."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
 import multipart
 
+from calotype.domain.catalog import quoted
 from calotype.domain.errors import (
     BodyTooLarge,
     InvalidParameter,
     InvalidRequest,
     MalformedBody,
+    MissingField,
     TooManyReferences,
+    UnsupportedParameter,
 )
 from calotype.domain.task import Reference
 from calotype.domain.validation import REFERENCE_FIELD
@@ -22,6 +26,9 @@ MAX_TEXT_BYTES: Final = 256 * 1024
 """Of one text field: the longest prompt in any script fits."""
 
 _FILES: Final = {"image", "image[]"}
+FILE_FIELD: Final = "file"
+_ONE_FILE: Final = {FILE_FIELD, "image"}
+"""Of the form that is one file."""
 _URLS: Final = {"image_input", "image_input[]"}
 
 Event = Any  # the parser's segments, payload chunks and None; it ships without types
@@ -64,18 +71,42 @@ async def read_form(
         errors.CalotypeError: the form is malformed, over a limit, or a reference is refused.
 
     """
-    events = _events(chunks, _boundary(content_type))
-    try:
+    async with _parsed(chunks, content_type) as events:
         async for segment in events:
             await _read_part(segment, events, form, keep=keep, judge=judge)
             if len(form.references) > max_references:
                 raise too_many_references(max_references)
-    except multipart.ParserLimitReached as error:
-        raise BodyTooLarge(f"The form is over a limit: {error}.") from None
-    except multipart.MultipartError as error:
-        raise MalformedBody(f"The multipart form cannot be parsed: {error}.") from None
-    finally:
-        await events.aclose()
+
+
+async def read_file(
+    chunks: AsyncIterator[bytes], form: Form, *, content_type: bytes, keep: Keep
+) -> None:
+    """Read a form that is one file into ``form``, which holds it even when this raises.
+
+    Raises:
+        errors.CalotypeError: there is no file, or something besides it; the form is malformed or
+            over a limit; or the file is refused.
+
+    """
+    async with _parsed(chunks, content_type) as events:
+        async for segment in events:
+            name = segment.name.encode("latin-1").decode(errors="replace")
+            if name not in _ONE_FILE:
+                raise UnsupportedParameter(
+                    f"This form holds one file, as 'file'; leave {quoted(name)} out."
+                )
+            if not _is_file(segment, name):
+                raise InvalidParameter(f"{name} must be a file, not text.", param=FILE_FIELD)
+            if form.references:
+                raise InvalidParameter(
+                    "The form holds more than one file; send each in a request of its own.",
+                    param=FILE_FIELD,
+                )
+            kept = await keep(_payload(events))
+            if kept is not None:
+                form.references.append(kept)
+    if not form.references:
+        raise MissingField("The form holds no file; send it as 'file'.", param=FILE_FIELD)
 
 
 def too_many_references(limit: int) -> TooManyReferences:
@@ -83,6 +114,22 @@ def too_many_references(limit: int) -> TooManyReferences:
     return TooManyReferences(
         f"No model takes more than {limit} reference images.", param=REFERENCE_FIELD
     )
+
+
+@asynccontextmanager
+async def _parsed(
+    chunks: AsyncIterator[bytes], content_type: bytes
+) -> AsyncIterator[AsyncIterator[Event]]:
+    """The events of a form; whatever is wrong with its making is told in our words."""
+    events = _events(chunks, _boundary(content_type))
+    try:
+        yield events
+    except multipart.ParserLimitReached as error:
+        raise BodyTooLarge(f"The form is over a limit: {error}.") from None
+    except multipart.MultipartError as error:
+        raise MalformedBody(f"The multipart form cannot be parsed: {error}.") from None
+    finally:
+        await events.aclose()
 
 
 async def _events(chunks: AsyncIterator[bytes], boundary: str) -> AsyncGenerator[Event, None]:
@@ -145,7 +192,7 @@ def _is_file(segment: Event, name: str) -> bool:
     if segment.filename is not None or "filename*=" in segment["Content-Disposition"]:
         return True
     kind = segment.content_type or "text/plain"
-    return name in _FILES and not kind.startswith("text/")
+    return name in _FILES | _ONE_FILE and not kind.startswith("text/")
 
 
 async def _payload(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:

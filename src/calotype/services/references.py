@@ -11,6 +11,7 @@ from calotype.domain.errors import (
     ReferenceTooLarge,
     UnsupportedReferenceType,
 )
+from calotype.domain.files import named_asset, reference_of
 from calotype.domain.task import Asset, Reference
 from calotype.domain.urls import judge_reference_url
 from calotype.net.fetcher import FetchRefused, GuardedFetcher
@@ -55,6 +56,8 @@ class ReferenceIntake:
     def judge(self, urls: object) -> list[Reference]:
         """References by URL, judged by form and address without a look at the network.
 
+        Whether an ``asset://…`` is there is for submission to say.
+
         Raises:
             errors.InvalidParameter: no list, or a URL that may not be fetched.
 
@@ -63,11 +66,16 @@ class ReferenceIntake:
             return []
         if not isinstance(urls, list):
             raise InvalidParameter(
-                "image_input must be a list of http(s) URLs.", param="image_input"
+                "image_input must be a list of http(s) URLs and asset:// references.",
+                param="image_input",
             )
-        for url in urls:
-            judge_reference_url(url, allow_hosts=self._allow_hosts)
-        return [Reference(url=url) for url in urls]
+        return [self._judged(url) for url in urls]
+
+    def _judged(self, url: object) -> Reference:
+        asset_id = named_asset(url)
+        if asset_id is not None:
+            return Reference(url=reference_of(asset_id), asset_id=asset_id)
+        return Reference(url=judge_reference_url(url, allow_hosts=self._allow_hosts))
 
     async def fetch(
         self,

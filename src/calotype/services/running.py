@@ -300,8 +300,8 @@ class Runner:
             task = msgspec.structs.replace(task, references=filled)
         references = await self._reference_images(task)
         if references is None:
-            message = "A reference image of this task is no longer stored."
-            await self._endings.fail(task, "internal_error", message)
+            message = "A reference image of this task was deleted, or is no longer stored."
+            await self._endings.fail(task, "reference_gone", message)
             return
         await self._send(task, self._history(attempts), references)
 

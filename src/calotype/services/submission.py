@@ -12,9 +12,7 @@ from calotype.domain.errors import (
     CalotypeError,
     InternalError,
     InvalidParameter,
-    ReferenceTooLarge,
     Unavailable,
-    UnsupportedReferenceType,
 )
 from calotype.domain.fairness import priority
 from calotype.domain.ids import IdSource
@@ -23,6 +21,7 @@ from calotype.domain.options import NO_OPTIONS, Options, read_options
 from calotype.domain.task import Asset, NewTask, Reference, Request
 from calotype.domain.validation import Normalised, check_reference_count, normalise
 from calotype.services.assets import Assets, Kept
+from calotype.services.named import Image, check_images, find_named, images_of
 from calotype.services.routing import Router
 from calotype.services.scopes import check_model
 from calotype.store.port import IdTaken, Store, Submitted
@@ -57,7 +56,7 @@ class Asked(msgspec.Struct, frozen=True):
     """
 
     fields: Mapping[str, object]
-    references: Sequence[Reference | Kept]
+    references: Sequence[Image]
     text: bool
     idempotency_key: str | None
 
@@ -68,17 +67,13 @@ class _Judged(msgspec.Struct, frozen=True):
     asked: Asked
     model: Model
     request: Request
-    uploads: tuple[Asset, ...]
     metadata: dict[str, str]
     fingerprint: bytes
 
     @property
-    def files(self) -> list[tuple[str, int] | None]:
-        """Its references as a router wants them."""
-        return [
-            (one.asset.content_type, one.asset.bytes) if isinstance(one, Kept) else None
-            for one in self.asked.references
-        ]
+    def uploads(self) -> tuple[Asset, ...]:
+        """Those that came with it."""
+        return tuple([each.asset for each in self.asked.references if isinstance(each, Kept)])
 
 
 class _Draft(msgspec.Struct, frozen=True):
@@ -123,7 +118,7 @@ class Submission:
         key: ApiKey,
         fields: Mapping[str, object],
         *,
-        references: Sequence[Reference | Kept],
+        references: Sequence[Image],
         text: bool,
         request_id: str,
         idempotency_key: str | None,
@@ -142,10 +137,12 @@ class Submission:
             errors.CalotypeError: refused; nothing was written.
 
         """
-        judged = self._judge(key, Asked(fields, references, text, idempotency_key))
+        asked = Asked(fields, references, text, idempotency_key)
+        judged = self._judge(key, asked)
+        named = await find_named(self._store, [references])
         try:
-            new = self._new_task(key, judged, request_id=request_id)
-        except CalotypeError:  # the channels may be others than when it was accepted
+            new = self._new_task(key, judged, named, request_id=request_id)
+        except CalotypeError:  # channels and images may be others than when it was accepted
             known = await self._replayed(key, judged)
             if known is None:
                 raise
@@ -155,12 +152,12 @@ class Submission:
             await self._assets.discard(new.uploads)
         return self._accepted(submitted, new, judged.model)
 
-    def quote(
+    async def quote(
         self,
         key: ApiKey,
         fields: Mapping[str, object],
         *,
-        references: Sequence[Reference | Kept],
+        references: Sequence[Image],
         text: bool,
     ) -> int:
         """Micro-USDC that ``submit`` would reserve for a request now; arguments as of that.
@@ -169,13 +166,14 @@ class Submission:
             errors.CalotypeError: ``submit`` would refuse it.
 
         """
-        judged = self._judge(key, Asked(fields, references, text, None))
-        files = judged.files
+        asked = Asked(fields, references, text, None)
+        judged = self._judge(key, asked)
+        files = self._files(judged, await find_named(self._store, [references]), key=key)
         self._router.choose(judged.model, judged.request, files)
         return self._router.highest_price(judged.model, judged.request, files)
 
     def fingerprint(
-        self, fields: Mapping[str, object], *, references: Sequence[Reference | Kept], text: bool
+        self, fields: Mapping[str, object], *, references: Sequence[Image], text: bool
     ) -> bytes:
         """What one idempotency key may stand for: the same for the same request.
 
@@ -200,7 +198,10 @@ class Submission:
                 ``AcceptanceInDoubt``, nothing was written.
 
         """
-        outcomes = [await self._considered(key, one, request_id=request_id) for one in batch]
+        named = await find_named(
+            self._store, [one.references for one in batch if isinstance(one, Asked)]
+        )
+        outcomes = [await self._considered(key, one, named, request_id=request_id) for one in batch]
         drafts = [one for one in outcomes if isinstance(one, _Draft)]
         written = iter(await self._write_batch([draft.new for draft in drafts]))
         results: list[Accepted | CalotypeError] = []
@@ -217,7 +218,12 @@ class Submission:
         return results
 
     async def _considered(
-        self, key: ApiKey, asked: Asked | CalotypeError, *, request_id: str
+        self,
+        key: ApiKey,
+        asked: Asked | CalotypeError,
+        named: Mapping[int, Asset],
+        *,
+        request_id: str,
     ) -> _Draft | Accepted | CalotypeError:
         """One of a batch: what is to be written, or what became of it without that."""
         if isinstance(asked, CalotypeError):
@@ -227,7 +233,7 @@ class Submission:
         except CalotypeError as error:
             return error
         try:
-            return _Draft(self._new_task(key, judged, request_id=request_id), judged.model)
+            return _Draft(self._new_task(key, judged, named, request_id=request_id), judged.model)
         except CalotypeError as error:
             return await self._replayed(key, judged) or error
 
@@ -243,8 +249,6 @@ class Submission:
         plain, options = self._read(asked.fields, text=asked.text)
         model = self._catalog.get(plain.model)
         check_reference_count(model, len(asked.references))
-        uploads = tuple([each.asset for each in asked.references if isinstance(each, Kept)])
-        _check_uploads(model, uploads)
         request = Request(
             model=plain.model,
             prompt=plain.prompt,
@@ -257,7 +261,7 @@ class Submission:
         )
         keyed = asked.idempotency_key is not None
         fingerprint = _fingerprint(plain, options, asked.references) if keyed else b""
-        return _Judged(asked, model, request, uploads, options.metadata, fingerprint)
+        return _Judged(asked, model, request, options.metadata, fingerprint)
 
     def _read(self, fields: Mapping[str, object], *, text: bool) -> tuple[Normalised, Options]:
         plain = normalise(self._catalog, fields, text=text)
@@ -266,15 +270,38 @@ class Submission:
             options = read_options(fields, text=text, judge_url=self._judge_callback)
         return plain, options
 
-    def _new_task(self, key: ApiKey, judged: _Judged, *, request_id: str) -> NewTask:
-        """The task of a request, on the channel whose turn it is.
+    def _files(
+        self, judged: _Judged, named: Mapping[int, Asset], *, key: ApiKey
+    ) -> list[tuple[str, int] | None]:
+        """The references of a request as a router wants them.
 
         Raises:
-            errors.CalotypeError: no channel takes it.
+            errors.CalotypeError: the model does not take one of them, or it is not there.
+
+        """
+        images = images_of(
+            judged.asked.references, named, account_id=key.account_id, now=self._clock()
+        )
+        check_images(judged.model, judged.asked.references, images)
+        return [(one.content_type, one.bytes) if one else None for one in images]
+
+    def _new_task(
+        self, key: ApiKey, judged: _Judged, named: Mapping[int, Asset], *, request_id: str
+    ) -> NewTask:
+        """The task of a request, on the channel whose turn it is.
+
+        Args:
+            key: who asks.
+            judged: what for.
+            named: images by id, all that there are of those that it names.
+            request_id: kept with the task.
+
+        Raises:
+            errors.CalotypeError: no channel takes it, or an image that it names is not there.
 
         """
         model, request, references = judged.model, judged.request, judged.asked.references
-        files = judged.files
+        files = self._files(judged, named, key=key)
         channel = self._router.choose(model, request, files)
         now = self._clock()
         seconds = model.deadline_seconds
@@ -351,22 +378,6 @@ def _no_free_id() -> InternalError:
     return InternalError(f"No free task id was found in {_DRAWS} draws.")
 
 
-def _check_uploads(model: Model, uploads: Sequence[Asset]) -> None:
-    limits = model.references
-    for upload in uploads:
-        if upload.bytes > limits.max_bytes:
-            raise ReferenceTooLarge(
-                f"{model.id} takes reference images of at most {limits.max_bytes} bytes.",
-                param="image",
-            )
-        if upload.content_type not in limits.content_types:
-            raise UnsupportedReferenceType(
-                f"{model.id} takes reference images of these types: "
-                f"{', '.join(limits.content_types)}.",
-                param="image",
-            )
-
-
 def check_idempotency_key(key: str | None, *, name: str = "Idempotency-Key") -> None:
     """Whether a key can be kept.
 
@@ -382,9 +393,7 @@ def check_idempotency_key(key: str | None, *, name: str = "Idempotency-Key") -> 
         )
 
 
-def _fingerprint(
-    plain: Normalised, options: Options, references: Sequence[Reference | Kept]
-) -> bytes:
+def _fingerprint(plain: Normalised, options: Options, references: Sequence[Image]) -> bytes:
     """The same for the same request, whether a default was left out or written.
 
     Keys outlive an upgrade: what a request without options comes to must stay as it is.

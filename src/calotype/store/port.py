@@ -28,6 +28,7 @@ from calotype.domain.task import (
     State,
     Task,
 )
+from calotype.store.files import FileStore
 from calotype.store.gallery import NOTHING, GalleryStore
 from calotype.store.lifetimes import LifetimeStore
 from calotype.store.operating import OperatingStore
@@ -175,6 +176,11 @@ class Store(Protocol):
         ...
 
     @property
+    def files(self) -> FileStore:
+        """What was uploaded once for many tasks."""
+        ...
+
+    @property
     def webhooks(self) -> WebhookStore:
         """What it keeps of webhooks."""
         ...
@@ -271,6 +277,7 @@ class Store(Protocol):
             errors.InsufficientBalance: the account cannot pay; nothing was written.
             errors.SpendLimitReached, errors.RateLimitReached: a limit of the key; likewise.
             errors.IdempotencyConflict: the key was used with another request.
+            errors.InvalidParameter: an image that it names is not there any more.
             IdTaken: draw another id.
 
         """
@@ -280,7 +287,8 @@ class Store(Protocol):
         """Submit many in one transaction: each is judged on its own, in order, as by ``submit``.
 
         What ``submit`` would raise to a client stands in that request's place:
-        ``InsufficientBalance``, ``IdempotencyConflict``, or a limit of the key.
+        ``InsufficientBalance``, ``IdempotencyConflict``, a limit of the key, or an image that is
+        not there any more.
 
         Raises:
             IdTaken: of one or more of them; nothing was written, draw other ids for all.

@@ -27,12 +27,12 @@ def leaves(event: Event) -> str:
     return f"state IN ({states})"
 
 
-def kept_ms(column: str, fallback: str) -> str:
-    """How long images of a row of ``tasks`` are kept, in ms; NULL: until they are deleted.
+def kept_ms(column: str, fallback: str, *, account: str = "tasks.account_id") -> str:
+    """How long images of an account are kept, in ms; NULL: until they are deleted.
 
-    Its account's ``column`` says so in days, or, where that says nothing, ``fallback``.
+    The account's ``column`` says so in days, or, where that says nothing, ``fallback``.
     """
-    own = f"SELECT {column} FROM accounts WHERE accounts.id = tasks.account_id"
+    own = f"SELECT {column} FROM accounts WHERE accounts.id = {account}"
     return f"NULLIF(COALESCE(({own}), {fallback}), 0) * {DAY_MS}"
 
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import calotype
-from calotype.api.openapi import agents, paths, webhooks
+from calotype.api.openapi import agents, files, paths, webhooks
 from calotype.api.openapi.headers import answer_headers, request_headers
 from calotype.api.openapi.openai import TAG, openai_paths, openai_schemas
 from calotype.api.openapi.operations import error_response
@@ -36,6 +36,7 @@ until it is final; hanging up loses nothing.
 _TAGS: Final = {
     "Images": "Asking for images, and downloading them.",
     "Tasks": "Following a request to its end.",
+    files.TAG: "Images that are uploaded once and are references of many requests.",
     "Webhooks": "Being told when a task ends.",
     "Models": "What can be asked for, and what it costs.",
     "Account": "Credits.",
@@ -110,13 +111,14 @@ def build_document(catalog: Catalog, channels: Channels, *, public_url: str) -> 
         "servers": [{"url": public_url.rstrip("/") or "/"}],
         "security": [{"key": []}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": paths.paths(_examples(models)) | webhooks.paths() | openai_paths(),
+        "paths": paths.paths(_examples(models)) | files.paths() | webhooks.paths() | openai_paths(),
         "webhooks": webhooks.events(),
         "components": {
             "schemas": {
                 **request_schemas(models, channels),
                 **answer_schemas(entry),
                 **openai_schemas(models),
+                **files.schemas(),
                 **agents.schemas(),
             },
             "responses": {

@@ -20,12 +20,13 @@ _NOTHING: Final = Note("", "")
 
 REFUSALS: Final = {
     "missing_field": Note(
-        "`model` or `prompt` is absent, null or blank; or a batch has no `requests`.",
+        "`model` or `prompt` is absent, null or blank; or a batch has no `requests`, or an upload "
+        "no `file`.",
         "Send it; `param` names the one at fault.",
     ),
     "invalid_parameter": Note(
         "A field has a value that this model does not take, or that does not go with another; or a "
-        "parameter of the query cannot be read.",
+        "parameter of the query cannot be read, or an `asset://` names no image of the account.",
         "Take one of the values that `message` lists; the model's own table has them all.",
     ),
     "unsupported_parameter": Note(
@@ -64,8 +65,8 @@ REFUSALS: Final = {
     ),
     "unsupported_media_type": Note(
         "`Content-Type` is neither `application/json` nor `multipart/form-data`; a batch takes "
-        "JSON only.",
-        "Say which of the two the body is.",
+        "JSON only, an upload a form or an image.",
+        "Say what the body is.",
     ),
     "body_too_large": Note(
         "The body, one of its text fields or the number of its parts is over the limit.",
@@ -133,6 +134,10 @@ REFUSALS: Final = {
         "The image is no longer stored.",
         "Make it anew; download images soon after a task succeeds.",
     ),
+    "file_not_found": Note(
+        "No file has this id, or it belongs to another account; or it was deleted or has expired.",
+        "Upload it again by `POST /v1/files`; the same bytes may give another id.",
+    ),
     "brand_not_found": Note(
         "No brand has this name.",
         "Take the `brand_image_url` of a model.",
@@ -169,6 +174,11 @@ FAILURES: Final = {
     "reference_fetch_failed": Note(
         "A reference could not be fetched from its URL.",
         "Check that anyone can open the URL without logging in, or upload the file.",
+    ),
+    "reference_gone": Note(
+        "A reference image was deleted before the task was sent: the file or the result that "
+        "`asset://` named, or an upload.",
+        "Upload it again, and submit a new request.",
     ),
     "reference_too_large": REFUSALS["reference_too_large"],
     "unsupported_reference_type": REFUSALS["unsupported_reference_type"],

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from calotype.domain.catalog import Model, Parameter, Value
 from calotype.domain.channel import Channel
+from calotype.domain.files import PATTERN
 from calotype.domain.money import format_usd
 from calotype.domain.options import MAX_DEADLINE_SECONDS, MAX_KEY, MAX_PAIRS, MAX_VALUE
 from calotype.domain.urls import MAX_URL_CHARS
@@ -23,8 +24,8 @@ FORM: Final = "GenerationForm"
 FIELDS: Final = {
     "model": "Id of the model, one of `GET /v1/models`.",
     "prompt": "What the image shows. Not blank; no NUL characters or lone surrogates.",
-    "image_input": "Reference images by URL: public `http` or `https` addresses, fetched when "
-    "the task runs, in this order.",
+    "image_input": "Reference images by URL, in this order: public `http` or `https` addresses, "
+    "fetched when the task runs, or `asset://` and the id of a file, or of a result, of yours.",
     "image": "Reference images by upload, stored before the task is accepted. The content counts, "
     "not the name or the declared type.",
     "n": "How many images.",
@@ -48,6 +49,7 @@ PROMPT: Final = rf"^[{_BLANK}]*[^{_BLANK}\u0000][^\u0000]*$"
 TEXT: Final = r"^[^\u0000]*$"
 """Of text that databases take, as a pattern."""
 _URL: Final = "^[Hh][Tt][Tt][Pp][Ss]?://"
+_REFERENCE: Final = f"{_URL}|{PATTERN}"
 _TRUTHS: Final = ("true", "false", "1", "0", "yes", "no", "on", "off", "y", "n", "t", "f")
 _MIB: Final = 1024 * 1024
 
@@ -228,7 +230,7 @@ def _references(model: Model, *, form: bool) -> dict[str, Schema]:
         return {}
     array = {"type": "array", "maxItems": model.references.max_items}
     said = {"description": reference_words(model)}
-    by_url = {**array, **said, "items": _url()}
+    by_url = {**array, **said, "items": {**_url(), "pattern": _REFERENCE}}
     if not form:
         return {"image_input": by_url}
     file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}

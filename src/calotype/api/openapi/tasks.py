@@ -240,8 +240,8 @@ def _task_request() -> Schema:
             "image_input": {
                 "type": "array",
                 "items": {"type": ["string", "null"], "format": "uri"},
-                "description": "References as URLs, in their order; uploads carry a signed URL "
-                "of ours, null once they are no longer stored.",
+                "description": "References as URLs, in their order: as they were sent, `asset://` "
+                "too; uploads carry a signed URL of ours, null once they are no longer stored.",
             },
         },
         optional=("channel_id", "callback_url", "deadline_seconds", "image_input"),

@@ -122,7 +122,7 @@ class _Playground:
         """
         submission, fields = self._console.submission, said.request
         every = [*references, *self._console.references.judge(said.urls)]
-        costs = submission.quote(visitor.key, fields, references=every, text=True)
+        costs = await submission.quote(visitor.key, fields, references=every, text=True)
         shown = said.shown_price
         if shown is None or costs > shown:
             before = "no price was shown" if shown is None else f"{usd(shown)} was shown"

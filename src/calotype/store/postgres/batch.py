@@ -1,21 +1,24 @@
 """Accepting many requests of a client in one transaction, each judged on its own.
 
-Idempotency keys, accounts and the meters of API keys are locked first, in this order as everywhere
-and each kind in one order, so that nobody waits in a circle; after that nothing can change under
-the judgement.
+Idempotency keys, accounts, the meters of API keys and files are locked first, in this order as
+everywhere and each kind in one order, so that nobody waits in a circle; after that nothing can
+change under the judgement.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
+import msgspec
 
 from calotype.domain.errors import CalotypeError
 from calotype.domain.limits import Meter
 from calotype.domain.task import NewTask
+from calotype.store.files import check_named
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres import keys, submission
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
+from calotype.store.postgres.files import keep_named, lock_named
 from calotype.store.postgres.submission import accept, accepted
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import meter, meter_state, on_meter
@@ -99,14 +102,17 @@ async def submit_batch(
         found = await connection.fetch(_LOCK_ACCOUNTS, sorted({new.account_id for new in tasks}))
         available = {row[0]: row[1] for row in found}
         meters = await _lock_meters(connection, tasks)
+        ends = await lock_named(connection, tasks)
         known = await _known_keys(connection, tasks, ours)
         charged = dict(meters)
-        judged, owners = _judge(tasks, available, known, charged)
+        left = _Left(available, charged, ends)
+        judged, owners = _judge(tasks, known, left)
         await _keep_meters(
             connection, [each for each in charged.values() if each != meters[each.key_id]]
         )
         await _settle_keys(connection, ours, owners)
         own = [one for one in judged if isinstance(one, NewTask)]
+        await keep_named(connection, own)
         try:
             backlogs = await accept(connection, own) if own else {}
         except asyncpg.UniqueViolationError:
@@ -114,11 +120,19 @@ async def submit_batch(
     return [accepted(one, backlogs[one.id]) if isinstance(one, NewTask) else one for one in judged]
 
 
+class _Left(msgspec.Struct):
+    """What tasks are judged by, less what was accepted so far."""
+
+    available: dict[int, int]
+    """By account, micro-USDC."""
+    meters: dict[int, Meter]
+    """By API key."""
+    ends: dict[int, int]
+    """When the images expire that are named, by id."""
+
+
 def _judge(
-    tasks: Sequence[NewTask],
-    available: dict[int, int],
-    known: dict[_Key, tuple[bytes, Submitted]],
-    meters: dict[int, Meter],
+    tasks: Sequence[NewTask], known: dict[_Key, tuple[bytes, Submitted]], left: _Left
 ) -> tuple[list[_Judged], dict[_Key, NewTask]]:
     """What becomes of each, and whose each key is; what is accepted counts at once."""
     judged: list[_Judged] = []
@@ -130,7 +144,7 @@ def _judge(
             judged.append(submitted if fingerprint == new.fingerprint else key_conflict())
             continue
         try:
-            counted = _counted(new, available, meters)
+            counted = _counted(new, left)
         except CalotypeError as error:
             judged.append(error)
             continue
@@ -142,9 +156,10 @@ def _judge(
     return judged, owners
 
 
-def _counted(new: NewTask, available: dict[int, int], meters: dict[int, Meter]) -> NewTask:
+def _counted(new: NewTask, left: _Left) -> NewTask:
     """Take the price of a task from what its account and its key have left, or say why not."""
-    charged = None
+    available, meters, charged = left.available, left.meters, None
+    check_named(new, left.ends)
     if new.metered:
         charged = meters[new.key_id].charged(new.price, now=new.created_at)
     if new.price > available[new.account_id]:

@@ -59,6 +59,7 @@ from calotype.store.postgres import (
 from calotype.store.postgres.batcher import Batcher
 from calotype.store.postgres.connection import outages_told
 from calotype.store.postgres.database import Database
+from calotype.store.postgres.files import PostgresFiles
 from calotype.store.postgres.gallery import PostgresGallery
 from calotype.store.postgres.lifetimes import PostgresLifetimes
 from calotype.store.postgres.listening import Listener
@@ -90,6 +91,7 @@ class PostgresStore:
         self.lifetimes = PostgresLifetimes(self._db)
         self.usage = PostgresUsage(self._db)
         self.webhooks = PostgresWebhooks(self._db)
+        self.files = PostgresFiles(self._db)
         self.operating = PostgresOperating(self._db)
 
     async def migrate(self) -> int:

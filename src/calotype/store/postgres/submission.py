@@ -8,9 +8,11 @@ import asyncpg
 from calotype.domain.limits import DAY_MS
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
+from calotype.store.files import check_named
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.postgres.enqueue import ENQUEUE
+from calotype.store.postgres.files import keep_named, lock_named
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode, encode_metadata
 
@@ -109,11 +111,11 @@ async def submit_all(
 ) -> list[Submitted | Exception]:
     """Accept each task or say why not.
 
-    Those without an idempotency key go together. Where an account cannot pay all of its own, or
-    an id clashes, the ones concerned are taken one by one, in order.
+    Those without an idempotency key go together, unless they name images by id. Where an account
+    cannot pay all of its own, or an id clashes, the ones concerned are taken one by one, in order.
     """
     results: dict[int, Submitted | Exception] = {}
-    together = [new for new in tasks if new.idempotency_key is None]
+    together = [new for new in tasks if new.idempotency_key is None and not new.named]
     if together:
         try:
             backlogs = await accept(connection, together)
@@ -130,20 +132,25 @@ async def submit_all(
 
 async def _submit_one(connection: Connection, new: NewTask) -> Submitted | Exception:
     try:
-        if new.idempotency_key is None:
+        if new.idempotency_key is None and not new.named:
             return await _accept_one(connection, new)
         async with connection.transaction():
-            remembered = await connection.fetchval(
-                _REMEMBER,
-                new.account_id,
-                new.idempotency_key,
-                new.fingerprint,
-                new.id,
-                new.created_at,
-            )
-            if remembered is None:
-                return await _replay(connection, new)
-            return await _accept_one(connection, new)
+            if new.idempotency_key is not None:
+                remembered = await connection.fetchval(
+                    _REMEMBER,
+                    new.account_id,
+                    new.idempotency_key,
+                    new.fingerprint,
+                    new.id,
+                    new.created_at,
+                )
+                if remembered is None:
+                    return await _replay(connection, new)
+            submitted = await _accept_one(connection, new)
+            if new.named:
+                check_named(new, await lock_named(connection, [new]))
+                await keep_named(connection, [new])
+            return submitted
     except asyncpg.UniqueViolationError:
         return IdTaken()
     except Exception as error:  # noqa: BLE001 -- others of the batch are committed: it is its own

@@ -57,6 +57,7 @@ from calotype.store.sqlite import (
     submission,
     transitions,
 )
+from calotype.store.sqlite.files import SqliteFiles
 from calotype.store.sqlite.gallery import SqliteGallery
 from calotype.store.sqlite.lifetimes import SqliteLifetimes
 from calotype.store.sqlite.operating import SqliteOperating
@@ -88,6 +89,7 @@ class SqliteStore:
         self.webhooks = SqliteWebhooks(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
         )
+        self.files = SqliteFiles(write=self._write, read=self._read)
         self.operating = SqliteOperating(
             write=self._write, read=self._read, read_with=self._with_own_reader
         )

@@ -14,6 +14,7 @@ from calotype.store.port import IdTaken, Submitted
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode, encode_metadata
 from calotype.store.sqlite.assets import insert_assets
+from calotype.store.sqlite.files import hold_named
 from calotype.store.sqlite.writer import in_savepoint
 
 REPLAYED: Final = (
@@ -56,14 +57,14 @@ def submit_all(
     """Accept each task or say why not.
 
     Tasks of one account are reserved by their sum. Where the sum is more than the account has,
-    where a key must be looked up or has limits, or where an id clashes, they are taken one by
-    one, in order.
+    where a key must be looked up or has limits, where images are named by id, or where an id
+    clashes, they are taken one by one, in order.
     """
     results: dict[int, Submitted | Exception] = {}
     together: dict[int, list[NewTask]] = {}
     one_by_one: list[NewTask] = []
     for new in tasks:
-        if new.idempotency_key is None and not new.metered:
+        if new.idempotency_key is None and not new.metered and not new.named:
             together.setdefault(new.account_id, []).append(new)
         else:
             one_by_one.append(new)
@@ -102,6 +103,8 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
             return Submitted(task_id, request_id, created_at, replayed=True)
     if new.metered:
         new = _counted(connection, new)
+    if new.named:
+        hold_named(connection, new)
     try:
         backlog = _accept(connection, [new])
     except sqlite3.IntegrityError as error:
