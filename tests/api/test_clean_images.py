@@ -13,8 +13,10 @@ async def test_a_sandbox_picture_says_its_task_and_that_an_algorithm_drew_it(
     tmp_path: Path,
 ) -> None:
     async with running_server(tmp_path / "data") as server:
-        for form in ("png", "jpeg", "webp"):
-            task = await server.accepted(prompt="a quiet harbour", output_format=form)
+        for form in ("png", "jpg", "webp"):
+            task = await server.accepted(
+                model="gpt-image-2.5-flare", prompt="a quiet harbour", output_format=form
+            )
             done = await server.finished(task["task_id"])
             (image,) = done["result"]["data"]
             reply = await server.anonymous("GET", image["url"].removeprefix(server.url))
