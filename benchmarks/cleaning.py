@@ -4,7 +4,8 @@ import hashlib
 import io
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 64 * 1024
 _RUNS: Final = 40
 _PACKET: Final = bytes(700)
-_FORMS: Final = {
+_FORMS: Final[dict[str, dict[str, Any]]] = {
     "PNG": {"compress_level": 1},
     "JPEG": {"quality": 98, "subsampling": 0, "comment": b"said"},
     "WEBP": {"lossless": True, "method": 0},
@@ -31,9 +32,9 @@ def measure(rows: "Rows") -> None:
         out = io.BytesIO()
         noise.save(out, form, **options)
         chunks = [out.getvalue()[at : at + _CHUNK] for at in range(0, out.tell(), _CHUNK)]
-        clean = _best(lambda chunks=chunks: _clean(chunks))
-        copied = _best(lambda chunks=chunks: b"".join(chunks))
-        digested = _best(lambda chunks=chunks: _digest(chunks))
+        clean = _best(partial(_clean, chunks))
+        copied = _best(partial(b"".join, chunks))
+        digested = _best(partial(_digest, chunks))
         rows.add(
             f"clean a {form} of {out.tell() / 1e6:.1f} MB",
             f"{clean * 1e3:.2f} ms",

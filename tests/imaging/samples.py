@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from calotype.imaging.cleaning import cleaner
-from calotype.imaging.probe import SNIFF_BYTES, sniff
+from calotype.imaging.probe import SNIFF_BYTES, ContentType, sniff
 from calotype.imaging.sieve import Sieve
 
 MARK = b"SECRET-PLACE-48.8584N"
@@ -80,8 +80,10 @@ def kind_of(content: bytes) -> str:
     return content_type_of(content).removeprefix("image/")
 
 
-def content_type_of(content: bytes) -> Any:
-    return sniff(content[:SNIFF_BYTES])
+def content_type_of(content: bytes) -> ContentType:
+    found = sniff(content[:SNIFF_BYTES])
+    assert found is not None
+    return found
 
 
 def exif(orientation: int = 1, *, little: bool = False) -> bytes:

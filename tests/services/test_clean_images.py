@@ -1,11 +1,11 @@
 """What becomes of an image on its way into the store: cleaned, turned upright, and marked."""
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import pytest
 from PIL import Image
@@ -13,9 +13,10 @@ from PIL import Image
 import calotype
 from calotype.assets.disk import DiskAssets
 from calotype.domain.errors import UnsupportedReferenceType
-from calotype.domain.ids import IdSource
+from calotype.domain.ids import IdSource, encode
 from calotype.imaging.provenance import Origin
 from calotype.services.assets import Assets, Kept, Kind
+from imaging.packets import IPTC, SOURCES, TASK, XMP, said
 from imaging.samples import (
     MARK,
     PROFILE,
@@ -30,13 +31,10 @@ from imaging.samples import (
     segment,
     spoken_png,
 )
+from services.bench import Bench, Scripted, done
 
 NOW = 1_760_000_000_000
 ORIGIN = Origin("task_06yje5mbma55t", 'Paint & "Brush" <2>')
-RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"
-XMP = "{http://ns.adobe.com/xap/1.0/}"
-IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
-SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 
 def now() -> int:
@@ -94,18 +92,6 @@ async def make_shelf(tmp_path: Path) -> AsyncIterator[MakeShelf]:
         await shelf.store.close()
 
 
-def said(content: bytes) -> dict[str, str]:
-    """The properties of an image's XMP packet."""
-    with Image.open(io.BytesIO(content)) as image:
-        image.load()  # words behind the pixels of a PNG are read with them
-        packet = image.info.get("xmp", image.info.get("XML:com.adobe.xmp"))
-    if packet is None:
-        return {}
-    description = ET.fromstring(packet).find(f".//{RDF}")  # noqa: S314 -- we wrote it
-    assert description is not None
-    return {name: value for name, value in description.items() if not name.endswith("about")}
-
-
 @pytest.mark.parametrize("name", SAMPLES)
 async def test_a_result_says_where_it_comes_from_and_nothing_else(
     make_shelf: MakeShelf, name: str
@@ -118,7 +104,7 @@ async def test_a_result_says_where_it_comes_from_and_nothing_else(
     assert said(stored) == {
         f"{XMP}CreatorTool": f"Calotype {calotype.__version__}",
         f"{XMP}CreateDate": "2025-10-09T08:53:20Z",
-        "{http://purl.org/dc/elements/1.1/}identifier": ORIGIN.task,
+        TASK: ORIGIN.task,
         f"{IPTC}DigitalSourceType": f"{SOURCES}trainedAlgorithmicMedia",
         f"{IPTC}AISystemUsed": ORIGIN.model,
     }
@@ -163,7 +149,7 @@ async def test_what_an_upstream_wrote_stays_where_the_operator_wants_it(
     unsaid = plain[:33] + chunk(b"caBX", MARK) + plain[33:]
     stored = await shelf.kept(unsaid, origin=ORIGIN)
     assert MARK in stored
-    assert said(stored)["{http://purl.org/dc/elements/1.1/}identifier"] == ORIGIN.task
+    assert said(stored)[TASK] == ORIGIN.task
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -229,7 +215,7 @@ async def test_a_result_that_is_converted_says_where_it_comes_from(make_shelf: M
     for wanted in ("image/webp", "image/jpeg"):
         stored = await make_shelf().kept(spoken, wanted=wanted, origin=ORIGIN)
         assert MARK not in stored
-        assert said(stored)["{http://purl.org/dc/elements/1.1/}identifier"] == ORIGIN.task
+        assert said(stored)[TASK] == ORIGIN.task
 
 
 async def test_what_is_not_understood_is_made_anew_if_it_decodes(make_shelf: MakeShelf) -> None:
@@ -254,3 +240,17 @@ async def test_an_image_that_comes_byte_by_byte_is_cleaned_too(make_shelf: MakeS
         spoken = SPOKEN[name](SAMPLES[name])
         shelf = make_shelf()
         assert await shelf.kept(spoken, step=1) == await shelf.kept(spoken, step=len(spoken))
+
+
+async def test_a_task_s_image_names_its_task_and_its_model(bench: Bench) -> None:
+    told = Assets(bench.disk, secret=b"s" * 32, url_seconds=60, ids=bench.ids, clock=bench.clock)
+    telling = dataclasses.replace(bench, assets=told)
+    task = await telling.ran(Scripted([done()], synchronous=True))
+    (image,) = task.result
+    asset = await bench.store.asset(image.asset_id)
+    assert asset is not None
+    stored = bench.disk.path(asset.key).read_bytes()
+    assert image.bytes == len(stored)
+    assert said(stored)[TASK] == encode("task", task.id)
+    assert said(stored)[f"{IPTC}AISystemUsed"] == bench.catalog.models["gpt-image-2"].name
+    assert said(stored)[f"{IPTC}DigitalSourceType"] == f"{SOURCES}trainedAlgorithmicMedia"
