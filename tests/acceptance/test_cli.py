@@ -1,6 +1,7 @@
 """The commands as a person or a script runs them: real processes, a real server."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -112,6 +113,24 @@ def test_a_key_with_a_scope_and_limits_is_shown_with_them() -> None:
     ]:
         assert why in " ".join(told("keys", "create", "--name", "x", *wrong, code=1).split())
     assert len(run_json("keys", "list")) == 1
+
+
+def test_an_account_says_how_long_its_images_are_kept() -> None:
+    run("keys", "create", "--name", "laptop", "--account", "acme")
+    assert "as the models and the settings say" in run("accounts", "retention", "acme").stdout
+    said = run_json("accounts", "retention", "acme", "--results", "90")
+    assert said == {"account": "acme", "result_days": 90, "reference_days": None}
+    said = run_json("accounts", "retention", "acme", "--references", "0")
+    assert said == {"account": "acme", "result_days": 90, "reference_days": 0}
+    assert run_json("accounts", "retention", "acme") == said
+    shown = run("accounts", "retention", "acme").stdout
+    assert "90 days" in shown
+    assert "until they are deleted" in shown
+    said = run_json("accounts", "retention", "acme", "--default")
+    assert said == {"account": "acme", "result_days": None, "reference_days": None}
+    refused = told("accounts", "retention", "acme", "--default", "--results", "1", code=2)
+    assert "--default stands alone" in refused
+    assert "did you mean 'acme'?" in told("accounts", "retention", "amce", code=1)
 
 
 def test_credit_can_be_added_and_taken_away_again_but_not_below_nothing() -> None:
@@ -501,6 +520,29 @@ def test_doctor_finds_images_that_are_cut_short_or_gone(used: Path) -> None:
     assert "cut short" in fails("images")
     image.unlink()
     assert "1 of the newest 1 images" in fails("images")
+
+
+def test_doctor_compares_every_file_with_the_database_and_removes_orphans(used: Path) -> None:
+    assert run_json("doctor", "--assets")["ok"]
+    (image,) = (used / "assets" / "results").rglob("*.png")
+    last = "2" if image.stem.endswith("1") else "1"
+    orphan = image.with_stem(image.stem[:-1] + last)
+    shutil.copy(image, orphan)
+    os.utime(orphan, (0, 0))
+    image.unlink()
+    report = run_json("doctor", "--assets", code=1)
+    found = {check["name"]: check for check in report["checks"] if check["holds"] is False}
+    assert found["asset files"]["details"] == [str(orphan.relative_to(used / "assets"))]
+    assert found["all images"]["message"] == "1 of 1 have no file"
+    assert "--yes" in told("doctor", "--remove-orphans", "--json", code=2)
+    said = run("doctor", "--remove-orphans", "--yes", code=1)
+    assert "Removed 1 files" in said.stderr
+    assert not orphan.exists()
+    with sqlite3.connect(used / "calotype.db") as database:
+        told_of = "SELECT outcome FROM audit WHERE action = 'assets.remove_orphans'"
+        ((outcome,),) = database.execute(told_of).fetchall()
+    database.close()
+    assert outcome == "done"
 
 
 def test_doctor_finds_a_database_of_another_version(used: Path) -> None:

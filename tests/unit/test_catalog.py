@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
 from calotype.catalog import CatalogError, brand_mark, load_catalog, monogram
@@ -453,3 +454,19 @@ def test_a_price_may_hang_on_a_boolean_and_on_what_depends_on_what(tmp_path: Pat
         for resolution, hd in product(("1K", "2K"), (False, True))
     }
     assert prices == {("1K", False): 10, ("1K", True): 10, ("2K", False): 20, ("2K", True): 30}
+
+
+def test_a_model_says_how_long_its_images_are_kept_or_leaves_it_to_the_settings(
+    tmp_path: Path,
+) -> None:
+    said = GOOD + "\n[retention]\nresult_days = 0\n"
+    (tmp_path / "good.toml").write_text(said, encoding="utf-8")
+    catalog = msgspec.structs.replace(load_catalog(tmp_path), result_days=5, reference_days=6)
+    assert catalog.result_days_of("good") == 0
+    assert catalog.reference_days_of("good") == 6
+    for model in ("gpt-image-2", "no longer there"):
+        assert (catalog.result_days_of(model), catalog.reference_days_of(model)) == (5, 6)
+    wrong = said.replace("result_days = 0", "result_days = -1")
+    (tmp_path / "good.toml").write_text(wrong, encoding="utf-8")
+    with pytest.raises(CatalogError, match="retention"):
+        load_catalog(tmp_path)
