@@ -16,6 +16,7 @@ from calotype.console.query import Notices, notice
 from calotype.console.render import redirect
 from calotype.console.task_lines import image_path
 from calotype.domain.errors import WebhookNotFound
+from calotype.domain.files import SCHEME
 from calotype.domain.pricing import cancelled
 from calotype.domain.task import FINAL, Event, State, Task
 from calotype.services.audit import CONSOLE
@@ -166,8 +167,9 @@ class _TaskPages:
 
 
 def _reference(asset_id: int | None, url: str | None) -> tuple[str, str]:
-    """The path of a reference's copies, where it was stored, and the URL it came from."""
-    return ("" if asset_id is None else image_path(asset_id), url or "")
+    """The path of a reference's copies, where it was stored, and the URL it was fetched from."""
+    link = "" if url is None or url.startswith(SCHEME) else url
+    return ("" if asset_id is None else image_path(asset_id), link)
 
 
 def _timeline(events: Sequence[LoggedEvent]) -> Iterator[Happening]:
