@@ -265,6 +265,26 @@ async def test_references_come_in_order_from_pictures_files_and_urls(
     assert "https://example.com/a.png</textarea>" in shown
 
 
+async def test_a_file_stands_where_a_url_stands_and_is_asked_for_again(
+    site: Server, tab: Signed
+) -> None:
+    png = {"Content-Type": "image/png"}
+    file = (await site.call("POST", "/v1/files", data=picture(), headers=png)).json
+    fields = {**PLAIN, "ask:urls": file["reference"]}
+    assert price_in(await tab.changed(**fields))
+    word = task_of(await tab.generate(**fields))
+    task = await site.finished(word)
+    assert task["state"] == "success", task["error"]
+    assert f"{file['reference']}</textarea>" in text(await tab.get(f"{PATH}?from={word}"))
+    shown = text(await tab.get(f"/console/tasks/{word}")).partition('<ul class="references">')[2]
+    assert f"/console/images/{file['id']}/" in shown
+    assert 'href="asset:' not in shown
+
+    await site.call("DELETE", f"/v1/files/{file['id']}")
+    assert "is no image of this account" in text(await tab.get(f"{PATH}?from={word}"))
+    assert (await tab.generate(**fields)).status == 422
+
+
 def number_of(word: str) -> int:
     """The id behind a task's word."""
     number = decode("task", word)

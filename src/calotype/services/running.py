@@ -298,19 +298,17 @@ class Runner:
                 await self._assets.discard(fetched)
                 raise
             task = msgspec.structs.replace(task, references=filled)
-        references = await self._reference_images(task)
-        if references is None:
-            message = "A reference image of this task was deleted, or is no longer stored."
-            await self._endings.fail(task, "reference_gone", message)
-            return
-        await self._send(task, self._history(attempts), references)
+        await self._send(task, self._history(attempts))
 
-    async def _send(
-        self, task: Task, history: History, references: Sequence[ReferenceImage]
-    ) -> None:
+    async def _send(self, task: Task, history: History) -> None:
         """Send until something is accepted, refused for good, or the time is up."""
         while True:
             self._patience.check()
+            references = await self._reference_images(task)
+            if references is None:  # its client may delete it between two sends, too
+                message = "A reference image of this task was deleted, or is no longer stored."
+                await self._endings.fail(task, "reference_gone", message)
+                return
             files = [(reference.content_type, reference.size) for reference in references]
             bench = await self._turn(task, files, history)
             if bench is None:

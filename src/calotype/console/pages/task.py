@@ -16,6 +16,7 @@ from calotype.console.query import Notices, notice
 from calotype.console.render import redirect
 from calotype.console.task_lines import image_path
 from calotype.domain.errors import WebhookNotFound
+from calotype.domain.files import SCHEME
 from calotype.domain.pricing import cancelled
 from calotype.domain.task import FINAL, Event, State, Task
 from calotype.services.audit import CONSOLE
@@ -119,7 +120,7 @@ class _TaskPages:
         now = self._console.clock()
         shown = {each.id for each in found if each.is_shown(now=now)}
         return [
-            (image_path(each.asset_id) if each.asset_id in shown else "", each.url or "")
+            (image_path(each.asset_id) if each.asset_id in shown else "", _link(each.url))
             for each in task.references
         ]
 
@@ -174,6 +175,11 @@ class _TaskPages:
             return await self._console.webhooks.delivery(task)
         except WebhookNotFound:
             return None
+
+
+def _link(url: str | None) -> str:
+    """Where a reference was fetched from, if it was."""
+    return "" if url is None or url.startswith(SCHEME) else url
 
 
 def _timeline(events: Sequence[LoggedEvent]) -> Iterator[Happening]:
