@@ -17,6 +17,7 @@ from calotype.domain.errors import (
     UnsupportedReferenceType,
 )
 from calotype.domain.fairness import priority
+from calotype.domain.fitting import Shape, shape_of
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
 from calotype.domain.options import NO_OPTIONS, Options, read_options
@@ -73,11 +74,10 @@ class _Judged(msgspec.Struct, frozen=True):
     fingerprint: bytes
 
     @property
-    def files(self) -> list[tuple[str, int] | None]:
+    def files(self) -> list[Shape | None]:
         """Its references as a router wants them."""
         return [
-            (one.asset.content_type, one.asset.bytes) if isinstance(one, Kept) else None
-            for one in self.asked.references
+            shape_of(one.asset) if isinstance(one, Kept) else None for one in self.asked.references
         ]
 
 
