@@ -9,6 +9,7 @@ from PIL import Image
 
 from calotype.domain.channel import Channel, Served
 from calotype.domain.secret import Secret
+from console.tabs import Tab
 from harness import Server, picture, running_server
 from providers.fakes.azure_openai import AzureOpenAI
 from providers.fakes.base import KEY, Fake, Order
@@ -36,7 +37,7 @@ async def server(azure: Fake, tmp_path: Path) -> AsyncIterator[Server]:
         models={"gpt-image-2": Served(id="our-images")},
         priority=1,
     )
-    async with running_server(tmp_path, channels=(channel, PLAIN)) as running:
+    async with running_server(tmp_path, behind_proxy=True, channels=(channel, PLAIN)) as running:
         yield running
 
 
@@ -87,3 +88,13 @@ async def test_copies_go_when_the_task_is_deleted(server: Server) -> None:
     reply = await server.call("DELETE", f"/v1/tasks/{task['task_id']}")
     assert reply.status in {200, 204}, reply.body
     assert server.stored_files() == []
+
+
+async def test_the_page_of_the_task_tells_what_was_sent_instead(server: Server) -> None:
+    task = await finished(server, picture(), picture("WEBP", size=(90, 60)))
+    async with Tab(server) as tab:
+        await tab.sign_in()
+        page = (await tab.get(f"/console/tasks/{task['task_id']}")).body.decode()
+    assert "Reference 2 was sent as image/jpeg, 90 × 60" in page
+    assert "it takes no reference images of type image/webp." in page
+    assert "Reference 1 was sent" not in page
