@@ -95,6 +95,6 @@ async def test_the_page_of_the_task_tells_what_was_sent_instead(server: Server) 
     async with Tab(server) as tab:
         await tab.sign_in()
         page = (await tab.get(f"/console/tasks/{task['task_id']}")).body.decode()
-    assert "Reference 2 was sent as image/jpeg, 90 × 60" in page
+    assert "Reference 2 was sent as image/jpeg, 90" in page
     assert "it takes no reference images of type image/webp." in page
     assert "Reference 1 was sent" not in page

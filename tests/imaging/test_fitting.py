@@ -72,8 +72,7 @@ def test_transparency_is_kept_where_a_type_has_it(
 ) -> None:
     made = fitted(saved(canvas("RGBA"), "PNG"), tmp_path, Limits(types=types, pixels=1000))
     assert made.format == form
-    alpha = made.getchannel("A")
-    assert alpha.getextrema()[0] < 30
+    assert min(made.getchannel("A").tobytes()) < 30
 
 
 def test_transparency_becomes_white_paper_where_none_does(tmp_path: Path) -> None:
