@@ -57,20 +57,26 @@ SAMPLES = {
 
 
 def png(width: int, height: int) -> bytes:
-    """The frame of a PNG: header, no pixels, end."""
+    """The frame of a PNG: header, no pixels in their place, end."""
     header = b"IHDR" + width.to_bytes(4) + height.to_bytes(4) + b"\x08\x02\x00\x00\x00"
     return (
         b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d"
         + header
         + zlib.crc32(header).to_bytes(4)
+        + b"\x00\x00\x00\x00IDAT"
+        + zlib.crc32(b"IDAT").to_bytes(4)
         + b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
     )
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """The frame of a JPEG: frame header, no pixels, end."""
+    """The frame of a JPEG: frame header, a scan of no pixels, end."""
+    return b"\xff\xd8" + jpeg_frame(width, height) + b"\xff\xda\x00\x02\xff\xd9"
+
+
+def jpeg_frame(width: int, height: int) -> bytes:
     sides = height.to_bytes(2) + width.to_bytes(2)
-    return b"\xff\xd8\xff\xc0\x00\x0b\x08" + sides + b"\x01\x01\x11\x00\xff\xd9"
+    return b"\xff\xc0\x00\x0b\x08" + sides + b"\x01\x01\x11\x00"
 
 
 def webp(*chunks: bytes) -> bytes:
@@ -168,6 +174,14 @@ def test_a_jpeg_with_thousands_of_segments_is_given_up() -> None:
         SAMPLES["png"][:20] + b"\x01" + SAMPLES["png"][21:],
         b"\xff\xd8\xff\xda\x00\x08" + bytes(40) + b"\xff\xd9",
         b"\xff\xd8\xff\xd9" + bytes(40),
+        # Two headers: which one is believed hangs on the decoder.
+        png(5, 5)[:33] + png(60_000, 60_000)[8:],
+        jpeg(5, 5)[:2] + jpeg_frame(65_535, 65_535) + jpeg(5, 5)[2:],
+        jpeg(5, 5)[:15] + jpeg_frame(65_535, 65_535) + jpeg(5, 5)[15:],
+        # No pixels at all.
+        png(5, 5)[:33] + png(5, 5)[-12:],
+        png(5, 5)[:33] + b"\x00\x00\x00\x00tEXtcrc!" * 5000 + png(5, 5)[33:],
+        jpeg(5, 5)[:15] + b"\xff\xd9",
         b"\xff\xd8\xff" + b"\x00" * 5000,
         webp(vp8l(5, 5, version=1)),
         webp(b"VP8L\x2e" + bytes(8)),

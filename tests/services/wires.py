@@ -44,7 +44,7 @@ class _Wired:
         found = getattr(self._thing, name)
         if name in {"free", "synchronous", "path"}:
             return found
-        if name in {"open", "stage"}:
+        if name in {"open", "stage", "file"}:
             return self._context(found)
 
         async def stepped(*given: Any, **named: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from calotype.core import Core, build_core
 from calotype.domain.channel import Channel
 from calotype.domain.errors import InvalidParameter
+from calotype.domain.fitting import Shape
 from calotype.domain.task import Request
 from calotype.domain.validation import normalise
 from calotype.providers.comfyui.workflow import Sidecar
@@ -51,7 +52,7 @@ def refused(core: Core, request: Request, references: int = 0) -> str:
     """Why the channel cannot take a request; empty when it can."""
     model = core.catalog.get("sdxl")
     try:
-        core.router.choose(model, request, [("image/png", 100)] * references)
+        core.router.choose(model, request, [Shape("image/png", 8, 8, 100)] * references)
     except InvalidParameter as error:
         return str(error)
     return ""

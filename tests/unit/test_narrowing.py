@@ -11,6 +11,7 @@ from calotype.catalog import load_catalog
 from calotype.core import Core, build_core, channels_of
 from calotype.domain.channel import Channel, Served
 from calotype.domain.errors import InvalidParameter
+from calotype.domain.fitting import Shape
 from calotype.domain.health import Breakers
 from calotype.domain.task import Request
 from calotype.domain.validation import normalise
@@ -114,7 +115,7 @@ def loaded(folder: Path) -> Settings:
 
 def chosen(core: Core, request: Request, references: int = 0) -> int:
     model = core.catalog.get(MODEL)
-    return core.router.choose(model, request, [("image/png", 100)] * references).id
+    return core.router.choose(model, request, [Shape("image/png", 8, 8, 100)] * references).id
 
 
 def test_workflows_lie_beside_the_configuration_and_say_what_a_channel_takes(

@@ -165,6 +165,11 @@ class TaskView:
         return images_of(self.raw, "partial_result")
 
     @property
+    def reference_changes(self) -> list[dict[str, Any]]:
+        """Copies of references that were made to fit an upstream."""
+        return cast("list[dict[str, Any]]", self.raw.get("reference_changes") or [])
+
+    @property
     def error(self) -> TaskError | None:
         """Why it failed; None unless it did."""
         error = self.raw.get("error")

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from calotype.domain.errors import Failure
+from calotype.domain.fitting import FittedCopy, Limits
 from calotype.domain.money import EntryKind
 
 
@@ -156,6 +157,12 @@ class Reference(msgspec.Struct, frozen=True, omit_defaults=True):
 
     url: str | None = None
     asset_id: int | None = None
+    fitted: tuple[FittedCopy, ...] = ()
+    """Copies for upstreams that do not take it as it is."""
+
+    def copy_for(self, limits: Limits) -> FittedCopy | None:
+        """The copy that was made for these limits."""
+        return next((each for each in self.fitted if each.limits == limits), None)
 
 
 class ResultImage(msgspec.Struct, frozen=True):
@@ -320,4 +327,5 @@ class Task(msgspec.Struct, frozen=True):
     def asset_ids(self) -> list[int]:
         """Every image that is stored for it."""
         images = [image.asset_id for image in (*self.result, *self.arrived)]
+        images += [copy.asset_id for one in self.references for copy in one.fitted]
         return images + [one.asset_id for one in self.references if one.asset_id is not None]

@@ -20,6 +20,7 @@ from calotype.domain.catalog import (
     Value,
     pixel_size,
 )
+from calotype.domain.fitting import Limits
 
 ANY_MODEL: Final = "*"
 """The entry of ``models`` for every model that has none of its own."""
@@ -123,6 +124,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         max_references: how many references can be given.
         reference_bytes: most bytes of one reference; 0 is no limit of its own.
         reference_types: content types that it takes.
+        reference_pixels: most pixels of one reference; 0 is no limit of its own.
         formats: what may come back where ``output_format`` is no field; it is converted then.
         without: parameters of the model that this upstream does not have; a request that sets one
             goes elsewhere.
@@ -140,6 +142,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_references: _Count = 0
     reference_bytes: _Count = 0
     reference_types: tuple[str, ...] = ("image/jpeg", "image/png", "image/webp")
+    reference_pixels: _Count = 0
     formats: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     prompt_length: _Count = 0
@@ -159,13 +162,14 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 return fault
         return None
 
-    def unfit(self, content_type: str, size: int) -> str | None:
-        """Why a reference of this type and size in bytes cannot be given, or None."""
-        if content_type not in self.reference_types:
-            return f"it takes no reference images of type {content_type}"
-        if self.reference_bytes and size > self.reference_bytes:
-            return f"it takes reference images of at most {self.reference_bytes} bytes"
-        return None
+    @property
+    def limits(self) -> Limits:
+        """What it takes of one reference."""
+        return Limits(
+            types=self.reference_types,
+            bytes=self.reference_bytes,
+            pixels=self.reference_pixels,
+        )
 
     def _unable_to_say(self, name: str, value: Value) -> str | None:
         written = self.parameters.get(name)

@@ -13,6 +13,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from calotype.domain.fitting import Limits
+from calotype.imaging.fitting import fit
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -68,6 +73,16 @@ class Converter:
         """
         await self._run("shrink", str(source), str(target), str(width))
 
+    async def fit(self, source: Path, target: Path, limits: Limits) -> None:
+        """Write a copy of the image in ``source`` to ``target`` that is within the limits.
+
+        Raises:
+            ConversionBroke: it may be done another time.
+            NotConvertible: it cannot be decoded, or nothing of it is small enough.
+
+        """
+        await self._run("fit", str(source), str(target), msgspec.json.encode(limits).decode())
+
     async def _run(self, *arguments: str) -> None:
         command = (sys.executable, "-m", __name__, *arguments)
         async with self._turns:
@@ -96,6 +111,8 @@ def main(work: str, source: str, target: str, what: str) -> int:
     try:
         if work == "shrink":
             _shrink(source, target, int(what))
+        elif work == "fit":
+            fit(source, target, msgspec.json.decode(what, type=Limits))
         else:
             _convert(source, target, what)
     except MemoryError:

@@ -28,11 +28,14 @@ _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 _PNG_HEADER_BYTES: Final = 33
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
 _PNG_TAIL: Final = 4 * 1024
+# Before the pixels; sound files have a dozen, and some texts.
+_PNG_MAX_CHUNKS: Final = 4096
 
 _JPEG_MARKER: Final = re.compile(rb"\xff+([\x01-\xfe])")
 _JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_PIXELS: Final = frozenset({0xD9, 0xDA})
+_JPEG_SCAN: Final = 0xDA
+_JPEG_PIXELS: Final = frozenset({0xD9, _JPEG_SCAN})
 _JPEG_END: Final = b"\xff\xd9"
 _JPEG_TAIL: Final = 64 * 1024
 # A colour profile has at most 255 segments; extended metadata may have some hundreds.
@@ -96,28 +99,52 @@ def _probe_png(file: BinaryIO, size: int) -> tuple[int, int]:
     if zlib.crc32(header[12:29]) != int.from_bytes(header[29:33]):
         raise _damaged("PNG")
     sides = _sane(int.from_bytes(header[16:20]), int.from_bytes(header[20:24]), "PNG")
-    if not _holds(file, _PNG_END, start=_PNG_HEADER_BYTES, size=size, tail=_PNG_TAIL):
+    pixels = _find_png_pixels(file, size)
+    if not _holds(file, _PNG_END, start=pixels, size=size, tail=_PNG_TAIL):
         raise _cut_short("PNG")
     return sides
 
 
+def _find_png_pixels(file: BinaryIO, size: int) -> int:
+    """Where the first chunk of pixels begins.
+
+    A second header before it, which some decoders would believe, says other sides than we judged.
+    """
+    position = _PNG_HEADER_BYTES
+    for _ in range(_PNG_MAX_CHUNKS):
+        chunk = _read(file, position, 8)
+        if len(chunk) < 8:  # noqa: PLR2004 -- a length and a kind
+            raise _cut_short("PNG")
+        match chunk[4:]:
+            case b"IDAT":
+                return position
+            case b"IHDR" | b"IEND":
+                break
+        position += 12 + int.from_bytes(chunk[:4])
+        if position > size:
+            raise _cut_short("PNG")
+    raise _damaged("PNG")
+
+
 def _probe_jpeg(file: BinaryIO, size: int) -> tuple[int, int]:
-    frame = _find_jpeg_frame(file)
+    frame, scan = _find_jpeg_frame(file)
     header = _read(file, frame, _JPEG_FRAME_BYTES)
     if len(header) < _JPEG_FRAME_BYTES:
         raise _cut_short("JPEG")
     sides = _sane(int.from_bytes(header[5:7]), int.from_bytes(header[3:5]), "JPEG")
-    # The search begins behind the frame header: a thumbnail before it ends in the same marker
-    # and says nothing of the image.
-    behind = frame + int.from_bytes(header[:2])
-    if not _holds(file, _JPEG_END, start=behind, size=size, tail=_JPEG_TAIL):
+    # The search begins at the pixels: a thumbnail before them ends in the same marker and says
+    # nothing of the image.
+    if not _holds(file, _JPEG_END, start=scan, size=size, tail=_JPEG_TAIL):
         raise _cut_short("JPEG")
     return sides
 
 
-def _find_jpeg_frame(file: BinaryIO) -> int:
-    """Where the frame header begins, behind its marker."""
-    position = 2
+def _find_jpeg_frame(file: BinaryIO) -> tuple[int, int]:
+    """Where the frame header and the first scan begin, behind their markers.
+
+    A second header before the scan, which some decoders would believe, says other sides.
+    """
+    position, frame = 2, 0
     for _ in range(_JPEG_MAX_SEGMENTS):
         window = _read(file, position, _JPEG_WINDOW)
         # Decoders skip a little junk before a marker, so we do.
@@ -125,10 +152,12 @@ def _find_jpeg_frame(file: BinaryIO) -> int:
         if found is None:
             raise _cut_short("JPEG") if len(window) < _JPEG_WINDOW else _damaged("JPEG")
         marker, position = found[1][0], position + found.end()
-        if marker in _JPEG_FRAMES:
-            return position
-        if marker in _JPEG_PIXELS:
+        if marker == _JPEG_SCAN and frame:
+            return frame, position
+        if marker in _JPEG_PIXELS or (marker in _JPEG_FRAMES and frame):
             break
+        if marker in _JPEG_FRAMES:
+            frame = position
         if marker not in _JPEG_ALONE:
             # A length under two would have the walk stand still; it counts itself.
             position += max(2, int.from_bytes(_read(file, position, 2)))

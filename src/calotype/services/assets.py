@@ -20,6 +20,7 @@ from calotype.domain.errors import (
     ReferenceTooLarge,
     UnsupportedReferenceType,
 )
+from calotype.domain.fitting import Limits
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
 from calotype.imaging.cleaning import clean_file, cleaner, mend
@@ -169,6 +170,33 @@ class Assets:
         return msgspec.structs.replace(
             asset, bytes=sieve.size, width=facts.width, height=facts.height
         )
+
+    async def fit(self, asset: Asset, limits: Limits) -> Asset:
+        """Store a copy of a reference that is within the limits.
+
+        Raises:
+            ConversionBroke: it may be done another time.
+            NotConvertible: there can be none.
+            errors.AssetNotFound: the reference is no longer stored.
+
+        """
+        async with self.store.file(asset.key) as source, self.store.stage() as staged:
+            target = await staged.finish()
+            await self._converter.fit(source, target, limits)
+            facts = await asyncio.to_thread(probe, str(target))
+            copy = Asset(
+                id=self._ids.next(),
+                account_id=asset.account_id,
+                key="",
+                content_type=facts.content_type,
+                bytes=(await asyncio.to_thread(target.stat)).st_size,
+                width=facts.width,
+                height=facts.height,
+                created_at=self._clock(),
+            )
+            copy = msgspec.structs.replace(copy, key=_key(copy, "reference"))
+            await staged.publish(copy.key, content_type=copy.content_type)
+        return copy
 
     async def discard(self, assets: Sequence[Asset]) -> None:
         """Remove images that nothing refers to."""

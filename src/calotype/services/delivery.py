@@ -6,6 +6,7 @@ from typing import Any, Final
 from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
 from calotype.domain.errors import TaskNotFound, UnknownModel
+from calotype.domain.fitting import Shaped
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import Asset, ResultImage, Task
 from calotype.domain.webhooks import Webhook
@@ -106,6 +107,8 @@ class Delivery:
             "created_at": task.created_at // 1000,
             "updated_at": task.updated_at // 1000,
         }
+        if changes := _changes(task):
+            document["reference_changes"] = changes
         if (told := summary(task, webhook)) is not None:
             document["webhook_delivery"] = told
         if task.cancel_at is not None:
@@ -187,7 +190,22 @@ class Delivery:
         return hints(usual, spent_ms=self._clock() - task.created_at)
 
 
-def _facts(image: ResultImage) -> dict[str, Any]:
+def _changes(task: Task) -> list[dict[str, Any]]:
+    """What was made of references so that upstreams take them."""
+    return [
+        {
+            "index": index,
+            "channel_id": copy.channel_id,
+            "from": _facts(copy.original),
+            "to": _facts(copy.copy),
+            "reason": copy.reason,
+        }
+        for index, reference in enumerate(task.references)
+        for copy in reference.fitted
+    ]
+
+
+def _facts(image: Shaped) -> dict[str, Any]:
     return {
         "width": image.width,
         "height": image.height,

@@ -16,13 +16,14 @@ from calotype.domain.errors import (
     Unavailable,
     UnknownChannel,
 )
+from calotype.domain.fitting import Shape
 from calotype.domain.health import Breakers
 from calotype.domain.pricing import price
 from calotype.domain.task import Request
 from calotype.domain.wire import Upstream, Wire
 
-Files = Sequence[tuple[str, int] | None]
-"""The references of a request: content type and bytes of each, None for one not yet fetched."""
+Files = Sequence[Shape | None]
+"""The references of a request, None for one not yet fetched."""
 
 PATIENCE_MS: Final = 2_000
 """So long the channel whose turn it is is waited for, before one that was tried more often."""
@@ -40,7 +41,8 @@ class Router:
     """Chooses among the channels in force.
 
     A channel is a candidate for a request only when it can say all of it; among candidates the
-    higher priority goes first, then chance by weight and health.
+    higher priority goes first, of those the ones that take the references as they are, then chance
+    by weight and health.
 
     Args:
         channels: every channel.
@@ -160,7 +162,7 @@ class Router:
         able = [each for each in wanted if self._unable(each, request, files) is None]
         if not able:
             raise self._nobody_able(model, request, files)
-        return self._best(able, request.model)
+        return self._best(able, request.model, files)
 
     def highest_price(self, model: Model, request: Request, files: Files) -> int:
         """Micro-USDC that a task can come to on any channel that may get it."""
@@ -223,6 +225,7 @@ class Router:
         ready = [channel for channel in tier if opens[channel.id] <= now]
         if not ready:
             return _soonest(tier, opens)
+        ready = list(self._rather(ready, request.model, files))
         for channel in ready:
             if channel.id == current:
                 return Route(channel, now)
@@ -262,10 +265,23 @@ class Router:
         wire = self.wire(channel, request.model)
         if wire is None:
             return None
-        reasons = (wire.unfit(*file) for file in files if file is not None)
+        reasons = (wire.limits.hopeless(file) for file in files if file is not None)
         return wire.unable(request, references=len(files)) or next(filter(None, reasons), None)
 
-    def _best(self, able: Sequence[Channel], model: str) -> Channel:
+    def _rather(self, channels: Sequence[Channel], model: str, files: Files) -> Sequence[Channel]:
+        """Those that take the references as they are; all of them where none does."""
+        if not any(files):
+            return channels
+        limits = [
+            (each, wire.limits if (wire := self.wire(each, model)) else None) for each in channels
+        ]
+        return [
+            channel
+            for channel, limit in limits
+            if limit is None or not any(limit.faults(file) for file in files if file is not None)
+        ] or channels
+
+    def _best(self, able: Sequence[Channel], model: str, files: Files) -> Channel:
         """The highest priority that is well, there by chance; or the one that is well first."""
         if len(able) == 1:
             return able[0]
@@ -273,7 +289,7 @@ class Router:
         opens = {each.id: self.breakers.opens_at(each.id, model, now=now) for each in able}
         soonest = min(opens.values())
         ready = [channel for channel in able if opens[channel.id] <= soonest]
-        return self._by_weight(_highest(ready), model, now)
+        return self._by_weight(self._rather(_highest(ready), model, files), model, now)
 
     def _by_weight(self, channels: Sequence[Channel], model: str, now: int) -> Channel:
         if len(channels) == 1:

@@ -19,7 +19,6 @@ job is no longer waited for.
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Final, assert_never
 
 import msgspec
@@ -39,15 +38,17 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.task import OPEN_ATTEMPT, Attempt, AttemptState, Event, Task
+from calotype.imaging.conversion import ConversionBroke
 from calotype.providers.port import Job, Provider, ReferenceImage
 from calotype.services.assets import Assets
 from calotype.services.cancelling import Interrupter
 from calotype.services.endings import Endings
+from calotype.services.fitting import CannotFit, Fitter, shapes
 from calotype.services.following import Follower, Parked, Patience
 from calotype.services.health import HealthKeeper
 from calotype.services.prices import Prices
 from calotype.services.references import ReferenceFailed, ReferenceIntake
-from calotype.services.routing import Files, Router
+from calotype.services.routing import Router
 from calotype.services.sending import (
     LOST,
     MAX_SENDS,
@@ -145,6 +146,7 @@ class Runner:
             clock=clock,
         )
         self._interrupter = Interrupter(store)
+        self._fitter = Fitter(store, assets, url=self._links.reference_url)
         self._health = HealthKeeper(store, router.breakers, clock=clock)
         self._patience = Patience()
         self._moved: dict[int, int] = {}
@@ -221,7 +223,8 @@ class Runner:
                 await self._give_up(task, "no_channel_available", message)
                 return
             purchase = self._history(attempts).purchase(bench.channel.id, last.number)
-            references = await self._reference_images(task) or ()
+            originals = await self._fitter.originals(task) or ()
+            references = await self._fitter.given(task, originals, bench.wire) if originals else ()
             job = make_job(bench, last.number, purchase=purchase, references=references)
             if last.upstream_id is not None:
                 closed = await self._follower.follow(
@@ -304,15 +307,16 @@ class Runner:
         """Send until something is accepted, refused for good, or the time is up."""
         while True:
             self._patience.check()
-            references = await self._reference_images(task)
-            if references is None:  # its client may delete it between two sends, too
+            originals = await self._fitter.originals(task)
+            if originals is None:  # its client may delete it between two sends, too
                 message = "A reference image of this task was deleted, or is no longer stored."
                 await self._endings.fail(task, "reference_gone", message)
                 return
-            files = [(reference.content_type, reference.size) for reference in references]
-            bench = await self._turn(task, files, history)
+            bench = await self._turn(task, originals, history)
             if bench is None:
                 return
+            task = bench.task
+            references = await self._fitter.given(task, originals, bench.wire)
             job, outcome = await self._send_once(bench, history, references)
             closed = await self._settle(bench, job, outcome)
             if not isinstance(outcome, Accepted):  # that is noted as soon as its id is kept
@@ -356,7 +360,9 @@ class Runner:
                 assert_never(outcome)
         return None
 
-    async def _turn(self, task: Task, files: Files, history: History) -> Bench | None:
+    async def _turn(
+        self, task: Task, originals: Sequence[ReferenceImage], history: History
+    ) -> Bench | None:
         """The bench at which the task is sent next, once it may be; None when it has ended.
 
         Raises:
@@ -364,7 +370,7 @@ class Runner:
             _Later: the wait is long.
 
         """
-        reached = 0
+        reached, files = 0, shapes(originals)
         while True:
             now = max(self._clock(), reached)
             if self._must_wait_for_its_channel(task, history, now=now):
@@ -392,11 +398,35 @@ class Runner:
             elif at > now:
                 await self._wait(at - now)
                 reached = at
+            elif (fitted := await self._fit(bench, originals, history)) is not None:
+                task = fitted  # that took its time
             elif await self._may_go_out(bench, now):
                 begun = max(self._clock(), reached)
                 self._router.breakers.begin(channel.id, task.model, now=begun)
                 self._moved.pop(task.id, None)
                 return msgspec.structs.replace(bench, begun=begun)
+
+    async def _fit(
+        self, bench: Bench, originals: Sequence[ReferenceImage], history: History
+    ) -> Task | None:
+        """Make the references fit the channel, or rule it out; None when there is nothing to do.
+
+        Raises:
+            _Later: it could not be done this time.
+
+        """
+        task, channel = bench.task, bench.channel
+        if bench.wire is None or not originals:
+            return None
+        try:
+            fitted = await self._fitter.fit(task, originals, bench.wire, channel_id=channel.id)
+        except CannotFit as error:
+            history.unfit = str(error)
+            history.spent.add(channel.id)
+            return task
+        except ConversionBroke as error:
+            raise _Later(BOUNCE_SECONDS) from error
+        return None if fitted is task else fitted
 
     def _must_wait_for_its_channel(self, task: Task, history: History, *, now: int) -> bool:
         """Whether a task's channel is unknown here and may yet be known.
@@ -479,27 +509,6 @@ class Runner:
         finally:
             await reporter.stop()
         return job, outcome
-
-    async def _reference_images(self, task: Task) -> tuple[ReferenceImage, ...] | None:
-        """The references, ready to be sent; None when one is no longer there."""
-        references: list[ReferenceImage] = []
-        for reference in task.references:
-            asset = reference.asset_id and await self._store.asset(reference.asset_id)
-            if not asset:
-                return None
-            if not await self._assets.store.holds(asset.key):
-                return None
-            references.append(
-                ReferenceImage(
-                    content_type=asset.content_type,
-                    width=asset.width,
-                    height=asset.height,
-                    size=asset.bytes,
-                    open=partial(self._assets.store.open, asset.key),
-                    url=self._links.reference_url(asset.id, asset.content_type),
-                )
-            )
-        return tuple(references)
 
     async def _give_up(self, task: Task, code: str, message: str) -> None:
         """Fail a task whatever it is at; of a job left behind nobody knows what became."""

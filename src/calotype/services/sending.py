@@ -90,6 +90,8 @@ class History:
         self.bound: int | None = None
         """The only channel that may be asked: it may have been bought there already."""
         self.last_code: str | None = None
+        self.unfit: str | None = None
+        """Why a channel was ruled out that was never asked: no reference fits it."""
         self._purchase = 0
         self._is_free = is_free
         for attempt in attempts:
@@ -127,6 +129,8 @@ class History:
             return LOST, UNKNOWN_MESSAGE
         if message := _GAVE_UP.get(self.last_code or ""):
             return self.last_code or "", message
+        if self.unfit is not None and timely:
+            return "unsupported_reference_type", self.unfit
         if timely:
             return "no_channel_available", "No channel takes this request any more."
         return "deadline_exceeded", "No upstream took it in time."

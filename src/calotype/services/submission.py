@@ -15,6 +15,7 @@ from calotype.domain.errors import (
     Unavailable,
 )
 from calotype.domain.fairness import priority
+from calotype.domain.fitting import Shape, shape_of
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
 from calotype.domain.options import NO_OPTIONS, Options, read_options
@@ -272,7 +273,7 @@ class Submission:
 
     def _files(
         self, judged: _Judged, named: Mapping[int, Asset], *, key: ApiKey
-    ) -> list[tuple[str, int] | None]:
+    ) -> list[Shape | None]:
         """The references of a request as a router wants them.
 
         Raises:
@@ -283,7 +284,7 @@ class Submission:
             judged.asked.references, named, account_id=key.account_id, now=self._clock()
         )
         check_images(judged.model, judged.asked.references, images)
-        return [(one.content_type, one.bytes) if one else None for one in images]
+        return [shape_of(one) if one else None for one in images]
 
     def _new_task(
         self, key: ApiKey, judged: _Judged, named: Mapping[int, Asset], *, request_id: str

@@ -38,6 +38,7 @@ def task_schemas() -> dict[str, Schema]:
     return {
         "TaskAccepted": _accepted(),
         "Task": _task(),
+        "ReferenceChange": _reference_change(),
         "TaskRequest": _task_request(),
         "TaskResult": _task_result(),
         "ResultImage": _result_image(),
@@ -92,6 +93,25 @@ def _accepted() -> Schema:
     return schema
 
 
+def _reference_change() -> Schema:
+    image = {
+        "width": whole("Pixels, as stored.", minimum=1),
+        "height": whole("Pixels, as stored.", minimum=1),
+        "content_type": text("Such as `image/png`."),
+        "bytes": whole("Size of the file.", minimum=1),
+    }
+    return record(
+        "A reference that was made smaller, or a file of another type, for an upstream.",
+        {
+            "index": whole("Which one of `image_input`; counts from 0."),
+            "channel_id": whole("The channel whose upstream asked for it."),
+            "from": record("As it came.", image),
+            "to": record("As it was sent.", image),
+            "reason": text("For people: what the upstream takes."),
+        },
+    )
+
+
 def _task() -> Schema:
     schema = record(
         "A task as its owner sees it.",
@@ -126,6 +146,13 @@ def _task() -> Schema:
                 "final; absent while there are none.",
                 {"data": {"type": "array", "minItems": 1, "items": reference("ResultImage")}},
             ),
+            "reference_changes": {
+                "type": "array",
+                "minItems": 1,
+                "items": reference("ReferenceChange"),
+                "description": "Copies of references that were made because an upstream does not "
+                "take them as they are; absent while there are none.",
+            },
             "webhook_delivery": reference("WebhookDelivery"),
             "updated_at": whole(f"{UNIX}."),
             "completed_at": whole(f"{UNIX}; only once the task is final."),
@@ -138,7 +165,7 @@ def _task() -> Schema:
         },
         optional=(
             *("cancel_requested_at", "partial_result", "webhook_delivery", "completed_at"),
-            *("deleted_at", "expires_at", *_hints()),
+            *("deleted_at", "expires_at", "reference_changes", *_hints()),
         ),
     )
     empty = {"maxProperties": 0}
