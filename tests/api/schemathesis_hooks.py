@@ -44,8 +44,8 @@ _OPENAI_FIELDS: Final = {
     *("user", "n", "size", "quality", "output_format", "background"),
 }
 """Those that the document names; any other is refused by a model that does not declare it."""
-_OF_THE_MODEL: Final = {"n", "size", "quality", "output_format", "background"}
-"""Those of them that mean something else to each model, where the document has one schema."""
+_OF_THE_MODEL: Final = {"n", "size", "quality", "output_format", "background", "image_input"}
+"""What each model takes differently where the document has one schema; the last is ``image``."""
 _SECONDS: Final = {str(seconds) for seconds in range(1, 61)}
 
 _known: Final[dict[str, Any]] = json.loads(Path("known.json").read_text())
