@@ -43,6 +43,8 @@ class _Connection:
 
     def take(self, data: memoryview) -> bool:
         """Whether that was the end of the answer."""
+        if not data:
+            raise ConnectionError("closed")
         if self._left:
             self._left -= len(data)
             return not self._left
@@ -74,8 +76,6 @@ def download(port: int, path: str, *, connections: int, seconds: float) -> Downl
             connection = opened[number]
             try:
                 size = connection.socket.recv_into(buffer)
-                if not size:
-                    raise ConnectionError("closed")
                 result.received += size
                 if connection.take(buffer[:size]):
                     times.append(time.perf_counter() - connection.began)

@@ -1,6 +1,7 @@
 """GET /v1/assets/{name}: stored images, by signed URL."""
 
 from pathlib import Path
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,16 +12,18 @@ from calotype.api.ranges import asked_range
 from calotype.api.render import has_copy
 from calotype.domain.errors import AssetNotFound, Unavailable
 
+PREFIX: Final = "/v1/assets/"
+
 
 class AssetFiles:
-    """Serves images as files: ranges, validators and sending are the framework's work."""
+    """Serves images as files."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def handle(self, request: Request) -> Response:
         """The image that the signed URL names."""
-        name = request.path_params["name"]
+        name = request.scope["path"].removeprefix(PREFIX)
         expires = request.query_params.get("expires", "")
         asset_id = self._context.assets.verify(
             name, expires=expires, signature=request.query_params.get("signature", "")

@@ -9,6 +9,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from calotype.api.sendfile import SHORT
 from calotype.assets.cached import open_now, read_now
 
 SMALL: Final = 131072
@@ -36,10 +37,15 @@ class Download(Response):
         self._part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send head and body."""
+        """Send head and body.
+
+        Raises:
+            EOFError: the file is shorter than it should be.
+
+        """
         del receive
         part = self._part
-        body = b""
+        body: bytes | bytearray = b""
         try:
             small = len(part) <= SMALL and scope["method"] != "HEAD"
             if small:
@@ -59,12 +65,15 @@ class Download(Response):
         finally:
             os.close(self._descriptor)
 
-    async def _read(self) -> bytes:
+    async def _read(self) -> bytes | bytearray:
         start, count = self._part.start, len(self._part)
         found = read_now(self._descriptor, start=start, count=count)
-        if found is None:
-            found = await asyncio.to_thread(os.pread, self._descriptor, count, start)
-        return found
+        if found is not None:
+            return found
+        read = await asyncio.to_thread(os.pread, self._descriptor, count, start)
+        if len(read) < count:
+            raise EOFError(SHORT)
+        return read
 
 
 async def open_file(path: Path) -> int:

@@ -15,6 +15,7 @@ from calotype.assets.cached import is_in_memory
 
 PIECE: Final = 512 * 1024
 """Bytes handed to the system at a time."""
+SHORT: Final = "An image on the disk has fewer bytes than were stored."
 
 
 class FileSender(HttpToolsProtocol):
@@ -84,7 +85,7 @@ class FileSender(HttpToolsProtocol):
             sent = 0
         else:
             if not sent:
-                raise EOFError
+                raise EOFError(SHORT)
         if sent < size:
             await self._writable(ours)
         return sent

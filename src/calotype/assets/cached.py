@@ -40,7 +40,7 @@ def open_now(path: Path) -> int | None:
     return descriptor if descriptor >= 0 else None
 
 
-def read_now(descriptor: int, *, start: int, count: int) -> bytes | None:
+def read_now(descriptor: int, *, start: int, count: int) -> bytearray | None:
     """So many bytes of a file; None: not at once, or not so many."""
     if _READ_NOW is None:
         return None
@@ -49,7 +49,7 @@ def read_now(descriptor: int, *, start: int, count: int) -> bytes | None:
         read = os.preadv(descriptor, [data], start, _READ_NOW)
     except OSError:
         return None
-    return bytes(data) if read == count else None
+    return data if read == count else None
 
 
 def is_in_memory(descriptor: int, *, start: int, count: int) -> bool:
