@@ -64,13 +64,13 @@ def download(port: int, path: str, *, connections: int, seconds: float) -> Downl
     result, times = Downloads(), list[float]()
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     poll, opened = select.epoll(), dict[int, _Connection]()
-    began = time.perf_counter()
-    until = began + seconds
     for _ in range(connections):
         connection = _Connection(("127.0.0.1", port), request)
         opened[connection.socket.fileno()] = connection
         poll.register(connection.socket, select.EPOLLIN)
     buffer = memoryview(bytearray(BUFFER))
+    began = time.perf_counter()
+    until = began + seconds
     while opened and (now := time.perf_counter()) < until:
         for number, _ in poll.poll(until - now):
             connection = opened[number]

@@ -49,6 +49,7 @@ class Site:
     """A server that answers every path with one file, ``/a-b`` with a part of it."""
 
     def __init__(self, path: Path) -> None:
+        self.address = ("", 0)
         self.path = path
         self.whole = path.read_bytes()
         self.passed = 0
@@ -106,7 +107,7 @@ def _leads_to(link: Path, path: Path) -> bool:
 async def serving(path: Path) -> AsyncIterator[Site]:
     site = Site(path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        site.address: Any = listener.getsockname()
+        site.address = listener.getsockname()
         task = asyncio.create_task(site.server.serve(sockets=[listener]))
         try:
             await until(lambda: site.server.started)
