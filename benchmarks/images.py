@@ -39,9 +39,8 @@ AT_ONCE: Final = (1, 4)
 RESULTS: Final = 200
 SIDE: Final = 2600
 """Pixels of a result: 20 MB."""
-SLOW_SECONDS: Final = 5.0
-FEW: Final = 60
-"""Files and sockets that a server has open at rest are fewer."""
+AT_REST: Final = 0.03
+"""Seconds of CPU in a fifth of a second: whoever spends more has something to do."""
 
 _HERE: Final = Path(__file__).parent
 _NGINX: Final = """
@@ -141,7 +140,7 @@ async def _slow_clients(server: Process, path: str, rows: Rows) -> None:
         await asyncio.get_running_loop().sock_connect(slow, ("127.0.0.1", server.port))
         slow.send(request)
         writers.append(slow)
-    await asyncio.sleep(SLOW_SECONDS)
+    await _settled(server)
     quick = await _downloaded(server.port, path, 1)
     each = (_peak(server) - before) / len(writers)
     for slow in writers:
@@ -288,16 +287,16 @@ async def _downloaded(port: int, path: str, clients: int) -> Downloads:
 
 
 async def _settled(server: Process) -> None:
-    """Wait until the server is done with clients that have hung up."""
+    """Wait until the server has nothing more to do, for clients that have hung up either."""
     while True:
+        spent = server.cpu_seconds()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        before = len(os.listdir(f"/proc/{server.pid}/fd"))
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         await reader.read()
         writer.close()
-        if before < FEW:
+        await asyncio.sleep(0.2)
+        if server.cpu_seconds() - spent < AT_REST:
             return
-        await asyncio.sleep(0.05)
 
 
 def _rate(run: Downloads) -> float:
