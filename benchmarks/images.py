@@ -106,6 +106,7 @@ async def _side_by_side(
 ) -> None:
     server, image = ours
     runs, ratios, grown = [], list[float](), list[float]()
+    await _downloaded(server.port, image, clients)  # what it grows by once and for all
     for _ in range(ROUNDS):
         bare = await _downloaded(*floor, clients)
         await _settled(server)

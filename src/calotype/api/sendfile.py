@@ -2,7 +2,7 @@
 
 ``scope["state"]["send_file"]`` does that, beside ASGI's ``send``. The event loop waits for neither
 side: what the system does not have in memory is read into it in a thread first, and a socket that
-takes no more is waited for as every other one.
+takes no more is waited for as every other one. Connections are plain: TLS is a proxy's work.
 """
 
 import asyncio
