@@ -47,6 +47,7 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, seconds: float) -> None:
         self._process = process
+        self.pid = process.pid
         self.port = port
         self.ready_seconds = seconds
 
@@ -223,6 +224,21 @@ class Rows:
         )
         console.print(f"  {path}: {ours.per_second:,.0f}/s")
 
+    def beside(
+        self,
+        path: str,
+        result: str,
+        *,
+        latency: str,
+        floor: str,
+        ratio: str,
+        goal: str,
+        note: str,
+    ) -> None:
+        """A figure beside a floor's, every column as it is to stand there."""
+        self._table.add_row(path, result, latency, floor, ratio, goal, note)
+        console.print(f"  {path}: {result}, floor {floor}, ratio {ratio} ({note})")
+
     def show(self) -> None:
         """Print the table."""
         console.print(self._table)
@@ -231,9 +247,13 @@ class Rows:
 async def embedded(folder: Path, rows: Rows, options: argparse.Namespace) -> None:
     """Every figure on SQLite."""
     import cleaning
+    import images
     import pages
     import waiters
 
+    if options.assets:
+        await images.measure(folder / "i", rows)
+        return
     if options.console:
         await pages.embedded(folder / "g", rows)
         return
@@ -267,12 +287,13 @@ async def main() -> None:
     parser.add_argument("--only", choices=["embedded", "shared"], help="one database only")
     parser.add_argument("--waiters", action="store_true", help="nothing but those who wait")
     parser.add_argument("--console", action="store_true", help="nothing but the console's pages")
+    parser.add_argument("--assets", action="store_true", help="nothing but images in and out")
     options = parser.parse_args()
     rows = Rows()
     with tempfile.TemporaryDirectory(prefix="calotype-bench-", dir=".") as folder:
         if options.only != "shared":
             await embedded(Path(folder), rows, options)
-        if options.only != "embedded":
+        if options.only != "embedded" and not options.assets:
             await over_postgres(Path(folder), rows, options)
     console.print(f"\n{os.cpu_count()} cores shared by server and load; 64 connections.")
     rows.show()

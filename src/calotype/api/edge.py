@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from calotype.api import tasks
+from calotype.api import assets, tasks
 from calotype.api.allowance import HEADERS
+from calotype.api.assets import AssetFiles
 from calotype.api.body import ClientGone, Incoming
 from calotype.api.context import RequestIds
 from calotype.api.images import Generations
@@ -46,13 +47,14 @@ class ErrorPages(Protocol):
 class Edge:
     """The ASGI application.
 
-    Submission and task retrieval are answered here, without a router in between; everything else
+    Submission, task retrieval and images are answered here, without a router in between; all else
     goes to ``rest``. Whatever is raised below becomes an answer in the contract's shape, on the
     surface for OpenAI's clients in theirs, in the console as a page.
 
     Args:
         generations: submission.
         tasks: retrieval.
+        files: images.
         rest: every other route.
         hurry: lets nobody wait any longer, for a server that is to stop.
         pages: the console's errors.
@@ -63,6 +65,7 @@ class Edge:
         self,
         generations: Generations,
         tasks: Tasks,
+        files: AssetFiles,
         rest: ASGIApp,
         *,
         hurry: Callable[[], None],
@@ -72,6 +75,7 @@ class Edge:
         self._pages = pages
         self._generations = generations
         self._tasks = tasks
+        self._files = files
         self._rest = rest
         self._request_ids = RequestIds()
 
@@ -117,6 +121,10 @@ class Edge:
             return await self._generations.handle(scope, receive, response.request_id)
         if method == "GET" and path.startswith(tasks.PREFIX) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/tasks/{id}
             return await self._tasks.handle(scope)
+        if method == "GET" and path.startswith(assets.PREFIX) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/assets/{name}
+            image = await self._files.handle(Request(scope))
+            await image(scope, receive, response.send)
+            return None
         scope["app"] = self  # makes the router raise instead of answering in plain text
         scope["state"]["request_id"] = response.request_id
         await self._rest(scope, receive, response.send)

@@ -1,24 +1,25 @@
-"""Three additions to uvicorn's HTTP/1.1 protocol, which rest on its internals: its minor is pinned.
+"""Additions to uvicorn's HTTP/1.1 protocol, which rest on its internals: its minor is pinned.
 
 * A request that offers an upgrade (stock Java clients and ``curl --http2`` offer h2c) keeps its
   body; httptools stops reading at the offer, and uvicorn goes on without what follows.
 * A request that is no HTTP is refused in the contract's shape, with a request id.
 * ``scope["state"]["hang_up"]`` ends the connection in the middle of an answer, on purpose.
+* ``scope["state"]["send_file"]`` sends a file: ``api/sendfile.py``.
 """
 
 import secrets
 from typing import Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from calotype.api.render import error_answer
+from calotype.api.sendfile import FileSender
 from calotype.domain.errors import MalformedBody
 
 _OFFER: Final = {b"connection", b"upgrade", b"http2-settings"}
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(FileSender):
     """To be given to uvicorn as ``http``."""
 
     def on_message_begin(self) -> None:
