@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -65,6 +65,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Names and addresses that webhooks may be sent to although they are private."""
     asset_url_seconds: int = 86_400
     """How long a signed image URL is good for, at least."""
+    assets_url: str = ""
+    """Where images lie: a folder, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or
+    ``az://container/prefix``; empty is ``assets`` in the data folder."""
+    asset_delivery: Literal["redirect", "proxy"] = "redirect"
+    """How images of a cloud store reach clients: by a redirect to it, or through this server."""
+    asset_base_url: str = ""
+    """What image URLs begin with where a CDN stands before ``/v1/assets/``."""
     worker_concurrency: int = 0
     """Most tasks at a time in one worker process on PostgreSQL; 0 is no limit."""
     worker_lease_seconds: float = 12.0
@@ -98,6 +105,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.database_url:
             return Path(self.database_url.removeprefix("sqlite:///"))
         return self.data_dir / "calotype.db"
+
+    @property
+    def redirects_assets(self) -> bool:
+        """Whether clients are sent to a store that signs URLs; a CDN is to get images from us."""
+        return self.asset_delivery == "redirect" and not self.asset_base_url
 
     @property
     def worker_lock_path(self) -> Path:
@@ -151,6 +163,8 @@ _FIELDS: Final = {
 }
 _HOSTS: Final = frozenset({"reference_allow_hosts", "webhook_allow_hosts"})
 """Lists; in the environment their entries are separated by commas."""
+_EMPTIED: Final = frozenset({"public_url", "database_url", "assets_url", "asset_base_url"})
+"""An empty variable says that they are not set; of others it says nothing."""
 _IN_FILE: Final = [name for name in _FIELDS if name != "config"]
 
 
@@ -187,7 +201,7 @@ def _from_environment(environment: Mapping[str, str], secrets: Iterable[str]) ->
         if variable not in known:
             raise SettingsError(_unknown(variable, variable, [*known, *CLIENT_VARIABLES]))
         name = known[variable]
-        if text or name in {"public_url", "database_url", *_HOSTS}:
+        if text or name in {*_EMPTIED, *_HOSTS}:
             value: Any = (
                 [part.strip() for part in text.split(",") if part.strip()]
                 if name in _HOSTS
@@ -297,12 +311,29 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
     public = values.get("public_url", "")
     if public and not public.startswith(("http://", "https://")):
         raise SettingsError(f"{said_by['public_url']}: write http:// or https:// and the host.")
+    _check_asset_base_url(values, said_by)
     for channel in values.get("channels", ()):
         if channel.callbacks and not public:
             raise SettingsError(
                 f"{said_by['channels']}: {channel.slug}: callbacks need public_url, the address "
                 "at which the upstream reaches this server; set it, or take callbacks out."
             )
+
+
+def _check_asset_base_url(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
+    base = values.get("asset_base_url", "")
+    if not base:
+        return
+    if not base.startswith(("http://", "https://")) or "?" in base or "#" in base:
+        raise SettingsError(
+            f"{said_by['asset_base_url']}: write http:// or https:// and the host, "
+            "such as https://cdn.example.com."
+        )
+    if values.get("asset_delivery") == "redirect":
+        raise SettingsError(
+            f"{said_by['asset_delivery']}: a CDN at asset_base_url can cache images only when this "
+            "server sends them; write proxy, or take asset_base_url out."
+        )
 
 
 def _unknown(where: str, name: str, known: list[str]) -> str:

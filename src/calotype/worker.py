@@ -13,8 +13,7 @@ from typing import IO, Final
 
 import msgspec
 
-from calotype.assets.disk import DiskAssets
-from calotype.core import Core, secret_of
+from calotype.core import Core, asset_store_of, secret_of
 from calotype.domain.channel import Channel
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidParameter, Unavailable
@@ -55,10 +54,10 @@ class Images:
 
     def __init__(self, core: Core) -> None:
         settings = core.settings
-        self.disk = DiskAssets(settings.data_dir / "assets")
-        self.thumbnails = Thumbnails(self.disk)
+        self.store = asset_store_of(settings)
+        self.thumbnails = Thumbnails(self.store)
         self.assets = Assets(
-            self.disk,
+            self.store,
             secret=secret_of(settings),
             url_seconds=settings.asset_url_seconds,
             ids=core.ids,
@@ -78,7 +77,7 @@ class Images:
         """Let go of connections and of the staging folder."""
         await self.fetcher.close()
         await self.thumbnails.close()
-        await self.disk.close()
+        await self.store.close()
 
 
 class Upstreams:
