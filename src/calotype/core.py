@@ -144,8 +144,8 @@ def asset_store_of(settings: Settings) -> AssetStore:
     except Misconfigured as fault:
         raise _misplaced(settings, fault) from None
     except OSError as error:
-        fault = Misconfigured(f"cannot be used ({error}); check the folder and who may write there")
-        raise _misplaced(settings, fault) from None
+        unusable = f"cannot be used ({error}); check the folder and who may write there."
+        raise _misplaced(settings, Misconfigured(unusable)) from None
 
 
 async def prepare_assets(settings: Settings, store: AssetStore) -> None:

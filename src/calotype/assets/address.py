@@ -17,6 +17,7 @@ OPTIONS: Final[Mapping[Vendor, frozenset[str]]] = {
     "az": frozenset({"endpoint", "account"}),
 }
 """What may stand behind the question mark; ``style`` is ``path`` or ``virtual``."""
+_VENDORS: Final[Mapping[str, Vendor]] = {each: each for each in OPTIONS}
 _FORMS: Final = "a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 
 
@@ -45,6 +46,7 @@ def parse(url: str) -> Path | Bucket:
     scheme, told, _ = url.partition("://")
     if not told:
         return Path(url).expanduser()
+    vendor = _VENDORS.get(scheme)
     try:
         parts = urlsplit(url)
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -57,7 +59,7 @@ def parse(url: str) -> Path | Bucket:
         if parts.netloc or not parts.path.startswith("/") or parts.query:
             raise Misconfigured("is no folder; write file:///path/to/folder, or just the path.")
         return Path(unquote(parts.path))
-    if scheme not in ("s3", "gs", "az"):
+    if vendor is None:
         raise Misconfigured(f"there is no asset store '{scheme}'; write {_FORMS}.")
     prefix = unquote(parts.path).strip("/")
     if not parts.netloc or port is not None or parts.fragment:
@@ -66,7 +68,7 @@ def parse(url: str) -> Path | Bucket:
         )
     if any(part in ("", ".", "..") for part in prefix.split("/")) and prefix:
         raise Misconfigured("the prefix is no path of plain names; write it like team/images.")
-    return Bucket(scheme, parts.netloc, prefix, _judged(scheme, options))
+    return Bucket(vendor, parts.netloc, prefix, _judged(vendor, options))
 
 
 def _judged(vendor: Vendor, pairs: list[tuple[str, str]]) -> dict[str, str]:
