@@ -55,17 +55,26 @@ class Assets:
         url_seconds: how long a URL is good for, at least.
         ids: names new images.
         clock: the time.
+        base_url: what URLs begin with where a CDN stands before us; empty where none does.
 
     """
 
     def __init__(
-        self, store: AssetStore, *, secret: bytes, url_seconds: int, ids: IdSource, clock: Clock
+        self,
+        store: AssetStore,
+        *,
+        secret: bytes,
+        url_seconds: int,
+        ids: IdSource,
+        clock: Clock,
+        base_url: str = "",
     ) -> None:
         self.store = store
         self._signing_key = hmac.digest(secret, b"calotype asset url v1", "sha256")
         self._url_seconds = url_seconds
         self._ids = ids
         self._clock = clock
+        self._base_url = base_url.rstrip("/")
         self._converter = Converter()
 
     async def keep(
@@ -145,6 +154,19 @@ class Assets:
         """Remove images that nothing refers to."""
         await self.store.delete([asset.key for asset in assets])
 
+    @property
+    def behind_cdn(self) -> bool:
+        """Whether caches that many share may keep images for as long as their URL is good."""
+        return bool(self._base_url)
+
+    def url(self, asset_id: int, content_type: str, *, server: str) -> tuple[str, int]:
+        """Where an image is served, and the Unix time until which it is.
+
+        ``server`` stands before the path where no CDN does.
+        """
+        path, expires = self.signed_path(asset_id, content_type)
+        return (self._base_url or server) + path, expires
+
     def signed_path(self, asset_id: int, content_type: str) -> tuple[str, int]:
         """Path and query under which an image is served, and the Unix time until which it is."""
         name = f"{encode('asset', asset_id)}.{EXTENSIONS[content_type]}"
@@ -172,6 +194,10 @@ class Assets:
         if int(expires) < self._clock() // 1000:
             raise ExpiredUrl("This URL has expired; read the task again for a fresh one.")
         return decode("asset", match[1]) or 0
+
+    def seconds_left(self, expires: str) -> int:
+        """How long a URL that was verified is still good for, at least one second."""
+        return max(1, int(expires) - self._clock() // 1000)
 
     def _signature(self, name: str, expires: str) -> str:
         named = f"{name}\n{expires}".encode(errors="replace")

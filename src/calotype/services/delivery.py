@@ -138,8 +138,7 @@ class Delivery:
     def _uploaded(self, asset: Asset | None, base_url: str) -> str | None:
         if asset is None:
             return None
-        path, _ = self._assets.signed_path(asset.id, asset.content_type)
-        return base_url + path
+        return self._assets.url(asset.id, asset.content_type, server=base_url)[0]
 
     def _result(self, task: Task, base_url: str) -> Mapping[str, Any]:
         if task.completed_at is None or not task.result:
@@ -154,8 +153,8 @@ class Delivery:
     def _images(self, images: Sequence[ResultImage], base_url: str) -> list[dict[str, Any]]:
         data = []
         for image in images:
-            path, expires = self._assets.signed_path(image.asset_id, image.content_type)
-            data.append({"url": base_url + path, "expires_at": expires, **_facts(image)})
+            url, expires = self._assets.url(image.asset_id, image.content_type, server=base_url)
+            data.append({"url": url, "expires_at": expires, **_facts(image)})
         return data
 
     def _channel(self, channel_id: int) -> dict[str, Any]:
