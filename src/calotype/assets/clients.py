@@ -1,5 +1,7 @@
 """The library's client for each cloud store."""
 
+import atexit
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -15,10 +17,22 @@ if TYPE_CHECKING:
 
 Client = S3Store | GCSStore | AzureStore
 
+SETTLING_SECONDS: Final = 0.1
 RETRY_SECONDS: Final = 20
 """For so long the library tries again by itself what a store refuses for the moment."""
 _STALL_SECONDS: Final = 60
 """A store that is silent for so long is gone; a part of an image must be sent in this time."""
+
+
+@atexit.register
+def _settle() -> None:
+    """Let the library's threads come to rest before the interpreter goes.
+
+    They let go of Python's objects a moment after a call has ended or was given up. One that does
+    so while the interpreter is being taken apart aborts the process: 2 of 100 that ended with
+    downloads under way did (``docs/decisions/0017-asset-stores.md``).
+    """
+    time.sleep(SETTLING_SECONDS)
 
 
 def client_of(bucket: Bucket, *, patient: bool = True) -> Client:
