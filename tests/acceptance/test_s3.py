@@ -1,6 +1,7 @@
 """``calotype serve`` with its images in S3: downloads, refusals at start, kills in mid-upload."""
 
 import asyncio
+from io import BytesIO
 
 import aiohttp
 import obstore
@@ -36,7 +37,7 @@ async def edit(site: Site) -> str:
     parts = ("image", LARGE, "a.png"), ("model", "gpt-image-2"), ("prompt", "a lighthouse")
     headers = {**FORM, **ORDER, "Authorization": f"Bearer {site.key}"}
     url = f"{site.url}/v1/images/generations"
-    async with site.http.post(url, data=form(*parts), headers=headers) as answer:
+    async with site.http.post(url, data=BytesIO(form(*parts)), headers=headers) as answer:
         assert answer.status == 202, await answer.text()
         task_id: str = (await answer.json())["task_id"]
         return task_id
