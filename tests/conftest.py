@@ -1,4 +1,4 @@
-"""Services that tests share: one PostgreSQL server a process, one fresh database a test."""
+"""Services that tests share: a PostgreSQL server for each process, one S3 server for all."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from postgres import PostgresServer, fresh_database, running_postgres
+from s3 import S3Server, shared_s3
 
 # A job in the background of a script starts with Ctrl-C ignored, and so would what we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,3 +42,16 @@ async def postgres_url(postgres: PostgresServer) -> AsyncIterator[str]:
     """A fresh database with Calotype's schema."""
     async with fresh_database(postgres) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[S3Server]:
+    """A real S3 server, and this process's environment lets us in."""
+    ours = tmp_path_factory.getbasetemp()
+    with (
+        shared_s3((ours if worker_id == "master" else ours.parent) / "s3") as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in server.variables.items():
+            patch.setenv(name, value)
+        yield server

@@ -19,7 +19,7 @@ from calotype.console.errors import ErrorPages
 from calotype.console.render import Renderer
 from calotype.console.sessions import Sessions
 from calotype.console.throttle import Throttle
-from calotype.core import Core, channels_of, secret_of
+from calotype.core import Core, channels_of, prepare_assets, secret_of
 from calotype.domain.errors import Unavailable
 from calotype.domain.webhooks import Signer
 from calotype.services import cancelling
@@ -70,11 +70,11 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         allow_hosts=webhook_hosts(settings),
         clock=core.clock,
     )
-    deleting = Deleting(core.store, images.disk, clock=core.clock)
+    deleting = Deleting(core.store, images.store, clock=core.clock)
     context = Context(
         accounts=core.accounts,
         assets=images.assets,
-        asset_store=images.disk,
+        asset_store=images.store,
         callbacks=Callbacks(core.router, upstreams.providers, tell=_teller(core, worker)),
         cancelling=Cancelling(core.store, tell=_canceller(core, worker), clock=core.clock),
         catalog=core.catalog,
@@ -110,7 +110,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
         await core.store.prepare()
-        await images.disk.sweep()
+        await images.store.sweep()
         if not settings.shared_database:  # whatever was wrong may have been mended meanwhile
             await _keeper(core).forget({each.channel_id for each in await core.store.health()})
         core.switches.watch(built.refresh)
@@ -139,7 +139,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             await images.close()
             await core.store.close()
 
-    checks = {"database": core.store.ping, "assets": images.disk.ping}
+    checks = {"database": core.store.ping, "assets": images.store.ping}
     if worker:
         checks["queue"] = worker.check
     console = _console(core, context, images.thumbnails)
@@ -270,7 +270,8 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
         )
     await core.store.prepare()
     images, upstreams = Images(core), Upstreams(core)
-    await images.disk.sweep()
+    await prepare_assets(core.settings, images.store)
+    await images.store.sweep()
     await core.switches.refresh()
     worker = Worker(core, images, upstreams, channels=channels)
     keeper = asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh))

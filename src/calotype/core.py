@@ -10,6 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from calotype.assets.address import parse
+from calotype.assets.disk import DiskAssets
+from calotype.assets.port import AssetStore, Misconfigured
 from calotype.catalog import load_catalog
 from calotype.domain.catalog import Catalog
 from calotype.domain.channel import Channel, channels_in_force
@@ -124,6 +127,51 @@ def _store(settings: Settings) -> Store:
 
         return PostgresStore(settings.database_url)
     return SqliteStore(settings.database_path)
+
+
+def asset_store_of(settings: Settings) -> AssetStore:
+    """Where images are to lie; nothing is opened yet but the folder for what is staged.
+
+    Raises:
+        SettingsError: there is no such store, or its credentials cannot be used.
+
+    """
+    try:
+        place = parse(settings.assets_url) if settings.assets_url else settings.data_dir / "assets"
+        if isinstance(place, Path):
+            return DiskAssets(place)
+        from calotype.assets.cloud import CloudAssets  # its library takes time and memory
+
+        return CloudAssets(
+            place, staging=settings.data_dir / "staging", signs=settings.redirects_assets
+        )
+    except Misconfigured as fault:
+        raise _misplaced(settings, fault) from None
+    except OSError as error:
+        unusable = f"cannot be used ({error}); check the folder and who may write there."
+        raise _misplaced(settings, Misconfigured(unusable)) from None
+
+
+async def prepare_assets(settings: Settings, store: AssetStore) -> None:
+    """Look at start whether images can be kept; a store that does not answer may do so later.
+
+    Raises:
+        SettingsError: it cannot be used as it is configured.
+
+    """
+    if settings.shared_database and isinstance(store, DiskAssets):
+        log.warning(
+            "images lie in a folder of this machine: processes on other machines of this database "
+            "do not find them; set assets_url to a cloud store, or to a folder that all share"
+        )
+    try:
+        await store.prepare()
+    except Misconfigured as fault:
+        raise _misplaced(settings, fault) from None
+
+
+def _misplaced(settings: Settings, fault: Misconfigured) -> SettingsError:
+    return SettingsError(f"{settings.said_by.get('assets_url', 'assets_url')}: {fault}")
 
 
 def secret_of(settings: Settings) -> bytes:

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -76,6 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reference_days: int = REFERENCE_DAYS
     """How many days reference images are kept after their last task; 0, accounts and models as
     above."""
+    assets_url: str = ""
+    """Where images lie: a folder, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or
+    ``az://container/prefix``; empty is ``assets`` in the data folder."""
+    asset_delivery: Literal["redirect", "proxy"] = "redirect"
+    """How images of a cloud store reach clients: by a redirect to it, or through this server."""
+    asset_base_url: str = ""
+    """What image URLs begin with where a CDN stands before ``/v1/assets/``."""
     worker_concurrency: int = 0
     """Most tasks at a time in one worker process on PostgreSQL; 0 is no limit."""
     worker_lease_seconds: float = 12.0
@@ -109,6 +116,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.database_url:
             return Path(self.database_url.removeprefix("sqlite:///"))
         return self.data_dir / "calotype.db"
+
+    @property
+    def redirects_assets(self) -> bool:
+        """Whether clients are sent to a store that signs URLs; a CDN is to get images from us."""
+        return self.asset_delivery == "redirect" and not self.asset_base_url
 
     @property
     def worker_lock_path(self) -> Path:
@@ -162,6 +174,8 @@ _FIELDS: Final = {
 }
 _HOSTS: Final = frozenset({"reference_allow_hosts", "webhook_allow_hosts"})
 """Lists; in the environment their entries are separated by commas."""
+_EMPTIED: Final = frozenset({"public_url", "database_url", "assets_url", "asset_base_url"})
+"""An empty variable says that they are not set; of others it says nothing."""
 _IN_FILE: Final = [name for name in _FIELDS if name != "config"]
 
 
@@ -198,7 +212,7 @@ def _from_environment(environment: Mapping[str, str], secrets: Iterable[str]) ->
         if variable not in known:
             raise SettingsError(_unknown(variable, variable, [*known, *CLIENT_VARIABLES]))
         name = known[variable]
-        if text or name in {"public_url", "database_url", *_HOSTS}:
+        if text or name in {*_EMPTIED, *_HOSTS}:
             value: Any = (
                 [part.strip() for part in text.split(",") if part.strip()]
                 if name in _HOSTS
@@ -309,6 +323,7 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
     public = values.get("public_url", "")
     if public and not public.startswith(("http://", "https://")):
         raise SettingsError(f"{said_by['public_url']}: write http:// or https:// and the host.")
+    _check_asset_base_url(values, said_by)
     for channel in values.get("channels", ()):
         if channel.callbacks and not public:
             raise SettingsError(
@@ -324,6 +339,22 @@ def _check_days(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
                 f"{said_by[name]}: must be 0 to {MAX_DAYS} days; 0 keeps images until they are "
                 "deleted."
             )
+
+
+def _check_asset_base_url(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
+    base = values.get("asset_base_url", "")
+    if not base:
+        return
+    if not base.startswith(("http://", "https://")) or "?" in base or "#" in base:
+        raise SettingsError(
+            f"{said_by['asset_base_url']}: write http:// or https:// and the host, "
+            "such as https://cdn.example.com."
+        )
+    if values.get("asset_delivery") == "redirect":
+        raise SettingsError(
+            f"{said_by['asset_delivery']}: a CDN at asset_base_url can cache images only when this "
+            "server sends them; write proxy, or take asset_base_url out."
+        )
 
 
 def _unknown(where: str, name: str, known: list[str]) -> str:

@@ -13,12 +13,12 @@ from typing import IO, Final
 
 import msgspec
 
-from calotype.assets.disk import DiskAssets
-from calotype.core import Core, secret_of
+from calotype.core import Core, asset_store_of, secret_of
 from calotype.domain.channel import Channel
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidParameter, Unavailable
 from calotype.domain.fairness import priority
+from calotype.domain.task import Asset
 from calotype.domain.urls import canonical_hosts, judge_reference_url
 from calotype.domain.webhooks import Signer
 from calotype.domain.wire import Upstream
@@ -55,16 +55,17 @@ class Images:
 
     def __init__(self, core: Core) -> None:
         settings = core.settings
-        self.disk = DiskAssets(settings.data_dir / "assets")
-        self.thumbnails = Thumbnails(self.disk)
+        self.store = asset_store_of(settings)
+        self.thumbnails = Thumbnails(self.store)
         self.assets = Assets(
-            self.disk,
+            self.store,
             secret=secret_of(settings),
             url_seconds=settings.asset_url_seconds,
             ids=core.ids,
             clock=core.clock,
             provenance=settings.provenance,
             keep_upstream_metadata=settings.keep_upstream_metadata,
+            base_url=settings.asset_base_url,
         )
         allowed = _allowed_hosts("reference_allow_hosts", settings.reference_allow_hosts)
         self.fetcher = GuardedFetcher(
@@ -80,7 +81,7 @@ class Images:
         """Let go of connections and of the staging folder."""
         await self.fetcher.close()
         await self.thumbnails.close()
-        await self.disk.close()
+        await self.store.close()
 
 
 class Upstreams:
@@ -182,7 +183,7 @@ class Worker:
             links=Links(
                 enqueue=self.put,
                 check_room=upstreams.check_room,
-                reference_url=partial(_public_url, images.assets, core.settings),
+                reference_url=partial(_public_url, images, core.settings),
                 callback_url=partial(_callback_url, core.settings),
             ),
         )
@@ -319,12 +320,17 @@ class Worker:
         )
 
 
-def _public_url(assets: Assets, settings: Settings, asset_id: int, content_type: str) -> str | None:
-    """A signed URL of a stored image that upstreams can fetch, where the world can reach us."""
-    base = settings.public_url.rstrip("/")
-    if not base.startswith("https://"):
+async def _public_url(images: Images, settings: Settings, asset: Asset) -> str | None:
+    """A signed URL of a stored image that upstreams can fetch, where the world can reach it.
+
+    One of the store's own, where it makes any: not every upstream follows redirects.
+    """
+    url = await images.store.signed_url(asset.key, seconds=settings.asset_url_seconds)
+    if url is None:
+        base = settings.public_url.rstrip("/")
+        url, _ = images.assets.url(asset.id, asset.content_type, server=base)
+    if not url.startswith("https://"):
         return None
-    url = base + assets.signed_path(asset_id, content_type)[0]
     try:
         judge_reference_url(url, allow_hosts=frozenset())
     except InvalidParameter:

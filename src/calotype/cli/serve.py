@@ -13,7 +13,7 @@ import uvloop
 
 from calotype.api.protocol import Protocol
 from calotype.app import build_app, run_worker
-from calotype.core import Core, secret_of
+from calotype.core import Core, asset_store_of, prepare_assets, secret_of
 from calotype.settings import SettingsError
 
 _BACKLOG = 2048
@@ -72,6 +72,7 @@ def _allow_files() -> None:
 async def _serve(core: Core, *, with_worker: bool) -> None:
     settings = core.settings
     await core.store.prepare()
+    await _try_assets(core)
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -95,6 +96,15 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
     await server.serve(sockets=[listener])
     if not server.started:
         sys.exit(1)
+
+
+async def _try_assets(core: Core) -> None:
+    """Refuse to start with a store of images that cannot be used."""
+    store = asset_store_of(core.settings)
+    try:
+        await prepare_assets(core.settings, store)
+    finally:
+        await store.close()
 
 
 class _Server(uvicorn.Server):

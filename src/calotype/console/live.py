@@ -140,11 +140,12 @@ def _usual_seconds(console: Console, task: Task) -> int:
 
 
 def _picture(console: Console, image: ResultImage, base: str, until: int | None) -> Picture:
-    path, _ = console.assets.signed_path(image.asset_id, image.content_type, until=until)
+    word = encode("asset", image.asset_id)
+    url, _ = console.assets.url(image.asset_id, image.content_type, server=base, until=until)
     return Picture(
-        word=encode("asset", image.asset_id),
-        path=path,
-        url=base + path,
+        word=word,
+        path=f"/console/images/{word}/whole",
+        url=url,
         width=image.width,
         height=image.height,
         bytes=image.bytes,

@@ -69,6 +69,7 @@ class Assets:
         clock: the time.
         provenance: write into results where they come from.
         keep_upstream_metadata: leave in results what their upstreams wrote into them.
+        base_url: what URLs begin with where a CDN stands before us; empty where none does.
 
     """
 
@@ -82,12 +83,14 @@ class Assets:
         clock: Clock,
         provenance: bool = True,
         keep_upstream_metadata: bool = False,
+        base_url: str = "",
     ) -> None:
         self.store = store
         self._signing_key = hmac.digest(secret, b"calotype asset url v1", "sha256")
         self._url_seconds = url_seconds
         self._ids = ids
         self._clock = clock
+        self._base_url = base_url.rstrip("/")
         self._converter = Converter()
         self._provenance = provenance
         self._keep_metadata = keep_upstream_metadata
@@ -237,6 +240,21 @@ class Assets:
             raise ExpiredUrl("This URL has expired; read the task again for a fresh one.")
         return decode("asset", match[1]) or 0
 
+    @property
+    def behind_cdn(self) -> bool:
+        """Whether caches that many share may keep images for as long as their URL is good."""
+        return bool(self._base_url)
+
+    def url(
+        self, asset_id: int, content_type: str, *, server: str, until: int | None = None
+    ) -> tuple[str, int]:
+        """Where an image is served, and the Unix time until which it is.
+
+        ``server`` stands before the path where no CDN does; ``until`` as of ``signed_path``.
+        """
+        path, expires = self.signed_path(asset_id, content_type, until=until)
+        return (self._base_url or server) + path, expires
+
     def check_shown(self, asset: Asset) -> None:
         """Whether an image may still be shown.
 
@@ -247,6 +265,10 @@ class Assets:
         if asset.expires_at is not None and not asset.is_shown(now=self._clock()):
             until = datetime.fromtimestamp(asset.expires_at / 1000, UTC)
             raise AssetNotFound(f"This image was kept until {until:%Y-%m-%d %H:%M} UTC.")
+
+    def seconds_left(self, expires: str) -> int:
+        """How long a URL that was verified is still good for, at least one second."""
+        return max(1, int(expires) - self._clock() // 1000)
 
     def _signature(self, name: str, expires: str) -> str:
         named = f"{name}\n{expires}".encode(errors="replace")

@@ -150,8 +150,10 @@ class Delivery:
     def _uploaded(self, asset: Asset | None, base_url: str) -> str | None:
         if asset is None:
             return None
-        path, _ = self._assets.signed_path(asset.id, asset.content_type, until=asset.expires_at)
-        return base_url + path
+        url, _ = self._assets.url(
+            asset.id, asset.content_type, server=base_url, until=asset.expires_at
+        )
+        return url
 
     def _result(self, task: Task, base_url: str) -> Mapping[str, Any]:
         if task.completed_at is None or not task.result:
@@ -168,10 +170,10 @@ class Delivery:
     ) -> list[dict[str, Any]]:
         data = []
         for image in images:
-            path, expires = self._assets.signed_path(
-                image.asset_id, image.content_type, until=until
+            url, expires = self._assets.url(
+                image.asset_id, image.content_type, server=base_url, until=until
             )
-            data.append({"url": base_url + path, "expires_at": expires, **_facts(image)})
+            data.append({"url": url, "expires_at": expires, **_facts(image)})
         return data
 
     def _channel(self, channel_id: int) -> dict[str, Any]:

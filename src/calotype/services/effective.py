@@ -21,7 +21,7 @@ DEFAULT: Final = "default"
 SHIPPED: Final = "shipped"
 """The source of a model that comes with Calotype."""
 _PLAIN_URL: Final = re.compile(r"([a-z]+://)(?:[^@/?#]*@)?([^@?#]*)(?:\?[^@#]*)?")
-_URLS: Final = frozenset({"database_url", "public_url"})
+_URLS: Final = frozenset({"database_url", "public_url", "assets_url", "asset_base_url"})
 _INSIDE: Final = frozenset({"said_by", "channels"})
 """Fields that are none to show: channels have pages of their own."""
 

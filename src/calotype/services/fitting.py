@@ -1,6 +1,6 @@
 """The references of a task as each upstream gets them: as they are, or as copies made to fit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -35,7 +35,7 @@ class Fitter:
     """
 
     def __init__(
-        self, store: Store, assets: Assets, *, url: Callable[[int, str], str | None]
+        self, store: Store, assets: Assets, *, url: Callable[[Asset], Awaitable[str | None]]
     ) -> None:
         self._store = store
         self._assets = assets
@@ -44,7 +44,7 @@ class Fitter:
     async def originals(self, task: Task) -> tuple[ReferenceImage, ...] | None:
         """The references as they came, in their order; None when one is no longer there."""
         found = [await self._stored(reference.asset_id) for reference in task.references]
-        images = [self._image(asset) for asset in found if asset is not None]
+        images = [await self._image(asset) for asset in found if asset is not None]
         return tuple(images) if len(images) == len(found) else None
 
     async def given(
@@ -57,7 +57,7 @@ class Fitter:
         for reference, original in zip(task.references, originals, strict=True):
             copy = reference.copy_for(wire.limits)
             asset = await self._stored(copy.asset_id) if copy else None
-            images.append(self._image(asset) if asset else original)
+            images.append(await self._image(asset) if asset else original)
         return tuple(images)
 
     async def fit(
@@ -119,14 +119,14 @@ class Fitter:
         asset = await self._store.asset(asset_id) if asset_id else None
         return asset if asset and await self._assets.store.holds(asset.key) else None
 
-    def _image(self, asset: Asset) -> ReferenceImage:
+    async def _image(self, asset: Asset) -> ReferenceImage:
         return ReferenceImage(
             content_type=asset.content_type,
             width=asset.width,
             height=asset.height,
             size=asset.bytes,
             open=partial(self._assets.store.open, asset.key),
-            url=self._url(asset.id, asset.content_type),
+            url=await self._url(asset),
         )
 
 

@@ -37,7 +37,7 @@ from calotype.domain.outcomes import (
     TryLater,
     Unknown,
 )
-from calotype.domain.task import OPEN_ATTEMPT, Attempt, AttemptState, Event, Task
+from calotype.domain.task import OPEN_ATTEMPT, Asset, Attempt, AttemptState, Event, Task
 from calotype.imaging.conversion import ConversionBroke
 from calotype.providers.port import Job, Provider, ReferenceImage
 from calotype.services.assets import Assets
@@ -85,6 +85,10 @@ class _Later(Exception):
         self.seconds = seconds
 
 
+async def _nowhere(_asset: Asset) -> str | None:
+    return None
+
+
 async def _always() -> None:
     """There is always room."""
 
@@ -97,15 +101,14 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
             id, priority)``, where no priority is the one it had; a shared queue is told by the
             store.
         check_room: raises ``Unavailable`` while there is no room for what upstreams answer.
-        reference_url: our public URL of a stored reference, by asset id and content type; None
-            where the world cannot reach us.
+        reference_url: a public URL of a stored reference; None where the world cannot reach it.
         callback_url: where the upstream of a channel may tell that a job ended, by the slug.
 
     """
 
     enqueue: Callable[[int, int, int | None], None] = lambda _task, _channel, _priority: None
     check_room: Callable[[], Awaitable[None]] = _always
-    reference_url: Callable[[int, str], str | None] = lambda _asset, _type: None
+    reference_url: Callable[[Asset], Awaitable[str | None]] = _nowhere
     callback_url: Callable[[str], str | None] = lambda _slug: None
 
 

@@ -154,10 +154,10 @@ class Held:
     def _urls(self, task: Task) -> list[str]:
         base, assets = base_url(self._scope, self._context.public_url), self._context.assets
         signed = [
-            assets.signed_path(image.asset_id, image.content_type, until=task.expires_at)
+            assets.url(image.asset_id, image.content_type, server=base, until=task.expires_at)
             for image in task.result
         ]
-        return [base + path for path, _ in signed]
+        return [url for url, _ in signed]
 
     async def _picture(self, task: Task, place: int) -> Picture:
         image = task.result[place]

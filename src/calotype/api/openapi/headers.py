@@ -14,7 +14,10 @@ def answer_headers() -> dict[str, Schema]:
         "Content-Range": ("Which part this is, and of how many bytes.", {"type": "string"}),
         "Content-Security-Policy": ("What the page may load.", {"type": "string"}),
         "ETag": ("Names this version; send it as `If-None-Match`.", {"type": "string"}),
-        "Location": ("Path of what was made.", {"type": "string", "format": "uri-reference"}),
+        "Location": (
+            "Path of what was made, or where an image is.",
+            {"type": "string", "format": "uri-reference"},
+        ),
         "Preference-Applied": ("The `wait` that was kept to.", {"type": "string"}),
         "RateLimit": (
             "What a submission leaves of the key's bucket: `r` tasks; it is full in `t` seconds.",

@@ -370,6 +370,10 @@ def _asset() -> Operation:
     headers = ("ETag", "Cache-Control", "Content-Disposition", "Accept-Ranges")
     whole = _response("The image.", headers=headers)
     part = _response("The part that `Range` asked for.", headers=[*headers, "Content-Range"])
+    elsewhere = _response(
+        "The image is in a cloud store, which sends it by the URL in `Location`.",
+        headers=("Location", "Cache-Control"),
+    )
     file = {"schema": {"type": "string", "format": "binary"}}
     for response in (whole, part):
         response["content"] = dict.fromkeys(("image/png", "image/jpeg", "image/webp"), file)
@@ -380,7 +384,7 @@ def _asset() -> Operation:
         "Download an image",
         description="What a task's `result.data[].url` names; take that URL as it is. It is "
         "signed, so it needs no key, and expires; each read of the task gives a fresh one.",
-        answers={"200": whole, "206": part, **_known()},
+        answers={"200": whole, "206": part, "302": elsewhere, **_known()},
         codes=_ASSET,
         parameters=[
             _in_path("name", "Name of the image.", "asset_1k0v3m9d5b8qe.png"),

@@ -1,11 +1,15 @@
-"""GET /console/images/{asset}/{width}.webp: small copies of stored images."""
+"""GET /console/images/{asset}/…: stored images as pages show them, whole or as small copies.
+
+They come through this server wherever they lie: pages may not load images from elsewhere.
+"""
 
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from calotype.assets.serving import image_response
 from calotype.console.access import Visitor, anyones_page
 from calotype.console.context import Console
 from calotype.domain.errors import AssetNotFound, UnknownRoute
@@ -26,15 +30,19 @@ _NO_PICTURE: Final = b"""\
 def routes(console: Console) -> list[Route]:
     """The routes of this group."""
 
-    async def copy(request: Request, visitor: Visitor) -> Response:
-        name, width = request.path_params["name"], request.path_params["width"]
-        if width not in _WIDTHS:
-            raise UnknownRoute(f"There are copies that are {', '.join(_WIDTHS)} px wide.")
+    async def shown(name: str, visitor: Visitor) -> Asset:
         asset_id = decode("asset", name)
         asset = None if asset_id is None else await console.store.asset(asset_id)
         if asset is None or not _may_see(visitor, asset):
             raise AssetNotFound("There is no such image in this account.")
         console.assets.check_shown(asset)
+        return asset
+
+    async def copy(request: Request, visitor: Visitor) -> Response:
+        name, width = request.path_params["name"], request.path_params["width"]
+        if width not in _WIDTHS:
+            raise UnknownRoute(f"There are copies that are {', '.join(_WIDTHS)} px wide.")
+        asset = await shown(name, visitor)
         etag = f'"{name}-{width}"'
         headers = {"etag": etag, "cache-control": _KEPT}
         if etag in request.headers.get("if-none-match", ""):
@@ -43,11 +51,26 @@ def routes(console: Console) -> list[Route]:
             key = await console.thumbnails.key_of(asset, _WIDTHS[width])
         except AssetNotFound:  # it is damaged or gone: a picture of that stands in its place
             return Response(_NO_PICTURE, 404, media_type="image/svg+xml")
-        if (path := console.asset_store.path(key)) is None:
-            raise AssetNotFound("This image lies on no disk of this machine.")
-        return FileResponse(path, headers=headers, media_type="image/webp")
+        return image_response(console.asset_store, key, headers=headers, media_type="image/webp")
 
-    return [Route("/console/images/{name}/{width}.webp", anyones_page(console, copy))]
+    async def whole(request: Request, visitor: Visitor) -> Response:
+        name = request.path_params["name"]
+        asset = await shown(name, visitor)
+        etag = f'"{name}"'
+        headers = {"etag": etag, "cache-control": _KEPT, "x-content-type-options": "nosniff"}
+        if etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return image_response(
+            console.asset_store,
+            asset.key,
+            headers=headers,
+            media_type=asset.content_type,
+        )
+
+    return [
+        Route("/console/images/{name}/whole", anyones_page(console, whole)),
+        Route("/console/images/{name}/{width}.webp", anyones_page(console, copy)),
+    ]
 
 
 def _may_see(visitor: Visitor, asset: Asset) -> bool:

@@ -1,0 +1,89 @@
+"""A stored image as the answer to a request, in the way of its store."""
+
+from collections.abc import Mapping
+
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from calotype.assets.port import AssetStore
+from calotype.assets.staging import not_there
+from calotype.domain.errors import Unavailable
+
+
+def image_response(
+    store: AssetStore, key: str, *, headers: Mapping[str, str], media_type: str
+) -> Response:
+    """The answer that sends an image: a file where it lies on a disk of ours, else as it comes in.
+
+    Args:
+        store: where it lies.
+        key: its name there.
+        headers: besides those on type and length.
+        media_type: its type.
+
+    Raises:
+        errors.AssetNotFound: its file is gone.
+
+    """
+    path = store.path(key)
+    if path is None:
+        return Streamed(
+            store, key, None, status=200, headers={**headers, "content-type": media_type}
+        )
+    if not path.is_file():
+        raise not_there()
+    return FileResponse(path, headers=headers, media_type=media_type)
+
+
+class Streamed(StreamingResponse):
+    """Sends a part of a stored image, or all of it, as the store gives it.
+
+    Args:
+        store: where it lies.
+        key: its name there.
+        part: bytes of it that are sent; None: all of them, however many there are.
+        status: of HTTP.
+        headers: all of them but the length.
+
+    """
+
+    def __init__(
+        self,
+        store: AssetStore,
+        key: str,
+        part: range | None,
+        *,
+        status: int,
+        headers: Mapping[str, str],
+    ) -> None:
+        self._store, self._key, self._part = store, key, part
+        length = {} if part is None else {"content-length": str(len(part))}
+        super().__init__((), status, headers={**headers, **length})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send head and body.
+
+        Raises:
+            errors.AssetNotFound: there is none of this key.
+            errors.Unavailable: the store cannot be read right now.
+
+        """
+        if scope["method"] == "HEAD":
+            if not await self._store.holds(self._key):
+                raise not_there()
+            await Response.__call__(_bodiless(self), scope, receive, send)
+            return
+        start, stop = (0, None) if self._part is None else (self._part.start, self._part.stop)
+        async with self._store.open(self._key, start=start, stop=stop) as chunks:
+            self.body_iterator = chunks
+            try:
+                await super().__call__(scope, receive, send)
+            except Unavailable:  # nobody is to take what came for the whole image
+                scope["state"]["hang_up"]()
+
+
+def _bodiless(response: Response) -> Response:
+    """Its status and headers alone."""
+    empty = Response(status_code=response.status_code)
+    empty.raw_headers = response.raw_headers
+    return empty
