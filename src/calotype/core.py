@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from calotype.assets.address import parse
+from calotype.assets.address import Bucket, parse
 from calotype.assets.disk import DiskAssets
 from calotype.assets.port import AssetStore, Misconfigured
 from calotype.catalog import load_catalog
@@ -129,6 +129,21 @@ def _store(settings: Settings) -> Store:
     return SqliteStore(settings.database_path)
 
 
+def assets_at(settings: Settings) -> Path | Bucket:
+    """The folder of the images, or their place in a cloud store.
+
+    Raises:
+        SettingsError: there is no such store.
+
+    """
+    if not settings.assets_url:
+        return settings.data_dir / "assets"
+    try:
+        return parse(settings.assets_url)
+    except Misconfigured as fault:
+        raise _misplaced(settings, fault) from None
+
+
 def asset_store_of(settings: Settings) -> AssetStore:
     """Where images are to lie; nothing is opened yet but the folder for what is staged.
 
@@ -136,8 +151,8 @@ def asset_store_of(settings: Settings) -> AssetStore:
         SettingsError: there is no such store, or its credentials cannot be used.
 
     """
+    place = assets_at(settings)
     try:
-        place = parse(settings.assets_url) if settings.assets_url else settings.data_dir / "assets"
         if isinstance(place, Path):
             return DiskAssets(place)
         from calotype.assets.cloud import CloudAssets  # its library takes time and memory
@@ -159,10 +174,10 @@ async def prepare_assets(settings: Settings, store: AssetStore) -> None:
         SettingsError: it cannot be used as it is configured.
 
     """
-    if settings.shared_database and isinstance(store, DiskAssets):
+    if settings.shared_database and not settings.assets_url:
         log.warning(
-            "images lie in a folder of this machine: processes on other machines of this database "
-            "do not find them; set assets_url to a cloud store, or to a folder that all share"
+            "images lie in the data folder: processes on other machines of this database find them "
+            "only if they share it; set assets_url to a cloud store, or to the folder that they do"
         )
     try:
         await store.prepare()

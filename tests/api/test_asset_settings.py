@@ -102,3 +102,7 @@ async def test_a_folder_under_a_shared_database_is_warned_of(
             await prepare_assets(settings, store)
         await store.close()
         assert ("set assets_url to a cloud store" in caplog.text) == told
+    caplog.clear()
+    chosen = Settings(data_dir=tmp_path, database_url="postgresql://h/n", assets_url=str(tmp_path))
+    await prepare_assets(chosen, asset_store_of(chosen))
+    assert caplog.text == ""

@@ -23,6 +23,7 @@ class DiskAssets:
         self._root = root
         self._staging = Staging(root / _STAGING)
         self._synced: set[Path] = set()
+        (root / _STAGING).mkdir(parents=True, exist_ok=True)
 
     async def prepare(self) -> None:
         """Nothing can be wrong with a folder for good."""

@@ -29,7 +29,6 @@ class Staging:
         self._folder = root / secrets.token_hex(8)
         self._lock: IO[str] | None = None
         self._holding = threading.Lock()
-        root.mkdir(parents=True, exist_ok=True)
 
     def path(self) -> Path:
         """A path for a new file; the folder is made and locked by the first one."""
@@ -132,7 +131,7 @@ def _hold(parent: Path) -> tuple[Path, IO[str]]:
 def _sweep(staging: Path) -> int:
     """Remove the folders whose lock nobody holds."""
     removed = 0
-    for folder in staging.iterdir():
+    for folder in staging.iterdir() if staging.is_dir() else ():
         try:
             with (folder / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,14 +16,15 @@ from typing import Final
 
 import msgspec
 
+from calotype.assets.port import AssetStore
 from calotype.cli import session, show
-from calotype.core import Core
+from calotype.core import Core, asset_store_of, prepare_assets
 from calotype.domain.errors import CalotypeError
 from calotype.domain.ids import encode
 from calotype.domain.task import Attempt, State
 from calotype.providers.sandbox import SANDBOX
 from calotype.services.watching import LEAST_FREE
-from calotype.settings import Settings
+from calotype.settings import Settings, SettingsError
 from calotype.store.port import StoreError
 
 NEWEST: Final = 100
@@ -213,29 +214,52 @@ def _first(lines: Sequence[str]) -> list[str]:
 
 
 async def _assets(core: Core) -> str:
-    folder = session.assets_folder(core.settings)
+    folder = session.assets_place(core.settings)
+    if not isinstance(folder, Path):
+        return await _cloud(core, str(folder))
     if not (folder / "incoming").is_dir():
         raise _Unchecked("no image was stored yet; calotype serve makes the folder")
     _write(folder / "incoming")
     return f"{folder} is writable"
 
 
+async def _cloud(core: Core, place: str) -> str:
+    try:
+        store = asset_store_of(core.settings)
+        await prepare_assets(core.settings, store)
+        await store.ping()
+    except SettingsError as error:
+        what, _, cure = str(error).rstrip(".").rpartition("; ")
+        raise _Fault(what or cure, cure=cure) from None
+    return f"{place} can be written, read and listed"
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
 async def _results(core: Core) -> str:
     newest = await core.store.tasks(state=State.SUCCESS, limit=NEWEST)
     tasks = [task for task in newest if task.has_images(now=core.clock())]
-    folder, missing, count = session.assets_folder(core.settings), list[str](), 0
+    at, missing, count = session.assets_place(core.settings), list[str](), 0
+    store: AssetStore | None = None
     for task in tasks:
         for image in task.result:
             count += 1
             asset = await core.store.asset(image.asset_id)
-            path = None if asset is None else folder / asset.key
-            if path is None or not path.is_file() or path.stat().st_size != image.bytes:
-                where = "no row says where it lies" if path is None else str(path)
+            if asset is None:
+                whole, where = False, "no row says where it lies"
+            elif isinstance(at, Path):
+                whole, where = _is_whole(at / asset.key, image.bytes), str(at / asset.key)
+            else:
+                store = store or asset_store_of(core.settings)
+                whole, where = await store.holds(asset.key), f"{at}/{asset.key}"
+            if not whole:
                 missing.append(f"{encode('task', task.id)}: {where}")
     if missing:
         raise _Fault(
             f"{len(missing)} of the newest {count} images are gone or cut short",
-            cure="restore them from a backup of the data folder",
+            cure="restore them from a backup",
             details=_first(missing),
         )
     if not tasks:

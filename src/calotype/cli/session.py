@@ -14,6 +14,7 @@ import typer
 from calotype.cli.faults import CommandFault
 
 if TYPE_CHECKING:  # importing them takes longer than most commands
+    from calotype.assets.address import Bucket
     from calotype.core import Core
     from calotype.settings import Settings
 
@@ -107,9 +108,16 @@ async def until_told_to_stop() -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def assets_folder(settings: "Settings") -> Path:
-    """Where the images lie."""
-    return settings.data_dir / "assets"
+def assets_place(settings: "Settings") -> "Path | Bucket":
+    """Where the images lie: a folder, or a place in a cloud store.
+
+    Raises:
+        SettingsError: there is no such store.
+
+    """
+    from calotype.core import assets_at
+
+    return assets_at(settings)
 
 
 def schema_versions(path: Path) -> tuple[int, int]:

@@ -131,7 +131,7 @@ def _print_task(
     assets: Mapping[int, Asset],
 ) -> None:
     channel = core.router.get(task.channel_id)
-    folder = session.assets_folder(core.settings)
+    root = session.assets_place(core.settings)
     lines = {
         "task": encode("task", task.id),
         "state": f"{task.state}, {task.progress} %",
@@ -160,10 +160,10 @@ def _print_task(
     for place, reference in enumerate(task.references, start=1):
         print(f"reference {place}: {show.plain(reference.url or 'an upload')}", end="")
         asset = assets.get(reference.asset_id or 0)
-        print(f" → {folder / asset.key} ({asset.width}x{asset.height})" if asset else "")
+        print(f" → {root}/{asset.key} ({asset.width}x{asset.height})" if asset else "")
     for place, image in enumerate(task.result, start=1):
         asset = assets.get(image.asset_id)
-        where = str(folder / asset.key) if asset else "unknown"
+        where = f"{root}/{asset.key}" if asset else "unknown"
         print(f"image {place}: {where} ({image.width}x{image.height}, {show.size(image.bytes)})")
     _print_attempts(core, attempts)
 
