@@ -1,7 +1,7 @@
 """How long images are kept in a SQLite database; see ``store.lifetimes.LifetimeStore``."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -31,12 +31,16 @@ class SqliteLifetimes:
 
     Args:
         write: does a piece of work in the next transaction.
-        reading: does one with a connection of its own.
+        read: what a statement finds, read in the event loop.
+        reading: does a piece of work with a connection of its own, in a thread.
 
     """
 
-    def __init__(self, *, write: Reading, reading: Reading) -> None:
+    def __init__(
+        self, *, write: Reading, read: Callable[..., list[rows.Row]], reading: Reading
+    ) -> None:
         self._write = write
+        self._read = read
         self._reading = reading
 
     async def set_days(
@@ -49,7 +53,7 @@ class SqliteLifetimes:
     async def expire(self, *, now: int, after: Place = FIRST, limit: int) -> Expired:
         """Mark images whose time is over as deleted."""
         values = (now, *after, limit)
-        if not await self._reading(lambda db: db.execute(sql.OVER, values).fetchall()):
+        if not self._read(sql.OVER, now, *after, 1):
             return Expired((), None)  # the writer is not kept from its work for nothing
         return await self._write(partial(_expire, values=values))
 
