@@ -31,6 +31,8 @@ class Case:
     content: bytes
     recipe: str
     """How it was made."""
+    sound: bool = False
+    """A sample as it is."""
     scripted: bool = False
     """A sound image with a script where no pixel and no profile is: it must not be stored."""
 
@@ -49,7 +51,7 @@ class Mutator:
         name = chance.choice(self._names)
         content = self._samples[name]
         if chance.random() < 0.02:
-            return Case(content, name)
+            return Case(content, name, sound=True)
         if chance.random() < 0.08 and not name.startswith("stranger"):
             return self._polyglot(name, content)
         recipe = [name]
