@@ -26,6 +26,8 @@ WORDS: Final[Mapping[str, str]] = {
     "reference_timeout_seconds": "Longest time for one try at fetching one reference.",
     "webhook_allow_hosts": "Private hosts that webhooks may be sent to.",
     "asset_url_seconds": "How long a signed image URL is good for, at least.",
+    "result_days": "How many days the images of a task are kept; 0 until they are deleted.",
+    "reference_days": "How many days reference images are kept; 0 until they are deleted.",
     "worker_concurrency": "Most tasks at a time in one worker on PostgreSQL; 0 is no limit.",
     "worker_lease_seconds": "After so long without a sign of life a worker loses its tasks.",
     "drain_seconds": "How long a stopping server waits for work that cannot be parked.",
