@@ -222,3 +222,24 @@ async def test_a_clock_that_leaps_ahead_is_not_believed_for_an_hour(server: Serv
     assert await deleting.expire() == 0
     assert server.stored_files() == []
     await disk.close()
+
+
+async def test_what_a_dead_process_had_marked_or_half_removed_the_next_one_finishes(
+    tmp_path: Path, database: str
+) -> None:
+    """As a kill leaves it after the mark, and after some of the files."""
+    async with running_server(tmp_path / "data", database_url=database) as server:
+        task = await finished(server)
+        await expire(server, task)
+        store = server.core.store
+        batch = await store.lifetimes.expire(now=server.core.clock(), limit=9)
+        assert len(batch.images) == 2
+        await DiskAssets(tmp_path / "data" / "assets").delete([batch.images[0].key])
+        assert len(server.stored_files()) == 1
+        asset_ids = [each.id for each in batch.images]
+        assert len(await store.lifetimes.keys(asset_ids)) == 2
+    async with running_server(tmp_path / "data", database_url=database) as server:
+        await until(lambda: server.stored_files() == [])
+        shown = await server.task(task["task_id"])
+        assert shown["result"]["data"][0]["expired"] is True
+        assert await server.core.store.prove() == []

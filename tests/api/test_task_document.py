@@ -92,7 +92,7 @@ async def test_a_waiting_task_has_the_fields_of_the_contract(idle_server: Server
 async def test_a_successful_task_has_the_fields_of_the_contract(server: Server) -> None:
     accepted = (await server.submit()).json
     task = await server.finished(accepted["task_id"])
-    assert set(task) == ALWAYS | {"completed_at"}
+    assert set(task) == ALWAYS | {"completed_at", "expires_at"}
     assert_common(task, state="success", accepted=accepted)
     assert (task["error"], task["progress"]) == ({}, 100)
     assert set(task["result"]) == {"created", "data"}
