@@ -8,12 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from calotype.api.context import Context
-from calotype.api.download import Download, open_file
 from calotype.api.ranges import asked_range
 from calotype.api.render import has_copy
+from calotype.assets.download import Download, open_file
 from calotype.domain.errors import AssetNotFound, Unavailable
 
-PREFIX: Final = "/v1/assets/"
 _SIGNED: Final = re.compile(rb"expires=(\d{1,19})&signature=([0-9a-f]{64})\Z")
 
 
@@ -25,7 +24,7 @@ class AssetFiles:
 
     async def handle(self, request: Request) -> Response:
         """The image that the signed URL names."""
-        name = request.scope["path"].removeprefix(PREFIX)
+        name = request.path_params["name"]
         expires, signature = _signed(request)
         asset_id = self._context.assets.verify(name, expires=expires, signature=signature)
         asset = await self._context.store.asset(asset_id)
