@@ -15,8 +15,8 @@ import uvicorn
 import uvloop
 from starlette.types import Message, Receive, Scope, Send
 
-from calotype.api.download import SMALL, Download, open_file
 from calotype.api.protocol import Protocol
+from calotype.assets.download import SMALL, Download, open_file
 from harness import until
 
 LARGE = 20_000_000

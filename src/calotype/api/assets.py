@@ -1,19 +1,19 @@
-"""GET /v1/assets/{name}: stored images, by signed URL."""
+"""GET /v1/assets/{name}: stored images and their small copies, by signed URL."""
 
 import re
-from pathlib import Path
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from calotype.api.context import Context
-from calotype.api.download import Download, open_file
 from calotype.api.ranges import asked_range
 from calotype.api.render import has_copy
-from calotype.assets.serving import Streamed
-from calotype.domain.errors import AssetNotFound, Unavailable
+from calotype.assets.serving import image_response
+from calotype.domain.errors import AssetNotFound, InvalidParameter
 from calotype.domain.task import Asset
+from calotype.services.thumbnails import WIDTHS
 
 PREFIX: Final = "/v1/assets/"
 REDIRECT_SECONDS: Final = 300
@@ -21,6 +21,22 @@ REDIRECT_SECONDS: Final = 300
 REDIRECT_KEPT_SECONDS: Final = 60
 """How long a client may keep a redirect; what it leads to is good for much longer."""
 _SIGNED: Final = re.compile(rb"expires=(\d{1,19})&signature=([0-9a-f]{64})\Z")
+_WIDTHS: Final = {str(width): width for width in WIDTHS}
+
+
+class _Picture(msgspec.Struct, frozen=True):
+    """What is sent."""
+
+    key: str
+    name: str
+    """Of the file, without its folder."""
+    content_type: str
+    size: int | None
+    """Bytes; None where only its store knows."""
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.name.partition(".")[0]}"'
 
 
 class AssetFiles:
@@ -30,7 +46,7 @@ class AssetFiles:
         self._context = context
 
     async def handle(self, request: Request) -> Response:
-        """The image that the signed URL names."""
+        """The image that the signed URL names, or a copy of it."""
         name = request.scope["path"].removeprefix(PREFIX)
         expires, signature = _signed(request)
         asset_id = self._context.assets.verify(name, expires=expires, signature=signature)
@@ -38,40 +54,63 @@ class AssetFiles:
         if asset is None:
             raise AssetNotFound("This image is no longer stored.")
         self._context.assets.check_shown(asset)
-        seconds, etag = self._context.assets.seconds_left(expires), f'"{name.partition(".")[0]}"'
-        headers = {
-            "etag": etag,
-            "cache-control": f"public, max-age={seconds}, immutable"
-            if self._context.assets.behind_cdn
-            else "private, max-age=31536000, immutable",
-            "content-disposition": f'inline; filename="{name}"',
-            "x-content-type-options": "nosniff",
-            "content-security-policy": "default-src 'none'; sandbox",
-        }
-        if has_copy(request, etag):
+        picture = await self._picture(request, asset, name)
+        return await self._sent(request, picture, self._context.assets.seconds_left(expires))
+
+    async def _picture(self, request: Request, asset: Asset, name: str) -> _Picture:
+        width = _width(request)
+        if width is None:
+            return _Picture(asset.key, name, asset.content_type, asset.bytes)
+        key = await self._context.thumbnails.key_of(asset, width)
+        return _Picture(key, f"{name.partition('.')[0]}-{width}.webp", "image/webp", None)
+
+    async def _sent(self, request: Request, picture: _Picture, seconds: int) -> Response:
+        store, headers = self._context.asset_store, self._headers(picture, seconds)
+        if has_copy(request, picture.etag):
             return Response(status_code=304, headers=headers)
         if request.method == "GET":
             life = min(REDIRECT_SECONDS, seconds)
-            url = await self._context.asset_store.signed_url(asset.key, seconds=life)
-            if url is not None:
+            if (url := await store.signed_url(picture.key, seconds=life)) is not None:
                 kept = f"private, max-age={min(REDIRECT_KEPT_SECONDS, life // 2)}"
                 return Response(status_code=302, headers={"location": url, "cache-control": kept})
-        return await self._sent(request, asset, etag, headers)
+        part = None
+        if picture.size is not None:
+            part = asked_range(request, etag=picture.etag, size=picture.size)
+        return await image_response(
+            store,
+            picture.key,
+            headers=headers,
+            media_type=picture.content_type,
+            size=picture.size,
+            part=part,
+        )
 
-    async def _sent(
-        self, request: Request, asset: Asset, etag: str, headers: dict[str, str]
-    ) -> Response:
-        part = asked_range(request, etag=etag, size=asset.bytes)
-        headers |= {"content-type": asset.content_type, "accept-ranges": "bytes"}
-        status = 200
-        if part is not None:
-            headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{asset.bytes}"
-            status = 206
-        part = range(asset.bytes) if part is None else part
-        store = self._context.asset_store
-        if (path := store.path(asset.key)) is None:
-            return Streamed(store, asset.key, part, status=status, headers=headers)
-        return Download(await _opened(path), part, status=status, headers=headers)
+    def _headers(self, picture: _Picture, seconds: int) -> dict[str, str]:
+        return {
+            "etag": picture.etag,
+            "cache-control": f"public, max-age={seconds}, immutable"
+            if self._context.assets.behind_cdn
+            else f"private, max-age={seconds}, immutable",
+            "content-disposition": f'inline; filename="{picture.name}"',
+            "x-content-type-options": "nosniff",
+            "content-security-policy": "default-src 'none'; sandbox",
+        }
+
+
+def _width(request: Request) -> int | None:
+    """How wide a copy is asked for; None: the image itself."""
+    if _SIGNED.match(request.scope["query_string"]):
+        return None
+    asked = request.query_params.get("width")
+    if asked is None:
+        return None
+    if asked not in _WIDTHS:
+        raise InvalidParameter(
+            f"There are copies that are {', '.join(_WIDTHS)} pixels wide; ask for one of them, or "
+            "leave width out for the image itself.",
+            param="width",
+        )
+    return _WIDTHS[asked]
 
 
 def _signed(request: Request) -> tuple[str, str]:
@@ -81,12 +120,3 @@ def _signed(request: Request) -> tuple[str, str]:
         return as_we_write_it[1].decode(), as_we_write_it[2].decode()
     query = request.query_params
     return query.get("expires", ""), query.get("signature", "")
-
-
-async def _opened(path: Path) -> int:
-    try:
-        return await open_file(path)
-    except FileNotFoundError:
-        raise AssetNotFound("This image is no longer stored.") from None
-    except OSError as error:
-        raise Unavailable("Images cannot be read right now.", retry_after=5) from error

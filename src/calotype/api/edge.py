@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from calotype.api import assets, tasks
+from calotype.api import tasks
 from calotype.api.allowance import HEADERS
 from calotype.api.assets import AssetFiles
 from calotype.api.body import ClientGone, Incoming
@@ -26,6 +26,7 @@ from calotype.domain.errors import (
 )
 
 _FIRST_ERROR: Final = 400
+_IMAGES: Final = "/v1/assets/"
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,8 @@ class Edge:
             return await self._generations.handle(scope, receive, response.request_id)
         if method == "GET" and path.startswith(tasks.PREFIX) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/tasks/{id}
             return await self._tasks.handle(scope)
-        if method == "GET" and path.startswith(assets.PREFIX) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/assets/{name}
+        if method == "GET" and path.startswith(_IMAGES) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/assets/{name}
+            scope["path_params"] = {"name": path.removeprefix(_IMAGES)}
             image = await self._files.handle(Request(scope))
             await image(scope, receive, response.send)
             return None

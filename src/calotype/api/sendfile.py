@@ -11,11 +11,10 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from calotype.assets.cached import is_in_memory
+from calotype.assets.cached import SHORT, is_in_memory
 
 PIECE: Final = 512 * 1024
 """Bytes handed to the system at a time."""
-SHORT: Final = "An image on the disk has fewer bytes than were stored."
 
 
 class FileSender(HttpToolsProtocol):

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+SHORT: Final = "An image on the disk has fewer bytes than were stored."
+
 _OPENAT2: Final = 437
 """The system call's number, the same on every machine that came after it."""
 _HERE: Final = -100

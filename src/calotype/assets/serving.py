@@ -1,38 +1,60 @@
 """A stored image as the answer to a request, in the way of its store."""
 
+import os
 from collections.abc import Mapping
 
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from calotype.assets.download import Download, open_file
 from calotype.assets.port import AssetStore
 from calotype.assets.staging import not_there
 from calotype.domain.errors import Unavailable
 
 
-def image_response(
-    store: AssetStore, key: str, *, headers: Mapping[str, str], media_type: str
+async def image_response(
+    store: AssetStore,
+    key: str,
+    *,
+    headers: Mapping[str, str],
+    media_type: str,
+    size: int | None = None,
+    part: range | None = None,
 ) -> Response:
-    """The answer that sends an image: a file where it lies on a disk of ours, else as it comes in.
+    """The answer that sends an image: by the system where it lies on a disk, else as it comes in.
 
     Args:
         store: where it lies.
         key: its name there.
         headers: besides those on type and length.
         media_type: its type.
+        size: its bytes, where they are known.
+        part: those of them that are asked for; None: all.
 
     Raises:
         errors.AssetNotFound: its file is gone.
+        errors.Unavailable: it cannot be read right now.
 
     """
+    named = {**headers, "content-type": media_type}
+    if size is not None:
+        named["accept-ranges"] = "bytes"
+    if part is not None:
+        named["content-range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    status = 200 if part is None else 206
+    if part is None and size is not None:
+        part = range(size)
     path = store.path(key)
     if path is None:
-        return Streamed(
-            store, key, None, status=200, headers={**headers, "content-type": media_type}
-        )
-    if not path.is_file():
-        raise not_there()
-    return FileResponse(path, headers=headers, media_type=media_type)
+        return Streamed(store, key, part, status=status, headers=named)
+    with faults_told():
+        try:
+            descriptor = await open_file(path)
+        except FileNotFoundError:
+            raise not_there() from None
+    if part is None:
+        part = range(os.fstat(descriptor).st_size)
+    return Download(descriptor, part, status=status, headers=named)
 
 
 class Streamed(StreamingResponse):

@@ -51,7 +51,7 @@ def routes(console: Console) -> list[Route]:
             key = await console.thumbnails.key_of(asset, _WIDTHS[width])
         except AssetNotFound:  # it is damaged or gone: a picture of that stands in its place
             return Response(_NO_PICTURE, 404, media_type="image/svg+xml")
-        return image_response(console.asset_store, key, headers=headers, media_type="image/webp")
+        return await image_response(console.asset_store, key, headers=headers, media_type="image/webp")
 
     async def whole(request: Request, visitor: Visitor) -> Response:
         name = request.path_params["name"]
@@ -60,7 +60,7 @@ def routes(console: Console) -> list[Route]:
         headers = {"etag": etag, "cache-control": _KEPT, "x-content-type-options": "nosniff"}
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        return image_response(
+        return await image_response(
             console.asset_store,
             asset.key,
             headers=headers,

@@ -9,8 +9,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from calotype.api.sendfile import SHORT
-from calotype.assets.cached import open_now, read_now
+from calotype.assets.cached import SHORT, open_now, read_now
 
 SMALL: Final = 131072
 """Up to so many bytes are quicker read and written than sent by the system."""
