@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
@@ -32,7 +33,7 @@ class Listener:
 
     async def handle(self, request: web.Request) -> web.Response:
         size = len(await request.read())
-        said = f"{request.method} {request.path_qs}"
+        said = f"{request.method} {unquote(request.path_qs)}"
         self.requests.append((said, {k.lower(): v for k, v in request.headers.items()}, size))
         if request.method in {"HEAD", "DELETE"}:
             return web.Response(status=404)
