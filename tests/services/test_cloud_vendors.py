@@ -117,7 +117,6 @@ async def test_a_key_of_google_signs_urls_without_asking_anybody(
 ) -> None:
     key = account_key(tmp_path, listener.url, token=True)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
-    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(key))
     store = opened(f"gs://photos/team?endpoint={listener.url}", tmp_path)
     url = await store.signed_url(PLACE, seconds=60)
     assert url is not None
