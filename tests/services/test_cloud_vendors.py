@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
@@ -32,7 +33,7 @@ class Listener:
 
     async def handle(self, request: web.Request) -> web.Response:
         size = len(await request.read())
-        said = f"{request.method} {request.path_qs}"
+        said = f"{request.method} {unquote(request.path_qs)}"
         self.requests.append((said, {k.lower(): v for k, v in request.headers.items()}, size))
         if request.method in {"HEAD", "DELETE"}:
             return web.Response(status=404)
@@ -68,8 +69,8 @@ async def keep(store: CloudAssets, size: int) -> None:
         await staged.publish(PLACE, content_type="image/png")
 
 
-def account_key(folder: Path, url: str) -> Path:
-    """The key file of a Google service account that needs no token."""
+def account_key(folder: Path, url: str, *, token: bool = False) -> Path:
+    """The key file of a Google service account; it asks Google for no token unless told to."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -82,7 +83,7 @@ def account_key(folder: Path, url: str) -> Path:
         "private_key_id": "1",
         "private_key": key.decode(),
         "gcs_base_url": url,
-        "disable_oauth": True,
+        "disable_oauth": not token,
     }
     path.write_text(json.dumps(account))
     return path
@@ -106,11 +107,22 @@ async def test_google_gets_an_object_at_once_or_in_parts_with_its_type(
     assert (begun.partition("?")[2], said["content-type"]) == ("uploads=", "image/png")
     assert [part[2] for part in parts] == [PART, 1]
     assert ended.endswith("?uploadId=u1")
+    assert not await store.holds(PLACE)
+    await store.delete([PLACE, "thumbnails/1k0v/asset_1k0v3m9d5b8qe-160.webp"])
+    await store.close()
+
+
+async def test_a_key_of_google_signs_urls_without_asking_anybody(
+    listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = account_key(tmp_path, listener.url, token=True)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    store = opened(f"gs://photos/team?endpoint={listener.url}", tmp_path)
     url = await store.signed_url(PLACE, seconds=60)
     assert url is not None
     assert "X-Goog-Algorithm=GOOG4-RSA-SHA256" in url
-    assert not await store.holds(PLACE)
-    await store.delete([PLACE, "thumbnails/1k0v/asset_1k0v3m9d5b8qe-160.webp"])
+    assert "X-Goog-Expires=60" in url
+    assert listener.requests == []
     await store.close()
 
 
