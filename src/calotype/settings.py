@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Simulated work of the sandbox channel; 0 is none."""
     sandbox_processes: int = 2
     """Processes that draw the sandbox's pictures."""
+    conversion_processes: int = 2
+    """Processes that make images another format or size."""
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
     channels: tuple[Channel, ...] = ()
@@ -263,6 +265,7 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
         "drain_seconds": 0,
         "asset_url_seconds": 60,
         "sandbox_processes": 1,
+        "conversion_processes": 1,
         "worker_concurrency": 0,
         "worker_lease_seconds": 2,
         "reference_timeout_seconds": 1,

@@ -22,6 +22,7 @@ from calotype.domain.fairness import priority
 from calotype.domain.urls import canonical_hosts, judge_reference_url
 from calotype.domain.webhooks import Signer
 from calotype.domain.wire import Upstream
+from calotype.imaging.conversion import Converter
 from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import GuardedFetcher
 from calotype.net.webhooks import WebhookClient
@@ -56,13 +57,15 @@ class Images:
     def __init__(self, core: Core) -> None:
         settings = core.settings
         self.disk = DiskAssets(settings.data_dir / "assets")
-        self.thumbnails = Thumbnails(self.disk)
+        self.converter = Converter(settings.conversion_processes)
+        self.thumbnails = Thumbnails(self.disk, self.converter)
         self.assets = Assets(
             self.disk,
             secret=secret_of(settings),
             url_seconds=settings.asset_url_seconds,
             ids=core.ids,
             clock=core.clock,
+            converter=self.converter,
         )
         allowed = _allowed_hosts("reference_allow_hosts", settings.reference_allow_hosts)
         self.fetcher = GuardedFetcher(
@@ -78,6 +81,7 @@ class Images:
         """Let go of connections and of the staging folder."""
         await self.fetcher.close()
         await self.thumbnails.close()
+        await self.converter.close()
         await self.disk.close()
 
 

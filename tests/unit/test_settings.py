@@ -53,6 +53,7 @@ ROWS = {
     "drain_seconds": Row("7", 7.0, "0.5", 0.5),
     "sandbox_seconds": Row("0", 0.0, "1e1", 10.0),
     "sandbox_processes": Row("3", 3, "1", 1),
+    "conversion_processes": Row("3", 3, "1", 1),
     "log_level": Row('"debug"', "debug", "error", "error"),
 }
 WRONG = {
@@ -73,6 +74,7 @@ WRONG = {
     "drain_seconds": ("-1", "-1"),
     "sandbox_seconds": ('"long"', "nan"),
     "sandbox_processes": ("0", "0"),
+    "conversion_processes": ("0", "0"),
     "log_level": ('"loud"', "loud"),
 }
 """Setting → a value that is none, as TOML and in the environment (empty: every text is one)."""

@@ -16,11 +16,12 @@ from calotype.domain.errors import (
     ExpiredUrl,
     InvalidSignature,
     ReferenceTooLarge,
+    Unavailable,
     UnsupportedReferenceType,
 )
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
-from calotype.imaging.conversion import Converter, NotConvertible
+from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible
 from calotype.imaging.probe import probe, sniff
 
 Kind = Literal["reference", "result"]
@@ -55,18 +56,26 @@ class Assets:
         url_seconds: how long a URL is good for, at least.
         ids: names new images.
         clock: the time.
+        converter: makes them other formats; None: one of its own.
 
     """
 
     def __init__(
-        self, store: AssetStore, *, secret: bytes, url_seconds: int, ids: IdSource, clock: Clock
+        self,
+        store: AssetStore,
+        *,
+        secret: bytes,
+        url_seconds: int,
+        ids: IdSource,
+        clock: Clock,
+        converter: Converter | None = None,
     ) -> None:
         self.store = store
         self._signing_key = hmac.digest(secret, b"calotype asset url v1", "sha256")
         self._url_seconds = url_seconds
         self._ids = ids
         self._clock = clock
-        self._converter = Converter()
+        self.converter = converter or Converter()
 
     async def keep(
         self,
@@ -91,6 +100,7 @@ class Assets:
         Raises:
             errors.ReferenceTooLarge: over ``max_bytes``, or a pixel bomb.
             errors.UnsupportedReferenceType: no image, damaged, or of another type.
+            errors.Unavailable: it cannot be converted or stored right now.
 
         """
         digest, size, head = hashlib.sha256(), 0, b""
@@ -133,7 +143,11 @@ class Assets:
         async with self.store.stage() as staged:
             target = await staged.finish()
             try:
-                await self._converter.convert(path, target, asset.content_type)
+                await self.converter.convert(
+                    path, target, asset.content_type, account_id=asset.account_id
+                )
+            except ConversionBroke as error:
+                raise Unavailable(str(error), retry_after=10) from error
             except NotConvertible as error:
                 raise UnsupportedReferenceType(str(error)) from error
             facts = await asyncio.to_thread(probe, str(target))
