@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from calotype.assets.port import AssetStore
+from calotype.assets.port import AssetStore, Staged
 from calotype.domain.clock import Clock
 from calotype.domain.errors import (
     ExpiredUrl,
@@ -22,11 +22,22 @@ from calotype.domain.errors import (
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
 from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible
-from calotype.imaging.probe import probe, sniff
+from calotype.imaging.foreign import (
+    FOREIGN,
+    ForeignType,
+    converted_types,
+    judge_foreign,
+    sniff_foreign,
+)
+from calotype.imaging.probe import ContentType, probe, sniff
 
 Kind = Literal["reference", "result"]
 
 EXTENSIONS: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+_OPAQUE: Final = ("image/jpeg", "image/png", "image/webp")
+"""What an image of a type that is not stored becomes: the first of these that is taken."""
+_CLEAR: Final = ("image/png", "image/webp", "image/jpeg")
+"""The same for one that can be seen through."""
 MAX_RESULT_BYTES: Final = 256 * 1024 * 1024
 """No upstream makes an image near this size; more is a fault."""
 
@@ -94,7 +105,7 @@ class Assets:
             account_id: whose it is.
             kind: what it is to its task.
             max_bytes: most bytes of it.
-            content_types: what it may be.
+            content_types: what it may be; GIF, AVIF and HEIC are converted to one of them.
             wanted: the content type to which it is converted if it is another one.
 
         Raises:
@@ -104,6 +115,7 @@ class Assets:
 
         """
         digest, size, head = hashlib.sha256(), 0, b""
+        found: ContentType | ForeignType | None = None
         async with self.store.stage() as staged:
             async for chunk in chunks:
                 size += len(chunk)
@@ -112,48 +124,68 @@ class Assets:
                 if len(head) < _HEAD:
                     head += chunk[:_HEAD]
                     if len(head) >= _HEAD:
-                        _judge_type(head, content_types)
+                        found = _judged_type(head, content_types)
                 digest.update(chunk)
                 await staged.write(chunk)
-            if len(head) < _HEAD:
+            if found is None:
                 raise UnsupportedReferenceType(
-                    f"The file has {size} bytes, which is no image; send {_listed(content_types)}."
+                    f"The file has {size} bytes, which is no image; "
+                    f"send {_sendable(content_types)}."
                 )
             path = await staged.finish()
-            facts = await asyncio.to_thread(probe, str(path))
+            await asyncio.to_thread(_judge, path, found)
             asset = Asset(
                 id=self._ids.next(),
                 account_id=account_id,
                 key="",
-                content_type=wanted or facts.content_type,
+                content_type=found,
                 bytes=size,
-                width=facts.width,
-                height=facts.height,
+                width=0,
+                height=0,
                 created_at=self._clock(),
             )
-            asset = msgspec.structs.replace(asset, key=_key(asset, kind))
-            if asset.content_type == facts.content_type:
-                await staged.publish(asset.key, content_type=asset.content_type)
+            if found == wanted or (wanted is None and found in EXTENSIONS):
+                asset = await self._publish(staged, path, asset, kind)
             else:
-                asset = await self._convert(path, asset)
+                targets = (wanted, wanted) if wanted else _stored_as(content_types)
+                asset = await self._convert(path, asset, kind, targets)
+        if asset.content_type != found and asset.bytes > max_bytes:
+            await self.discard([asset])
+            raise ReferenceTooLarge(
+                f"Made {_listed([asset.content_type])}, as which it is stored, the file has "
+                f"{asset.bytes} bytes, more than {max_bytes}; send a smaller one."
+            )
         return Kept(asset, digest.digest())
 
-    async def _convert(self, path: Path, asset: Asset) -> Asset:
-        """Store the image at ``path`` as what the asset is to be."""
+    async def _convert(
+        self, path: Path, asset: Asset, kind: Kind, targets: tuple[str, str]
+    ) -> Asset:
+        """Store the image at ``path`` as the first of two types, or the second if it is clear."""
         async with self.store.stage() as staged:
             target = await staged.finish()
             try:
-                await self.converter.convert(
-                    path, target, asset.content_type, account_id=asset.account_id
+                content_type = await self.converter.convert(
+                    *(path, target, targets[0]), clear=targets[1], account_id=asset.account_id
                 )
             except ConversionBroke as error:
                 raise Unavailable(str(error), retry_after=10) from error
             except NotConvertible as error:
                 raise UnsupportedReferenceType(str(error)) from error
-            facts = await asyncio.to_thread(probe, str(target))
-            size = (await asyncio.to_thread(target.stat)).st_size
-            await staged.publish(asset.key, content_type=asset.content_type)
-        return msgspec.structs.replace(asset, bytes=size, width=facts.width, height=facts.height)
+            asset = msgspec.structs.replace(
+                asset,
+                content_type=content_type,
+                bytes=(await asyncio.to_thread(target.stat)).st_size,
+            )
+            return await self._publish(staged, target, asset, kind)
+
+    async def _publish(self, staged: Staged, path: Path, asset: Asset, kind: Kind) -> Asset:
+        """Store the image at ``path`` as it is."""
+        facts = await asyncio.to_thread(probe, str(path))
+        asset = msgspec.structs.replace(
+            asset, key=_key(asset, kind), width=facts.width, height=facts.height
+        )
+        await staged.publish(asset.key, content_type=asset.content_type)
+        return asset
 
     async def discard(self, assets: Sequence[Asset]) -> None:
         """Remove images that nothing refers to."""
@@ -202,11 +234,34 @@ def _key(asset: Asset, kind: Kind) -> str:
     return f"{kind}s/{place_of(asset.id)}.{EXTENSIONS[asset.content_type]}"
 
 
-def _judge_type(head: bytes, content_types: Sequence[str]) -> None:
-    found = sniff(head)
-    if found not in content_types:
-        what = f"The file is {found}" if found else "The file is no image that we know"
-        raise UnsupportedReferenceType(f"{what}; send {_listed(content_types)}.")
+def _judged_type(head: bytes, content_types: Sequence[str]) -> ContentType | ForeignType:
+    native, foreign = sniff(head), sniff_foreign(head)
+    if native is not None and native in content_types:
+        return native
+    if foreign is not None and foreign in converted_types():
+        return foreign
+    found = native or foreign
+    what = f"The file is {found}" if found else "The file is no image that we know"
+    if foreign:
+        what += ", which this server cannot read"
+    raise UnsupportedReferenceType(f"{what}; send {_sendable(content_types)}.")
+
+
+def _judge(path: Path, content_type: ContentType | ForeignType) -> None:
+    if content_type in EXTENSIONS:
+        probe(str(path))
+    else:
+        judge_foreign(str(path), content_type)
+
+
+def _stored_as(content_types: Sequence[str]) -> tuple[str, str]:
+    """What an image of a type that is not stored becomes: opaque, and one that is clear."""
+    opaque = next((each for each in _OPAQUE if each in content_types), _OPAQUE[0])
+    return opaque, next((each for each in _CLEAR if each in content_types), _CLEAR[0])
+
+
+def _sendable(content_types: Sequence[str]) -> str:
+    return _listed((*content_types, *(each for each in converted_types() if each in FOREIGN)))
 
 
 def _listed(content_types: Sequence[str]) -> str:

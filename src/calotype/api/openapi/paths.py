@@ -11,7 +11,7 @@ from calotype.api.openapi.operations import in_path as _in_path
 from calotype.api.openapi.operations import in_query as _in_query
 from calotype.api.openapi.operations import operation as _operation
 from calotype.api.openapi.operations import response as _response
-from calotype.api.openapi.requests import FORM, JSON
+from calotype.api.openapi.requests import FORM, JSON, REFERENCE_TYPES
 from calotype.api.openapi.shapes import Schema, reference
 from calotype.api.render import STATUSES
 from calotype.api.streams import EVENT_CURSOR, EVENT_NUMBER
@@ -113,7 +113,7 @@ def _submit(examples: dict[str, Any]) -> Operation:
             },
         ],
     )
-    files = {"contentType": "image/jpeg, image/png, image/webp"}
+    files = {"contentType": REFERENCE_TYPES}
     operation["requestBody"] = {
         "required": True,
         "content": {
