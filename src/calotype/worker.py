@@ -23,6 +23,7 @@ from calotype.domain.urls import canonical_hosts, judge_reference_url
 from calotype.domain.webhooks import Signer
 from calotype.domain.wire import Upstream
 from calotype.imaging.conversion import Converter
+from calotype.imaging.signing import Signature, Unfit, check
 from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import GuardedFetcher
 from calotype.net.webhooks import WebhookClient
@@ -66,6 +67,7 @@ class Images:
             ids=core.ids,
             clock=core.clock,
             converter=self.converter,
+            signature=_signature(settings),
         )
         allowed = _allowed_hosts("reference_allow_hosts", settings.reference_allow_hosts)
         self.fetcher = GuardedFetcher(
@@ -331,6 +333,34 @@ def _public_url(assets: Assets, settings: Settings, asset_id: int, content_type:
     except InvalidParameter:
         return None
     return url
+
+
+def _signature(settings: Settings) -> Signature | None:
+    """With what results are signed.
+
+    Raises:
+        SettingsError: it cannot sign.
+
+    """
+    certificate, key = settings.c2pa_certificate, settings.c2pa_key
+    if certificate is None and key is None:
+        return None
+
+    def where(subject: str) -> str:
+        name = f"c2pa_{subject}"
+        return settings.said_by.get(name, f"CALOTYPE_{name.upper()}")
+
+    if certificate is None:
+        raise SettingsError(f"{where('key')}: needs c2pa_certificate beside it.")
+    if key is None:
+        raise SettingsError(f"{where('certificate')}: needs c2pa_key beside it.")
+    signature = Signature(str(certificate), str(key))
+    try:
+        until = check(signature)
+    except Unfit as unfit:
+        raise SettingsError(f"{where(unfit.subject)}: {unfit}.") from None
+    log.info("results are signed; the certificate is valid until %s", until.date())
+    return signature
 
 
 def _callback_url(settings: Settings, slug: str) -> str | None:

@@ -52,9 +52,8 @@ class Shelf:
             for at in range(0, len(data), 10_000):
                 yield data[at : at + 10_000]
 
-        kept = await self.assets.keep(
-            chunks(), account_id=1, **{"kind": "reference", "max_bytes": 10_000_000} | how
-        )
+        asked: dict[str, Any] = {"kind": "reference", "max_bytes": 10_000_000} | how
+        kept = await self.assets.keep(chunks(), account_id=1, **asked)
         return kept.asset
 
     def image(self, asset: Asset) -> Image.Image:

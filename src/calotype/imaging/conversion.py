@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from calotype.imaging.processes import Processes, ProcessGone
+from calotype.imaging.signing import Sign
 
 PROCESSES: Final = 2
 """Conversions at a time, where nothing else is set."""
@@ -50,7 +51,7 @@ class Shrink(msgspec.Struct, frozen=True, tag=True):
     width: int
 
 
-Order = Convert | Shrink
+Order = Convert | Shrink | Sign
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -116,6 +117,16 @@ class Converter:
 
         """
         await self._run(Shrink(str(source), str(target), width), account_id)
+
+    async def sign(self, order: Sign, *, account_id: int) -> None:
+        """Write an image with a C2PA manifest.
+
+        Raises:
+            ConversionBroke: it may be done another time.
+            NotConvertible: it cannot be signed.
+
+        """
+        await self._run(order, account_id)
 
     async def close(self) -> None:
         """End the processes."""

@@ -10,6 +10,7 @@ import msgspec
 
 from calotype.imaging import pixels
 from calotype.imaging.conversion import MEMORY, Convert, NotConvertible, Order, Reply, Shrink
+from calotype.imaging.signing import Sign, sign
 
 
 def main() -> None:
@@ -42,23 +43,27 @@ def _serve(order: Order) -> Reply:
                 return Reply(content_type=pixels.convert(order))
             case Shrink():
                 pixels.shrink(order)
-                return Reply()
+            case Sign():
+                return _signed(order)
             case unknown:
                 assert_never(unknown)
     except MemoryError:
         raise
     except NotConvertible as error:
         return Reply("image", str(error))
-    except OSError as error:
-        if error.errno is not None:  # one of the system; one of a decoder has no number
+    except Exception as error:  # noqa: BLE001 -- the process boundary: decoders fail in every way
+        if isinstance(error, OSError) and error.errno is not None:  # one of a decoder has none
             return Reply("system", "The conversion broke off.")
-        return _undecodable()
-    except Exception:  # noqa: BLE001 -- the process boundary: decoders fail in every way there is
-        return _undecodable()
+        return Reply("image", "The image cannot be decoded; it is damaged or was cut short.")
+    return Reply()
 
 
-def _undecodable() -> Reply:
-    return Reply("image", "The image cannot be decoded; it is damaged or was cut short.")
+def _signed(order: Sign) -> Reply:
+    try:
+        sign(order)
+    except Exception as error:  # noqa: BLE001 -- the library's errors have no class in common
+        return Reply("system", f"it could not be signed: {type(error).__name__}: {error}")
+    return Reply()
 
 
 if __name__ == "__main__":

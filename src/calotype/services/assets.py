@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from calotype.imaging.foreign import (
     sniff_foreign,
 )
 from calotype.imaging.probe import ContentType, probe, sniff
+from calotype.imaging.provenance import Origin
+from calotype.imaging.signing import Sign, Signature
 
 Kind = Literal["reference", "result"]
 
@@ -50,6 +53,8 @@ _FOLDER_LETTERS: Final = 4
 """Leading letters of an id that name its folder: about two hours of assets in each."""
 _NAME: Final = re.compile(r"(asset_[0-9a-z]{13})\.(?:jpg|png|webp)\Z")
 
+log = logging.getLogger(__name__)
+
 
 class Kept(msgspec.Struct, frozen=True):
     """A stored image and the SHA-256 of its bytes."""
@@ -68,6 +73,7 @@ class Assets:
         ids: names new images.
         clock: the time.
         converter: makes them other formats; None: one of its own.
+        signature: with what results are signed; None: they are not.
 
     """
 
@@ -80,6 +86,7 @@ class Assets:
         ids: IdSource,
         clock: Clock,
         converter: Converter | None = None,
+        signature: Signature | None = None,
     ) -> None:
         self.store = store
         self._signing_key = hmac.digest(secret, b"calotype asset url v1", "sha256")
@@ -87,6 +94,7 @@ class Assets:
         self._ids = ids
         self._clock = clock
         self.converter = converter or Converter()
+        self._signature = signature
 
     async def keep(
         self,
@@ -97,6 +105,7 @@ class Assets:
         max_bytes: int,
         content_types: Sequence[str] = tuple(EXTENSIONS),
         wanted: str | None = None,
+        origin: Origin | None = None,
     ) -> Kept:
         """Store an image from a stream; nothing stays behind when it is refused.
 
@@ -107,6 +116,7 @@ class Assets:
             max_bytes: most bytes of it.
             content_types: what it may be; GIF, AVIF and HEIC are converted to one of them.
             wanted: the content type to which it is converted if it is another one.
+            origin: what is said of it where it is signed.
 
         Raises:
             errors.ReferenceTooLarge: over ``max_bytes``, or a pixel bomb.
@@ -145,10 +155,10 @@ class Assets:
                 created_at=self._clock(),
             )
             if found == wanted or (wanted is None and found in EXTENSIONS):
-                asset = await self._publish(staged, path, asset, kind)
+                asset = await self._publish(staged, path, asset, kind, origin)
             else:
                 targets = (wanted, wanted) if wanted else _stored_as(content_types)
-                asset = await self._convert(path, asset, kind, targets)
+                asset = await self._convert(path, asset, kind, targets, origin)
         if asset.content_type != found and asset.bytes > max_bytes:
             await self.discard([asset])
             raise ReferenceTooLarge(
@@ -158,7 +168,12 @@ class Assets:
         return Kept(asset, digest.digest())
 
     async def _convert(
-        self, path: Path, asset: Asset, kind: Kind, targets: tuple[str, str]
+        self,
+        path: Path,
+        asset: Asset,
+        kind: Kind,
+        targets: tuple[str, str],
+        origin: Origin | None,
     ) -> Asset:
         """Store the image at ``path`` as the first of two types, or the second if it is clear."""
         async with self.store.stage() as staged:
@@ -176,16 +191,33 @@ class Assets:
                 content_type=content_type,
                 bytes=(await asyncio.to_thread(target.stat)).st_size,
             )
-            return await self._publish(staged, target, asset, kind)
+            return await self._publish(staged, target, asset, kind, origin)
 
-    async def _publish(self, staged: Staged, path: Path, asset: Asset, kind: Kind) -> Asset:
-        """Store the image at ``path`` as it is."""
+    async def _publish(
+        self, staged: Staged, path: Path, asset: Asset, kind: Kind, origin: Origin | None
+    ) -> Asset:
+        """Store the image at ``path``, signed where it is to be."""
         facts = await asyncio.to_thread(probe, str(path))
         asset = msgspec.structs.replace(
             asset, key=_key(asset, kind), width=facts.width, height=facts.height
         )
-        await staged.publish(asset.key, content_type=asset.content_type)
-        return asset
+        if origin is None or self._signature is None:
+            await staged.publish(asset.key, content_type=asset.content_type)
+            return asset
+        async with self.store.stage() as another:
+            target = await another.finish()
+            order = Sign(
+                *(str(path), str(target), asset.content_type), self._signature, origin.model
+            )
+            try:
+                await self.converter.sign(order, account_id=asset.account_id)
+            except NotConvertible as error:  # an image is never lost for want of a signature
+                log.error("%s: an image is stored unsigned: %s", origin.task, error)  # noqa: TRY400 -- it says all
+                await staged.publish(asset.key, content_type=asset.content_type)
+                return asset
+            size = (await asyncio.to_thread(target.stat)).st_size
+            await another.publish(asset.key, content_type=asset.content_type)
+        return msgspec.structs.replace(asset, bytes=size)
 
     async def discard(self, assets: Sequence[Asset]) -> None:
         """Remove images that nothing refers to."""

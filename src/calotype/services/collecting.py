@@ -10,9 +10,11 @@ import msgspec
 from calotype.domain.catalog import OUTPUT_FORMAT, Model
 from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidRequest
+from calotype.domain.ids import encode
 from calotype.domain.outcomes import Done, ImageSource, SourceError
 from calotype.domain.task import ArrivedImage, Asset, Task
 from calotype.imaging.conversion import CONTENT_TYPES
+from calotype.imaging.provenance import Origin
 from calotype.services.assets import MAX_RESULT_BYTES, Assets
 from calotype.store.port import Store
 
@@ -111,6 +113,7 @@ class Collector:
                 kind="result",
                 max_bytes=MAX_RESULT_BYTES,
                 wanted=CONTENT_TYPES[str(asked)],
+                origin=Origin(encode("task", task.id), model.name),
             )
         return kept.asset
 
