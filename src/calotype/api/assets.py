@@ -8,8 +8,10 @@ from starlette.responses import FileResponse, Response
 
 from calotype.api.context import Context
 from calotype.api.render import has_copy
-from calotype.domain.errors import AssetNotFound, RangeNotSatisfiable
+from calotype.domain.errors import AssetNotFound, InvalidParameter, RangeNotSatisfiable
+from calotype.services.thumbnails import WIDTHS
 
+_WIDTHS: Final = {str(width): width for width in WIDTHS}
 _ONE_RANGE: Final = re.compile(r"bytes=(?:(\d{1,15})-(\d{0,15})|-(\d{1,15}))\Z")
 
 
@@ -26,10 +28,19 @@ class AssetFiles:
         asset_id = self._context.assets.verify(
             name, expires=expires, signature=request.query_params.get("signature", "")
         )
+        width = _width(request)
         asset = await self._context.store.asset(asset_id)
-        path = None if asset is None else self._context.asset_store.path(asset.key)
-        if asset is None or path is None or not path.is_file():
+        if asset is None:
             raise AssetNotFound("This image is no longer stored.")
+        key, size, content_type = asset.key, asset.bytes, asset.content_type
+        if width is not None:
+            key = await self._context.thumbnails.key_of(asset, width)
+            name, content_type = f"{name.partition('.')[0]}-{width}.webp", "image/webp"
+        path = self._context.asset_store.path(key)
+        if path is None or not path.is_file():
+            raise AssetNotFound("This image is no longer stored.")
+        if width is not None:
+            size = path.stat().st_size
         etag = f'"{name.partition(".")[0]}"'
         headers = {
             "etag": etag,
@@ -41,8 +52,22 @@ class AssetFiles:
         if has_copy(request, etag):
             return Response(status_code=304, headers=headers)
         if request.headers.get("if-range", etag) == etag:  # else the whole image is sent
-            _judge_range(request, asset.bytes)
-        return FileResponse(path, headers=headers, media_type=asset.content_type)
+            _judge_range(request, size)
+        return FileResponse(path, headers=headers, media_type=content_type)
+
+
+def _width(request: Request) -> int | None:
+    """How wide a copy is asked for; None: the image itself."""
+    asked = request.query_params.get("width")
+    if asked is None:
+        return None
+    if asked not in _WIDTHS:
+        raise InvalidParameter(
+            f"There are copies that are {', '.join(_WIDTHS)} pixels wide; ask for one of them, or "
+            "leave width out for the image itself.",
+            param="width",
+        )
+    return _WIDTHS[asked]
 
 
 def _judge_range(request: Request, size: int) -> None:

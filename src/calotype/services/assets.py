@@ -94,7 +94,7 @@ class Assets:
         self._ids = ids
         self._clock = clock
         self.converter = converter or Converter()
-        self._signature = signature
+        self._signs_with = signature
 
     async def keep(
         self,
@@ -201,13 +201,13 @@ class Assets:
         asset = msgspec.structs.replace(
             asset, key=_key(asset, kind), width=facts.width, height=facts.height
         )
-        if origin is None or self._signature is None:
+        if origin is None or self._signs_with is None:
             await staged.publish(asset.key, content_type=asset.content_type)
             return asset
         async with self.store.stage() as another:
             target = await another.finish()
             order = Sign(
-                *(str(path), str(target), asset.content_type), self._signature, origin.model
+                *(str(path), str(target), asset.content_type), self._signs_with, origin.model
             )
             try:
                 await self.converter.sign(order, account_id=asset.account_id)

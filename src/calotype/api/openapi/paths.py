@@ -19,12 +19,14 @@ from calotype.api.task_list import DEFAULT_LIMIT, MAX_LIMIT, MAX_SINCE
 from calotype.api.waiting import MAX_WAIT
 from calotype.domain.ids import word_pattern
 from calotype.domain.task import State
+from calotype.services.thumbnails import WIDTHS
 
 _ASSET: Final = (
     "invalid_signature",
     "url_expired",
     "asset_not_found",
     "range_not_satisfiable",
+    "invalid_parameter",
     *_BROKEN,
 )
 _EVENTS: Final = (
@@ -398,6 +400,12 @@ def _asset() -> Operation:
                 "description": "Proves that this server made the URL.",
                 "schema": text,
             },
+            _in_query(
+                "width",
+                "For a small copy: a WebP in sRGB, at most so many pixels wide. Put it behind the "
+                "signed URL; the signature stays as it is.",
+                enum=[str(width) for width in WIDTHS],
+            ),
             {
                 "name": "Range",
                 "in": "header",
