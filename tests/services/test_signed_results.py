@@ -72,7 +72,7 @@ async def test_a_result_that_cannot_be_signed_is_stored_and_the_log_says_so(
 ) -> None:
     disk = DiskAssets(tmp_path / "assets")
     signature = certified(tmp_path, ec.generate_private_key(ec.SECP256R1()))
-    Path(signature.key).unlink()
+    (tmp_path / "key.pem").unlink()
     with caplog.at_level(logging.ERROR):
         asset = await kept(assets_in(disk, signature), "image/png")
     with Image.open(disk.path(asset.key)) as image:
