@@ -130,7 +130,7 @@ async def test_a_declared_type_that_lies_changes_nothing(server: Server, declare
 @pytest.mark.parametrize(
     "content",
     [
-        picture("BMP"),
+        picture("ICO"),
         picture("BMP"),
         picture("TIFF"),
         b"<!doctype html><script>alert(1)</script>" + b" " * 100,
@@ -154,7 +154,7 @@ async def test_a_declared_type_that_lies_changes_nothing(server: Server, declare
         bytes(100_000),
     ],
     ids=[
-        "BMP",
+        "ICO",
         "BMP",
         "TIFF",
         "HTML",
