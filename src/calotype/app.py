@@ -103,6 +103,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             ids=core.ids,
             clock=core.clock,
         ),
+        thumbnails=images.thumbnails,
         webhooks=webhooks,
         public_url=settings.public_url,
     )

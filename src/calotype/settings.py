@@ -94,6 +94,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Simulated work of the sandbox channel; 0 is none."""
     sandbox_processes: int = 2
     """Processes that draw the sandbox's pictures."""
+    c2pa_certificate: Path | None = None
+    """Chain in PEM with which results are signed; None: they are not."""
+    c2pa_key: Path | None = None
+    """Private key of it, in PEM."""
+    conversion_processes: int = 2
+    """Processes that make images another format or size."""
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
     channels: tuple[Channel, ...] = ()
@@ -228,9 +234,10 @@ def _convert(where: str, name: str, value: Any) -> Any:
         if not isinstance(value, str):
             raise SettingsError(f"{where}: must be text.")
         return Secret(value)
-    if name in {"data_dir", "catalog_dir"}:
+    if name in {"data_dir", "catalog_dir", "c2pa_certificate", "c2pa_key"}:
         if not isinstance(value, str) or not value or "\0" in value:
-            raise SettingsError(f"{where}: must be the path of a folder.")
+            what = "file" if name.startswith("c2pa_") else "folder"
+            raise SettingsError(f"{where}: must be the path of a {what}.")
         return Path(value).expanduser()
     try:
         return msgspec.convert(value, kind, strict=not isinstance(value, str))
@@ -288,6 +295,7 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
         "drain_seconds": 0,
         "asset_url_seconds": 60,
         "sandbox_processes": 1,
+        "conversion_processes": 1,
         "worker_concurrency": 0,
         "worker_lease_seconds": 2,
         "reference_timeout_seconds": 1,

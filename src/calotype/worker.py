@@ -22,6 +22,8 @@ from calotype.domain.task import Asset
 from calotype.domain.urls import canonical_hosts, judge_reference_url
 from calotype.domain.webhooks import Signer
 from calotype.domain.wire import Upstream
+from calotype.imaging.conversion import Converter
+from calotype.imaging.signing import Signature, Unfit, check
 from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import GuardedFetcher
 from calotype.net.webhooks import WebhookClient
@@ -56,7 +58,8 @@ class Images:
     def __init__(self, core: Core) -> None:
         settings = core.settings
         self.store = asset_store_of(settings)
-        self.thumbnails = Thumbnails(self.store)
+        self.converter = Converter(settings.conversion_processes)
+        self.thumbnails = Thumbnails(self.store, self.converter)
         self.assets = Assets(
             self.store,
             secret=secret_of(settings),
@@ -66,6 +69,8 @@ class Images:
             provenance=settings.provenance,
             keep_upstream_metadata=settings.keep_upstream_metadata,
             base_url=settings.asset_base_url,
+            converter=self.converter,
+            signature=_signature(settings),
         )
         allowed = _allowed_hosts("reference_allow_hosts", settings.reference_allow_hosts)
         self.fetcher = GuardedFetcher(
@@ -81,6 +86,7 @@ class Images:
         """Let go of connections and of the staging folder."""
         await self.fetcher.close()
         await self.thumbnails.close()
+        await self.converter.close()
         await self.store.close()
 
 
@@ -336,6 +342,34 @@ async def _public_url(images: Images, settings: Settings, asset: Asset) -> str |
     except InvalidParameter:
         return None
     return url
+
+
+def _signature(settings: Settings) -> Signature | None:
+    """With what results are signed.
+
+    Raises:
+        SettingsError: it cannot sign.
+
+    """
+    certificate, key = settings.c2pa_certificate, settings.c2pa_key
+    if certificate is None and key is None:
+        return None
+
+    def where(subject: str) -> str:
+        name = f"c2pa_{subject}"
+        return settings.said_by.get(name, f"CALOTYPE_{name.upper()}")
+
+    if certificate is None:
+        raise SettingsError(f"{where('key')}: needs c2pa_certificate beside it.")
+    if key is None:
+        raise SettingsError(f"{where('certificate')}: needs c2pa_key beside it.")
+    signature = Signature(str(certificate), str(key))
+    try:
+        until = check(signature)
+    except Unfit as unfit:
+        raise SettingsError(f"{where(unfit.subject)}: {unfit}.") from None
+    log.info("results are signed; the certificate is valid until %s", until.date())
+    return signature
 
 
 def _callback_url(settings: Settings, slug: str) -> str | None:

@@ -1,5 +1,6 @@
 """GET /v1/assets/{name}: images by signed URL, to whoever holds the URL, until it expires."""
 
+import io
 import re
 import time
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from calotype.assets.disk import DiskAssets
 from calotype.core import secret_of
@@ -335,3 +337,36 @@ async def test_urls_name_the_public_url_where_one_is_set(tmp_path: Path) -> None
         url = task["request"]["image_input"][0]
         assert url.startswith("https://images.example.com/v1/assets/asset_")
         assert (await get(server, url.removeprefix(public.rstrip("/")))).body == IMAGE
+
+
+@pytest.mark.parametrize("width", [160, 320])
+async def test_a_small_copy_comes_under_the_same_signature(
+    server: Server, path: str, width: int
+) -> None:
+    small = f"{path}&width={width}"
+    reply = await get(server, small)
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "image/webp")
+    with Image.open(io.BytesIO(reply.body)) as image:
+        assert image.size == (width, width * 200 // 320)
+    named = f"{name_of(path).partition('.')[0]}-{width}"
+    assert reply.headers["Content-Disposition"] == f'inline; filename="{named}.webp"'
+    assert reply.headers["ETag"] == f'"{named}"'
+    assert (await get(server, small, If_None_Match=reply.headers["ETag"])).status == 304
+    part = await get(server, small, Range="bytes=4-")
+    assert (part.status, part.body) == (206, reply.body[4:])
+    assert (await get(server, small, Range="bytes=9999999-")).status == 416
+    assert (await get(server, path)).body == IMAGE
+
+
+@pytest.mark.parametrize("width", ["", "0", "161", "320.0", "+320", "0320", "wide", "320%00"])
+async def test_a_width_that_there_is_not_is_refused_with_those_that_there_are(
+    server: Server, path: str, width: str
+) -> None:
+    reply = await get(server, f"{path}&width={width}")
+    assert reply.refusal == (400, "invalid_parameter", "width")
+    assert "160, 320, 640, 1280" in reply.body.decode()
+
+
+async def test_no_copy_comes_without_a_signature(server: Server, path: str) -> None:
+    reply = await get(server, f"{path.partition('&signature')[0]}&width=160")
+    assert reply.refusal == (403, "invalid_signature", None)

@@ -120,6 +120,7 @@ async def test_nano_banana_pro_is_as_the_contract_says(server: Server) -> None:
         "max_items": 8,
         "max_bytes": 30 * 1024 * 1024,
         "content_types": ["image/jpeg", "image/png", "image/webp"],
+        "converted_content_types": ["image/gif", "image/avif", "image/heic", "image/heif"],
     }
 
 

@@ -131,7 +131,7 @@ async def test_a_declared_type_that_lies_changes_nothing(server: Server, declare
 @pytest.mark.parametrize(
     "content",
     [
-        picture("GIF"),
+        picture("ICO"),
         picture("BMP"),
         picture("TIFF"),
         b"<!doctype html><script>alert(1)</script>" + b" " * 100,
@@ -155,7 +155,7 @@ async def test_a_declared_type_that_lies_changes_nothing(server: Server, declare
         bytes(100_000),
     ],
     ids=[
-        "GIF",
+        "ICO",
         "BMP",
         "TIFF",
         "HTML",
@@ -320,7 +320,7 @@ async def test_a_file_without_name_that_has_content_is_a_reference(server: Serve
 @pytest.mark.parametrize(
     "rest",
     [
-        [("image", picture("GIF"), "b.gif")],
+        [("image", picture("BMP"), "b.bmp")],
         [("image_input", "http://127.0.0.1/")],
         [("model", "midjourney")],
         [("n", "7")],
@@ -376,3 +376,15 @@ async def test_a_client_that_hangs_up_within_a_file_leaves_nothing(server: Serve
         await until(lambda: len(staged(server)) == 1 and len(server.stored_files()) == 2)
     await until(lambda: server.stored_files() == [])
     assert (await server.submit()).status == 202
+
+
+@pytest.mark.parametrize("kind", ["GIF", "AVIF"])
+async def test_an_upload_of_another_type_is_converted_and_shown_as_what_it_became(
+    server: Server, kind: str
+) -> None:
+    accepted = await server.submit_form(("image", picture(kind), "reference.png"))
+    (url,) = await references(server, accepted)
+    served = await server.anonymous("GET", url.removeprefix(server.url))
+    assert (served.status, served.headers["Content-Type"]) == (200, "image/jpeg")
+    assert served.body.startswith(b"\xff\xd8\xff")
+    assert len(server.stored_files()) == 1

@@ -430,9 +430,9 @@ async def test_bad_input_is_told_beside_its_field_and_what_was_typed_stays(
 async def test_a_file_that_is_no_picture_is_told_and_the_rest_is_kept(
     site: Server, tab: Signed
 ) -> None:
-    reply = await tab.generate(b"GIF89a" + b"x" * 99, picture(), **PLAIN, aspect_ratio="16:9")
+    reply = await tab.generate(b"no picture" * 9, picture(), **PLAIN, aspect_ratio="16:9")
     page = text(reply)
-    assert (reply.status, "send JPEG, PNG, WEBP." in page) == (422, True)
+    assert (reply.status, "send JPEG, PNG, WEBP, GIF, AVIF, HEIC." in page) == (422, True)
     assert "a lighthouse</textarea>" in page
     assert [path for path in site.stored_files() if "staged" in path.parts] == []
 

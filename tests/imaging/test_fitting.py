@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageChops, ImageOps
 
 from calotype.domain.fitting import Limits, Shape
-from calotype.imaging.conversion import Converter, NotConvertible
+from calotype.imaging.conversion import Converter, Fit, NotConvertible
 from calotype.imaging.fitting import fit
 from calotype.imaging.probe import probe
 from imaging.corpus import canvas, exif, samples, saved
@@ -27,7 +27,7 @@ def fitted(content: bytes, folder: Path, limits: Limits) -> Image.Image:
     """The copy, after it was held against the limits."""
     source, target = folder / "source", folder / "target"
     source.write_bytes(content)
-    fit(str(source), str(target), limits)
+    fit(Fit(str(source), str(target), limits))
     facts = probe(str(target))
     shape = Shape(facts.content_type, facts.width, facts.height, target.stat().st_size)
     assert limits.faults(shape) == []
@@ -97,15 +97,17 @@ def test_the_colour_profile_goes_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limits", [Limits(types=("image/gif",)), Limits(types=ALL, bytes=50)])
-async def test_what_nothing_can_be_made_of_is_refused(limits: Limits, tmp_path: Path) -> None:
+async def test_what_nothing_can_be_made_of_is_refused(
+    converter: Converter, limits: Limits, tmp_path: Path
+) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(SAMPLES["png RGB"])
     with pytest.raises(NotConvertible):
-        await Converter().fit(source, target, limits)
+        await converter.fit(source, target, limits, account_id=1)
 
 
-async def test_a_process_of_its_own_makes_the_copy(tmp_path: Path) -> None:
+async def test_a_process_of_its_own_makes_the_copy(converter: Converter, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(SAMPLES["webp RGBA lossy"])
-    await Converter().fit(source, target, Limits(types=("image/png",)))
+    await converter.fit(source, target, Limits(types=("image/png",)), account_id=1)
     assert probe(str(target)).content_type == "image/png"

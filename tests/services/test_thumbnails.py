@@ -32,6 +32,7 @@ async def thumbnails(disk: DiskAssets) -> AsyncIterator[Thumbnails]:
     made = Thumbnails(disk)
     yield made
     await made.close()
+    await made.converter.close()
     await disk.close()
 
 
@@ -205,16 +206,16 @@ class Counting(Converter):
         self.asked = 0
         self._broken = broken
 
-    async def shrink(self, source: Path, target: Path, width: int) -> None:
+    async def shrink(self, source: Path, target: Path, width: int, *, account_id: int) -> None:
         self.asked += 1
         nowhere = target / "nowhere" if self.asked <= self._broken else target
-        await super().shrink(source, nowhere, width)
+        await super().shrink(source, nowhere, width, account_id=account_id)
 
 
 async def test_a_damaged_image_is_tried_once(disk: DiskAssets, thumbnails: Thumbnails) -> None:
     asset = await stored(disk, encoded(halves(), "PNG"))
     disk.path(asset.key).write_bytes(encoded(halves(), "PNG")[:400])
-    thumbnails._converter = counting = Counting()
+    thumbnails.converter = counting = Counting()
     for width in (160, 160, 320):
         with pytest.raises(AssetNotFound, match="damaged"):
             await path_of(thumbnails, asset, width)
@@ -228,7 +229,7 @@ async def test_few_damaged_images_are_remembered(
     disk: DiskAssets, thumbnails: Thumbnails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("calotype.services.thumbnails._DAMAGED_KEPT", 1)
-    thumbnails._converter = counting = Counting()
+    thumbnails.converter = counting = Counting()
     one, other = [await stored(disk, encoded(halves(), "PNG")) for _ in range(2)]
     for asset in (one, other):
         disk.path(asset.key).write_bytes(b"")
@@ -242,7 +243,7 @@ async def test_what_could_not_be_written_is_tried_again(
     disk: DiskAssets, thumbnails: Thumbnails
 ) -> None:
     asset = await stored(disk, encoded(halves(), "PNG"))
-    thumbnails._converter = counting = Counting(broken=1)
+    thumbnails.converter = counting = Counting(broken=1)
     with pytest.raises(Unavailable):
         await path_of(thumbnails, asset, 160)
     assert (await path_of(thumbnails, asset, 160)).is_file()
@@ -304,13 +305,13 @@ from calotype.imaging.conversion import Converter
 from calotype.services.thumbnails import Thumbnails
 
 class Dying(Converter):
-    async def shrink(self, source, target, width):
+    async def shrink(self, source, target, width, *, account_id):
         target.write_bytes(b"half of it")
         os.kill(os.getpid(), 9)
 
 async def main(root, *asset):
     thumbnails = Thumbnails(DiskAssets(Path(root)))
-    thumbnails._converter = Dying()
+    thumbnails.converter = Dying()
     await thumbnails.key_of(Asset(int(asset[0]), 1, asset[1], "image/png", 1, 1, 1, 1), 160)
 
 asyncio.run(main(*sys.argv[1:]))

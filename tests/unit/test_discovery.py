@@ -66,6 +66,7 @@ def test_nano_banana_pro_is_shown_as_the_contract_says() -> None:
         "max_items": 8,
         "max_bytes": 31_457_280,
         "content_types": ["image/jpeg", "image/png", "image/webp"],
+        "converted_content_types": ["image/gif", "image/avif", "image/heic", "image/heif"],
     }
     assert capabilities["limits"] == {"prompt": {"max_length": 10_000}, "n": {"maximum": 1}}
     assert [

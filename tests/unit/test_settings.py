@@ -58,6 +58,9 @@ ROWS = {
     "drain_seconds": Row("7", 7.0, "0.5", 0.5),
     "sandbox_seconds": Row("0", 0.0, "1e1", 10.0),
     "sandbox_processes": Row("3", 3, "1", 1),
+    "c2pa_certificate": Row('"a.pem"', Path("a.pem"), "b.pem", Path("b.pem")),
+    "c2pa_key": Row('"a.key"', Path("a.key"), "b.key", Path("b.key")),
+    "conversion_processes": Row("3", 3, "1", 1),
     "log_level": Row('"debug"', "debug", "error", "error"),
 }
 WRONG = {
@@ -83,6 +86,9 @@ WRONG = {
     "drain_seconds": ("-1", "-1"),
     "sandbox_seconds": ('"long"', "nan"),
     "sandbox_processes": ("0", "0"),
+    "c2pa_certificate": ("5", ""),
+    "c2pa_key": ("5", ""),
+    "conversion_processes": ("0", "0"),
     "log_level": ('"loud"', "loud"),
 }
 """Setting → a value that is none, as TOML and in the environment (empty: every text is one)."""

@@ -23,6 +23,7 @@ from calotype.services.files import Files
 from calotype.services.references import ReferenceIntake
 from calotype.services.routing import Router
 from calotype.services.submission import Submission
+from calotype.services.thumbnails import Thumbnails
 from calotype.services.webhooks import Webhooks
 from calotype.store.port import Store
 
@@ -47,6 +48,7 @@ class Context(msgspec.Struct, frozen=True):
     router: Router
     store: Store
     submission: Submission
+    thumbnails: Thumbnails
     webhooks: Webhooks
     public_url: str
 

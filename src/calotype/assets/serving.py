@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from calotype.assets.download import Download, open_file
 from calotype.assets.port import AssetStore
-from calotype.assets.staging import not_there
+from calotype.assets.staging import faults_told, not_there
 from calotype.domain.errors import Unavailable
 
 

@@ -1,14 +1,15 @@
 """What ``calotype doctor --assets`` checks: that every file has its row, and every row its file."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import typer
 
-from calotype.assets.disk import DiskAssets
+from calotype.assets.port import AssetStore
 from calotype.cli import session, show
 from calotype.cli.checks import Finding
-from calotype.core import Core
+from calotype.core import Core, asset_store_of
 from calotype.domain.errors import CalotypeError
 from calotype.services.audit import CLI
 from calotype.services.orphans import AGE_MS, Agreement, Orphans, Tally
@@ -20,19 +21,19 @@ _REMOVE: Final = "calotype doctor --assets --remove-orphans"
 
 async def examine_assets(core: Core) -> Sequence[Finding]:
     """Compare every file with every row."""
-    folder = session.assets_folder(core.settings)
-    if not folder.is_dir():
+    place = session.assets_place(core.settings)
+    if isinstance(place, Path) and not place.is_dir():
         return [Finding(name=_FILES, holds=None, message="no image was stored yet")]
-    disk = DiskAssets(folder)
+    assets = asset_store_of(core.settings)
     try:
         if core.settings.shared_database or core.settings.database_path.exists():
-            return _findings(await _orphans(core, disk).compare())
+            return _findings(await _orphans(core, assets).compare())
         return [Finding(name=_FILES, holds=None, message="there is no database to compare with")]
     except CalotypeError as error:
         cure = "see that the database and the store of the images answer"
         return [Finding(name=_FILES, holds=False, message=str(error), cure=cure)]
     finally:
-        await disk.close()
+        await assets.close()
         await core.store.close()
 
 
@@ -43,14 +44,14 @@ async def remove_orphans(core: Core) -> Tally:
         errors.Unavailable: some could not be removed.
 
     """
-    disk = DiskAssets(session.assets_folder(core.settings))
+    assets = asset_store_of(core.settings)
     try:
         async with core.audit.action(CLI, "assets.remove_orphans", "asset store") as noting:
-            removed = await _orphans(core, disk).remove()
+            removed = await _orphans(core, assets).remove()
             noting.detail = f"{removed.count} files, {show.size(removed.bytes)}"
             return removed
     finally:
-        await disk.close()
+        await assets.close()
 
 
 def ask(findings: Sequence[Finding], *, yes: bool) -> bool:
@@ -60,8 +61,8 @@ def ask(findings: Sequence[Finding], *, yes: bool) -> bool:
     return yes or typer.confirm("Remove the files that no row names, for good?")
 
 
-def _orphans(core: Core, disk: DiskAssets) -> Orphans:
-    return Orphans(core.store, disk, before=core.clock() - AGE_MS)
+def _orphans(core: Core, assets: AssetStore) -> Orphans:
+    return Orphans(core.store, assets, before=core.clock() - AGE_MS)
 
 
 def _findings(found: Agreement) -> list[Finding]:

@@ -41,7 +41,9 @@ from calotype.domain.options import check_metadata
 from calotype.domain.pricing import price
 from calotype.domain.task import Asset, Reference
 from calotype.domain.validation import check_reference_count
-from calotype.services.assets import EXTENSIONS, Kept
+from calotype.imaging.foreign import converted_types
+from calotype.services.assets import Kept
+from calotype.services.incoming import EXTENSIONS
 from calotype.services.scopes import check_model
 
 TOKEN_LENGTH: Final = 22
@@ -121,6 +123,11 @@ class Studio(msgspec.Struct, frozen=True, kw_only=True):
     def count(self) -> int:
         """How many images are asked for."""
         return whole(self.said.get("n")) or 1
+
+    @property
+    def converted(self) -> tuple[str, ...]:
+        """The content types of references that are taken and converted."""
+        return converted_types()
 
     @property
     def card(self) -> Card:

@@ -1,8 +1,8 @@
 """Images on their way in and out: judged, measured, stored durably, served by signed URLs."""
 
 import asyncio
-import hashlib
 import hmac
+import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -18,37 +18,36 @@ from calotype.domain.errors import (
     ExpiredUrl,
     InvalidSignature,
     ReferenceTooLarge,
+    Unavailable,
     UnsupportedReferenceType,
 )
 from calotype.domain.fitting import Limits
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
-from calotype.imaging.cleaning import clean_file, cleaner, mend
-from calotype.imaging.conversion import Converter, NotConvertible
-from calotype.imaging.exif import UPRIGHT
-from calotype.imaging.probe import ContentType, ImageFacts, probe, sniff
+from calotype.imaging.cleaning import clean_file, cleaner
+from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible
+from calotype.imaging.probe import probe
 from calotype.imaging.provenance import Origin, xmp_packet
-from calotype.imaging.sieve import Sieve
+from calotype.imaging.signing import Sign, Signature
+from calotype.services.incoming import EXTENSIONS, listed, stored_as, take_in
 
 Kind = Literal["reference", "result"]
 
-EXTENSIONS: Final = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 MAX_RESULT_BYTES: Final = 256 * 1024 * 1024
 """No upstream makes an image near this size; more is a fault."""
 
-_HEAD: Final = 16
-"""Bytes from which a type is told."""
 _ROUNDING: Final = 3600
 """Expiry times are rounded up to a whole hour, so that a URL stays the same for a while and
 caches can hold on to it."""
 _FOLDER_LETTERS: Final = 4
 """Leading letters of an id that name its folder: about two hours of assets in each."""
 _NAME: Final = re.compile(r"(asset_[0-9a-z]{13})\.(?:jpg|png|webp)\Z")
-
 _KEY: Final = re.compile(
     r"(?:results|references|thumbnails)/([0-9a-z]{4})/asset_([0-9a-z]{13})(?:-\d+)?"
     r"\.(?:jpg|png|webp)\Z"
 )
+
+log = logging.getLogger(__name__)
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -70,6 +69,8 @@ class Assets:
         provenance: write into results where they come from.
         keep_upstream_metadata: leave in results what their upstreams wrote into them.
         base_url: what URLs begin with where a CDN stands before us; empty where none does.
+        converter: makes them other formats; None: one of its own.
+        signature: with what results are signed; None: they are not.
 
     """
 
@@ -84,6 +85,8 @@ class Assets:
         provenance: bool = True,
         keep_upstream_metadata: bool = False,
         base_url: str = "",
+        converter: Converter | None = None,
+        signature: Signature | None = None,
     ) -> None:
         self.store = store
         self._signing_key = hmac.digest(secret, b"calotype asset url v1", "sha256")
@@ -91,9 +94,10 @@ class Assets:
         self._ids = ids
         self._clock = clock
         self._base_url = base_url.rstrip("/")
-        self._converter = Converter()
+        self.converter = converter or Converter()
         self._provenance = provenance
         self._keep_metadata = keep_upstream_metadata
+        self._signs_with = signature
 
     async def keep(
         self,
@@ -115,66 +119,87 @@ class Assets:
             account_id: whose it is.
             kind: what it is to its task.
             max_bytes: most bytes of it.
-            content_types: what it may be.
+            content_types: what it may be; GIF, AVIF and HEIC are converted to one of them.
             wanted: the content type to which it is converted if it is another one.
-            origin: what is written into it.
+            origin: what is written into it, and said of it where it is signed.
 
         Raises:
             errors.ReferenceTooLarge: over ``max_bytes``, or a pixel bomb.
             errors.UnsupportedReferenceType: no image, damaged, or of another type.
+            errors.Unavailable: it cannot be converted or stored right now.
 
         """
         created_at = self._clock()
-        coming = _Coming(
-            max_bytes=max_bytes,
-            content_types=content_types,
-            xmp=self._packet(origin, created_at),
-            whole=self._keep_metadata and kind == "result",
-        )
+        written = origin if self._provenance else None
+        xmp = None if written is None else xmp_packet(written, made_at=created_at)
+        whole = self._keep_metadata and kind == "result"
         async with self.store.stage() as staged:
-            sieve = await coming.into(staged, chunks)
-            path = await staged.finish()
-            facts = await asyncio.to_thread(_look_at, path, sieve)
-            asset = Asset(
-                id=self._ids.next(),
-                account_id=account_id,
-                key="",
-                content_type=wanted or facts.content_type,
-                bytes=sieve.size,
-                width=facts.width,
-                height=facts.height,
-                created_at=created_at,
+            arrived = await take_in(
+                *(chunks, staged),
+                max_bytes=max_bytes,
+                content_types=content_types,
+                xmp=xmp,
+                whole=whole,
             )
-            asset = msgspec.structs.replace(asset, key=_key(asset, kind))
-            if asset.content_type == facts.content_type and coming.presentable(sieve):
-                await staged.publish(asset.key, content_type=asset.content_type)
+            made = _Making(
+                kind,
+                Asset(self._ids.next(), account_id, "", arrived.content_type, 0, 0, 0, created_at),
+                origin,
+                xmp,
+            )
+            if arrived.presentable and wanted in {None, arrived.content_type}:
+                asset = await self._publish(staged, arrived.path, made)
             else:
-                asset = await self._convert(path, asset, coming.xmp)
-        return Kept(asset, coming.digest.digest())
+                targets = stored_as(wanted or arrived.content_type, content_types)
+                asset = await self._convert(arrived.path, made, targets)
+        if asset.content_type != arrived.content_type and asset.bytes > max_bytes:
+            await self.discard([asset])
+            raise ReferenceTooLarge(
+                f"Made {listed([asset.content_type])}, as which it is stored, the file has "
+                f"{asset.bytes} bytes, more than {max_bytes}; send a smaller one."
+            )
+        return Kept(asset, arrived.digest)
 
-    def _packet(self, origin: Origin | None, made_at: int) -> bytes | None:
-        if origin is None or not self._provenance:
-            return None
-        return xmp_packet(origin, made_at=made_at)
-
-    async def _convert(self, path: Path, asset: Asset, xmp: bytes | None) -> Asset:
-        """Store the image at ``path`` upright, and as what the asset is to be."""
+    async def _convert(self, path: Path, made: "_Making", targets: tuple[str, str]) -> Asset:
+        """Store the image at ``path`` as the first of two types, or the second if it is clear."""
         async with self.store.stage() as plain, self.store.stage() as staged:
-            made, target = await plain.finish(), await staged.finish()
+            converted, target = await plain.finish(), await staged.finish()
             try:
-                await self._converter.convert(path, made, asset.content_type)
+                content_type = await self.converter.convert(
+                    *(path, converted, targets[0]),
+                    clear=targets[1],
+                    account_id=made.asset.account_id,
+                )
+            except ConversionBroke as error:
+                raise Unavailable(str(error), retry_after=10) from error
             except NotConvertible as error:
                 raise UnsupportedReferenceType(str(error)) from error
-            content_type = (await asyncio.to_thread(probe, str(made))).content_type
-            sieve = cleaner(content_type, xmp=xmp)
-            await asyncio.to_thread(clean_file, made, target, sieve)
-            facts = await asyncio.to_thread(probe, str(target))
-            await staged.publish(asset.key, content_type=asset.content_type)
-        return msgspec.structs.replace(
-            asset, bytes=sieve.size, width=facts.width, height=facts.height
-        )
+            facts = await asyncio.to_thread(probe, str(converted))
+            sieve = cleaner(facts.content_type, xmp=made.xmp)
+            await asyncio.to_thread(clean_file, converted, target, sieve)
+            asset = msgspec.structs.replace(made.asset, content_type=content_type)
+            return await self._publish(staged, target, msgspec.structs.replace(made, asset=asset))
 
-    async def fit(self, asset: Asset, limits: Limits) -> Asset:
+    async def _publish(self, staged: Staged, path: Path, made: "_Making") -> Asset:
+        """Store the image at ``path``, signed where it is to be."""
+        asset = await asyncio.to_thread(made.measured, path)
+        if made.origin is not None and self._signs_with is not None:
+            async with self.store.stage() as another:
+                target = await another.finish()
+                source = str(path), str(target), asset.content_type
+                order = Sign(*source, self._signs_with, made.origin.model)
+                try:
+                    await self.converter.sign(order, account_id=asset.account_id)
+                except NotConvertible as error:  # an image is never lost for want of a signature
+                    log.error("%s: an image is stored unsigned: %s", made.origin.task, error)  # noqa: TRY400 -- it says all
+                else:
+                    signed = await asyncio.to_thread(made.measured, target)
+                    await another.publish(signed.key, content_type=signed.content_type)
+                    return signed
+        await staged.publish(asset.key, content_type=asset.content_type)
+        return asset
+
+    async def fit(self, original: Asset, limits: Limits) -> Asset:
         """Store a copy of a reference that is within the limits.
 
         Raises:
@@ -183,23 +208,13 @@ class Assets:
             errors.AssetNotFound: the reference is no longer stored.
 
         """
-        async with self.store.file(asset.key) as source, self.store.stage() as staged:
+        async with self.store.file(original.key) as source, self.store.stage() as staged:
             target = await staged.finish()
-            await self._converter.fit(source, target, limits)
+            await self.converter.fit(source, target, limits, account_id=original.account_id)
             facts = await asyncio.to_thread(probe, str(target))
-            copy = Asset(
-                id=self._ids.next(),
-                account_id=asset.account_id,
-                key="",
-                content_type=facts.content_type,
-                bytes=(await asyncio.to_thread(target.stat)).st_size,
-                width=facts.width,
-                height=facts.height,
-                created_at=self._clock(),
-            )
-            copy = msgspec.structs.replace(copy, key=_key(copy, "reference"))
-            await staged.publish(copy.key, content_type=copy.content_type)
-        return copy
+            number, account_id = self._ids.next(), original.account_id
+            copy = Asset(number, account_id, "", facts.content_type, 0, 0, 0, self._clock())
+            return await self._publish(staged, target, _Making("reference", copy, None, None))
 
     async def discard(self, assets: Sequence[Asset]) -> None:
         """Remove images that nothing refers to."""
@@ -275,52 +290,26 @@ class Assets:
         return hmac.digest(self._signing_key, named, "sha256").hex()
 
 
-class _Coming:
-    """An image on its way in: measured, told by its first bytes, and cleaned as it passes."""
+class _Making(msgspec.Struct, frozen=True):
+    """An image that is being made fit to be stored."""
 
-    def __init__(
-        self, *, max_bytes: int, content_types: Sequence[str], xmp: bytes | None, whole: bool
-    ) -> None:
-        self._max_bytes = max_bytes
-        self._content_types = content_types
-        self.xmp = xmp
-        self._whole = whole
-        self.digest = hashlib.sha256()
+    kind: Kind
+    asset: Asset
+    """Without what is known only of its file."""
+    origin: Origin | None
+    xmp: bytes | None
+    """What is written into it."""
 
-    async def into(self, staged: Staged, chunks: AsyncIterator[bytes]) -> Sieve:
-        """Write what is clean of it; returns what cleaned it."""
-        size, head = 0, b""
-        sieve: Sieve | None = None
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > self._max_bytes:
-                raise _too_large(self._max_bytes)
-            self.digest.update(chunk)
-            coming = chunk
-            if sieve is None:
-                head += chunk
-                if len(head) < _HEAD:
-                    continue
-                coming, found = head, _judged_type(head, self._content_types)
-                sieve = cleaner(found, xmp=self.xmp, whole=self._whole)
-            if clean := sieve.feed(coming):
-                await staged.write(clean)
-        if sieve is None:
-            raise UnsupportedReferenceType(
-                f"The file has {size} bytes, which is no image; "
-                f"send {_listed(self._content_types)}."
-            )
-        await staged.write(sieve.end())
-        return sieve
-
-    def presentable(self, sieve: Sieve) -> bool:
-        """Whether the image can be given out as it is by now."""
-        return self._whole or (sieve.understood and sieve.orientation == UPRIGHT)
-
-
-def _look_at(path: Path, sieve: Sieve) -> ImageFacts:
-    mend(path, sieve.mends)
-    return probe(str(path))
+    def measured(self, path: Path) -> Asset:
+        """What the asset is with this file; blocks on the disk."""
+        facts = probe(str(path))
+        return msgspec.structs.replace(
+            self.asset,
+            key=f"{self.kind}s/{place_of(self.asset.id)}.{EXTENSIONS[self.asset.content_type]}",
+            bytes=path.stat().st_size,
+            width=facts.width,
+            height=facts.height,
+        )
 
 
 def place_of(asset_id: int) -> str:
@@ -335,26 +324,3 @@ def asset_of(key: str) -> int | None:
     if match is None or not match[2].startswith(match[1]):
         return None
     return decode("asset", f"asset_{match[2]}")
-
-
-def _key(asset: Asset, kind: Kind) -> str:
-    return f"{kind}s/{place_of(asset.id)}.{EXTENSIONS[asset.content_type]}"
-
-
-def _judged_type(head: bytes, content_types: Sequence[str]) -> ContentType:
-    found = sniff(head)
-    if found is None or found not in content_types:
-        what = f"The file is {found}" if found else "The file is no image that we know"
-        raise UnsupportedReferenceType(f"{what}; send {_listed(content_types)}.")
-    return found
-
-
-def _listed(content_types: Sequence[str]) -> str:
-    return ", ".join(kind.removeprefix("image/").upper() for kind in content_types)
-
-
-def _too_large(max_bytes: int) -> ReferenceTooLarge:
-    return ReferenceTooLarge(
-        f"The file has more than {max_bytes} bytes ({max_bytes // (1024 * 1024)} MiB); "
-        "send a smaller one."
-    )

@@ -7,6 +7,7 @@ from typing import Protocol
 from calotype.domain.catalog import Model, Parameter, References
 from calotype.domain.pricing import cancelled
 from calotype.domain.task import State
+from calotype.imaging.foreign import converted_types
 
 
 class PublicChannel(Protocol):
@@ -145,6 +146,9 @@ def _references(references: References) -> dict[str, object]:
         "max_items": references.max_items,
         "max_bytes": references.max_bytes,
         "content_types": list(references.content_types),
+        "converted_content_types": [
+            each for each in converted_types() if each not in references.content_types
+        ],
     }
 
 

@@ -2,12 +2,11 @@
 
 import asyncio
 from typing import Final
-from weakref import WeakValueDictionary
 
 from calotype.assets.port import AssetStore
 from calotype.domain.errors import AssetNotFound, Unavailable
 from calotype.domain.task import Asset
-from calotype.imaging.conversion import PROCESSES, ConversionBroke, Converter, NotConvertible
+from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible
 from calotype.services.assets import place_of
 
 WIDTHS: Final = (160, 320, 640, 1280)
@@ -21,21 +20,20 @@ _DAMAGED_KEPT: Final = 10_000
 class Thumbnails:
     """The small copies of stored images.
 
-    Each is made once, however many ask meanwhile, and a few at a time, each in a process of its
-    own; what is half made when we die is swept away with what else was staged. An account with
-    many to make waits for its own, so that the others wait for few of them. Images that were found
-    to be damaged are not tried again until the next start.
+    Each is made once, however many ask meanwhile; what is half made when we die is swept away with
+    what else was staged. Images that were found to be damaged are not tried again until the next
+    start.
 
     Args:
         store: where images and their copies lie.
+        converter: makes them, a few at a time, and fairly among accounts; None: one of its own.
 
     """
 
-    def __init__(self, store: AssetStore) -> None:
+    def __init__(self, store: AssetStore, converter: Converter | None = None) -> None:
         self._store = store
-        self._converter = Converter()
+        self.converter = converter or Converter()
         self._making: dict[str, asyncio.Task[str]] = {}
-        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
         self._damaged: dict[int, None] = {}
 
     async def key_of(self, asset: Asset, width: int) -> str:
@@ -53,7 +51,7 @@ class Thumbnails:
         if await self._store.holds(key):
             return key
         if (making := self._making.get(key)) is None:
-            making = asyncio.create_task(self._make_in_turn(asset, width, key))
+            making = asyncio.create_task(self._make(asset, width, key))
             self._making[key] = making
             making.add_done_callback(lambda done: self._made(key, done))
         return await asyncio.shield(making)
@@ -65,18 +63,13 @@ class Thumbnails:
             each.cancel()
         await asyncio.gather(*making, return_exceptions=True)
 
-    async def _make_in_turn(self, asset: Asset, width: int, key: str) -> str:
-        turns = self._turns.setdefault(asset.account_id, asyncio.Semaphore(PROCESSES))
-        async with turns:
-            return await self._make(asset, width, key)
-
     async def _make(self, asset: Asset, width: int, key: str) -> str:
         async with self._store.file(asset.key) as source, self._store.stage() as staged:
             if asset.id in self._damaged:
                 raise AssetNotFound(_DAMAGED)
             target = await staged.finish()
             try:
-                await self._converter.shrink(source, target, width)
+                await self.converter.shrink(source, target, width, account_id=asset.account_id)
             except NotConvertible as error:
                 await self._require(asset)
                 if isinstance(error, ConversionBroke):

@@ -57,7 +57,7 @@ REFUSALS: Final = {
     "unsupported_reference_type": Note(
         "A reference is no image of a type that the model takes, or is cut short. Its content "
         "counts, not its name or declared type.",
-        "Send a whole JPEG, PNG or WebP file.",
+        "Send a whole JPEG, PNG, WebP, GIF or AVIF file, or HEIC where discovery names it.",
     ),
     "malformed_body": Note(
         "The body is no JSON object, or no form that can be parsed.",

@@ -145,8 +145,12 @@ def _reference_input() -> Schema:
             "max_items": whole("Files and URLs together."),
             "max_bytes": whole("Of one file."),
             "content_types": {"type": "array", "items": text("A type it reads.")},
+            "converted_content_types": {
+                "type": "array",
+                "items": text("A type that is converted to one of those."),
+            },
         },
-        optional=("max_bytes", "content_types"),
+        optional=("max_bytes", "content_types", "converted_content_types"),
     )
 
 

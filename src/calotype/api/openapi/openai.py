@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 from calotype.api.openai.answers import FORMATS, Kind
 from calotype.api.openai.fields import MAX_PARTIAL_IMAGES
 from calotype.api.openapi.operations import BROKEN, KEY, RATE, SUBMIT, Operation, refusals
-from calotype.api.openapi.requests import PROMPT, REQUIRED, TEXT, or_null
+from calotype.api.openapi.requests import PROMPT, REFERENCE_TYPES, REQUIRED, TEXT, or_null
 from calotype.api.openapi.shapes import Schema, constant, record, reference, text, whole
 from calotype.domain.catalog import Model
 from calotype.domain.options import MAX_VALUE
@@ -113,7 +113,7 @@ def _edit() -> Operation:
         "content": {
             "multipart/form-data": {
                 "schema": reference(_FORM),
-                "encoding": {"image": {"contentType": "image/jpeg, image/png, image/webp"}},
+                "encoding": {"image": {"contentType": REFERENCE_TYPES}},
             }
         },
     }

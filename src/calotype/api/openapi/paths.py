@@ -11,7 +11,7 @@ from calotype.api.openapi.operations import in_path as _in_path
 from calotype.api.openapi.operations import in_query as _in_query
 from calotype.api.openapi.operations import operation as _operation
 from calotype.api.openapi.operations import response as _response
-from calotype.api.openapi.requests import FORM, JSON
+from calotype.api.openapi.requests import FORM, JSON, REFERENCE_TYPES
 from calotype.api.openapi.shapes import Schema, reference
 from calotype.api.render import STATUSES
 from calotype.api.streams import EVENT_CURSOR, EVENT_NUMBER
@@ -19,12 +19,14 @@ from calotype.api.task_list import DEFAULT_LIMIT, MAX_LIMIT, MAX_SINCE
 from calotype.api.waiting import MAX_WAIT
 from calotype.domain.ids import word_pattern
 from calotype.domain.task import State
+from calotype.services.thumbnails import WIDTHS
 
 _ASSET: Final = (
     "invalid_signature",
     "url_expired",
     "asset_not_found",
     "range_not_satisfiable",
+    "invalid_parameter",
     *_BROKEN,
 )
 _EVENTS: Final = (
@@ -113,7 +115,7 @@ def _submit(examples: dict[str, Any]) -> Operation:
             },
         ],
     )
-    files = {"contentType": "image/jpeg, image/png, image/webp"}
+    files = {"contentType": REFERENCE_TYPES}
     operation["requestBody"] = {
         "required": True,
         "content": {
@@ -402,6 +404,12 @@ def _asset() -> Operation:
                 "description": "Proves that this server made the URL.",
                 "schema": text,
             },
+            _in_query(
+                "width",
+                "For a small copy: a WebP in sRGB, at most so many pixels wide. Put it behind the "
+                "signed URL; the signature stays as it is.",
+                enum=[str(width) for width in WIDTHS],
+            ),
             {
                 "name": "Range",
                 "in": "header",

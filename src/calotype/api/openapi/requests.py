@@ -52,6 +52,10 @@ _URL: Final = "^[Hh][Tt][Tt][Pp][Ss]?://"
 _REFERENCE: Final = f"{_URL}|{PATTERN}"
 _TRUTHS: Final = ("true", "false", "1", "0", "yes", "no", "on", "off", "y", "n", "t", "f")
 _MIB: Final = 1024 * 1024
+REFERENCE_TYPES: Final = (
+    "image/jpeg, image/png, image/webp, image/gif, image/avif, image/heic, image/heif"
+)
+"""What a file of a form may be; a server without ``calotype[heic]`` refuses the last two."""
 
 
 def component(prefix: str, model_id: str) -> str:
@@ -103,7 +107,7 @@ def reference_words(model: Model) -> str:
     kinds = ", ".join(kind.removeprefix("image/").upper() for kind in limits.content_types)
     return (
         f"Up to {limits.max_items} reference images, files and URLs together: {kinds}, "
-        f"{file_size(model)} each."
+        f"{file_size(model)} each. GIF and AVIF are converted, and HEIC where the server can."
     )
 
 

@@ -51,7 +51,9 @@ def routes(console: Console) -> list[Route]:
             key = await console.thumbnails.key_of(asset, _WIDTHS[width])
         except AssetNotFound:  # it is damaged or gone: a picture of that stands in its place
             return Response(_NO_PICTURE, 404, media_type="image/svg+xml")
-        return await image_response(console.asset_store, key, headers=headers, media_type="image/webp")
+        return await image_response(
+            console.asset_store, key, headers=headers, media_type="image/webp"
+        )
 
     async def whole(request: Request, visitor: Visitor) -> Response:
         name = request.path_params["name"]

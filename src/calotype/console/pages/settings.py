@@ -36,6 +36,9 @@ WORDS: Final[Mapping[str, str]] = {
     "drain_seconds": "How long a stopping server waits for work that cannot be parked.",
     "sandbox_seconds": "Simulated work of the sandbox; 0 is none.",
     "sandbox_processes": "Processes that draw the sandbox's pictures.",
+    "c2pa_certificate": "Certificates with which results are signed.",
+    "c2pa_key": "File of the private key that signs results.",
+    "conversion_processes": "Processes that make images another format or size.",
     "log_level": "debug, info, warning or error.",
 }
 """What each setting is for."""

@@ -1,0 +1,144 @@
+"""An image on its way in: measured, told by its first bytes, and cleaned as it passes."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from calotype.assets.port import Staged
+from calotype.domain.errors import ReferenceTooLarge, UnsupportedReferenceType
+from calotype.imaging.cleaning import cleaner, mend
+from calotype.imaging.exif import UPRIGHT
+from calotype.imaging.foreign import FOREIGN, converted_types, judge_foreign, sniff_foreign
+from calotype.imaging.probe import SNIFF_BYTES, probe, sniff
+from calotype.imaging.sieve import Sieve
+
+EXTENSIONS: Final[dict[str, str]] = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+"""The types of images that are stored, and what their files end with."""
+_OPAQUE: Final = ("image/jpeg", "image/png", "image/webp")
+"""What an image of a type that is not stored becomes: the first of these that is taken."""
+_CLEAR: Final = ("image/png", "image/webp", "image/jpeg")
+"""The same for one that can be seen through."""
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """An image that came to its end and was judged."""
+
+    path: Path
+    """The staged file."""
+    content_type: str
+    size: int
+    """Bytes of the file."""
+    digest: bytes
+    """SHA-256 of the bytes as they came."""
+    presentable: bool
+    """It is clean and upright, of a type that is stored, and can be given out as it is."""
+
+
+async def take_in(
+    chunks: AsyncIterator[bytes],
+    staged: Staged,
+    *,
+    max_bytes: int,
+    content_types: Sequence[str],
+    xmp: bytes | None,
+    whole: bool,
+) -> Arrived:
+    """Write an image to a staged file, clean of what it says of itself.
+
+    Args:
+        chunks: its bytes.
+        staged: where it goes.
+        max_bytes: most bytes of it.
+        content_types: what it may be, besides what is converted to one of them.
+        xmp: what is written into it.
+        whole: leave in it what it says of itself.
+
+    Raises:
+        errors.ReferenceTooLarge: over ``max_bytes``, or a pixel bomb.
+        errors.UnsupportedReferenceType: no image, damaged, or of another type.
+
+    """
+    digest, size, head = hashlib.sha256(), 0, b""
+    found: str | None = None
+    sieve: Sieve | None = None
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        digest.update(chunk)
+        coming = chunk
+        if found is None:
+            head += chunk
+            if len(head) < SNIFF_BYTES:
+                continue
+            coming, found = head, _judged_type(head, content_types)
+            native = sniff(head)
+            sieve = None if native is None else cleaner(native, xmp=xmp, whole=whole)
+        if clean := sieve.feed(coming) if sieve else coming:
+            await staged.write(clean)
+    if found is None:
+        raise UnsupportedReferenceType(
+            f"The file has {size} bytes, which is no image; send {sendable(content_types)}."
+        )
+    if sieve is not None:
+        await staged.write(sieve.end())
+    path = await staged.finish()
+    await asyncio.to_thread(_judge, path, found, sieve)
+    return Arrived(
+        path,
+        found,
+        size if sieve is None else sieve.size,
+        digest.digest(),
+        presentable=sieve is not None
+        and (whole or (sieve.understood and sieve.orientation == UPRIGHT)),
+    )
+
+
+def stored_as(found: str, content_types: Sequence[str]) -> tuple[str, str]:
+    """What an image of a type becomes when it is converted: opaque, and one that is clear."""
+    if found in EXTENSIONS:
+        return found, found
+    opaque = next((each for each in _OPAQUE if each in content_types), _OPAQUE[0])
+    return opaque, next((each for each in _CLEAR if each in content_types), _CLEAR[0])
+
+
+def sendable(content_types: Sequence[str]) -> str:
+    """The types that may be sent, for people."""
+    return listed((*content_types, *(each for each in converted_types() if each in FOREIGN)))
+
+
+def listed(content_types: Sequence[str]) -> str:
+    """Types of images, for people."""
+    return ", ".join(kind.removeprefix("image/").upper() for kind in content_types)
+
+
+def _judge(path: Path, found: str, sieve: Sieve | None) -> None:
+    if sieve is None:
+        judge_foreign(str(path), found)
+    else:
+        mend(path, sieve.mends)
+        probe(str(path))
+
+
+def _judged_type(head: bytes, content_types: Sequence[str]) -> str:
+    native, foreign = sniff(head), sniff_foreign(head)
+    if native is not None and native in content_types:
+        return native
+    if foreign is not None and foreign in converted_types():
+        return foreign
+    found = native or foreign
+    what = f"The file is {found}" if found else "The file is no image that we know"
+    if foreign:
+        what += ", which this server cannot read"
+    raise UnsupportedReferenceType(f"{what}; send {sendable(content_types)}.")
+
+
+def _too_large(max_bytes: int) -> ReferenceTooLarge:
+    return ReferenceTooLarge(
+        f"The file has more than {max_bytes} bytes ({max_bytes // (1024 * 1024)} MiB); "
+        "send a smaller one."
+    )
