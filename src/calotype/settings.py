@@ -64,18 +64,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest time for one try at fetching one reference."""
     webhook_allow_hosts: tuple[str, ...] = ()
     """Names and addresses that webhooks may be sent to although they are private."""
-    asset_url_seconds: int = 86_400
-    """How long a signed image URL is good for, at least."""
-    provenance: bool = True
-    """Write into results where they come from."""
-    keep_upstream_metadata: bool = False
-    """Leave in results what their upstreams wrote into them."""
-    result_days: int = RESULT_DAYS
-    """How many days the images of a task are kept after its end; 0 keeps them until they are
-    deleted. Accounts and models may say otherwise."""
-    reference_days: int = REFERENCE_DAYS
-    """How many days reference images are kept after their last task; 0, accounts and models as
-    above."""
     assets_url: str = ""
     """Where images lie: a folder, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or
     ``az://container/prefix``; empty is ``assets`` in the data folder."""
@@ -83,6 +71,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How images of a cloud store reach clients: by a redirect to it, or through this server."""
     asset_base_url: str = ""
     """What image URLs begin with where a CDN stands before ``/v1/assets/``."""
+    asset_url_seconds: int = 86_400
+    """How long a signed image URL is good for, at least."""
+    result_days: int = RESULT_DAYS
+    """How many days the images of a task are kept after its end; 0 keeps them until they are
+    deleted. Accounts and models may say otherwise."""
+    reference_days: int = REFERENCE_DAYS
+    """How many days reference images are kept after their last task; 0, accounts and models as
+    above."""
+    provenance: bool = True
+    """Write into results where they come from."""
+    keep_upstream_metadata: bool = False
+    """Leave in results what their upstreams wrote into them."""
+    c2pa_certificate: Path | None = None
+    """Chain in PEM with which results are signed; None: they are not."""
+    c2pa_key: Path | None = None
+    """Private key of it, in PEM."""
+    conversion_processes: int = 2
+    """Processes that make images another format or size."""
     worker_concurrency: int = 0
     """Most tasks at a time in one worker process on PostgreSQL; 0 is no limit."""
     worker_lease_seconds: float = 12.0
@@ -94,12 +100,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Simulated work of the sandbox channel; 0 is none."""
     sandbox_processes: int = 2
     """Processes that draw the sandbox's pictures."""
-    c2pa_certificate: Path | None = None
-    """Chain in PEM with which results are signed; None: they are not."""
-    c2pa_key: Path | None = None
-    """Private key of it, in PEM."""
-    conversion_processes: int = 2
-    """Processes that make images another format or size."""
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
     channels: tuple[Channel, ...] = ()

@@ -46,7 +46,7 @@ async def expired(server: Server) -> str:
     owner = await server.core.accounts.find(server.account)
     assert owner is not None
     asset = Asset(server.core.ids.next(), owner.id, "references/x.png", "image/png", 9, 3, 3, 1)
-    await server.core.store.files.add(NewFile(asset, b"old", 0), now=1)
+    await server.core.store.files.add(NewFile(asset, b"old", 1), now=1)
     return encode("asset", asset.id)
 
 

@@ -52,12 +52,10 @@ class Judge:
 
     Args:
         root: a folder of its own.
-        cleaned: whether what is stored holds pixels and colours alone.
 
     """
 
-    def __init__(self, root: Path, *, cleaned: bool) -> None:
-        self._cleaned = cleaned
+    def __init__(self, root: Path) -> None:
         self._file = root / "input"
         self._root = root / "assets"
         self.disk = DiskAssets(self._root)
@@ -108,7 +106,7 @@ class Judge:
             raise Wrong(f"{facts} is stored, {asset} is told")
         if as_it_was:
             same_picture(case.content, stored, sound=case.sound)
-        if self._cleaned and case.scripted and SCRIPT in stored:
+        if case.scripted and SCRIPT in stored:
             raise Wrong("the script is stored")
 
     def _refused(self, way: str, message: str) -> None:
@@ -187,7 +185,6 @@ async def fuzz(
     seed: int,
     deep: int,
     converted: int,
-    cleaned: bool,
     findings: Path | None = None,
 ) -> tuple[Judge, int]:
     """Judge so many inputs; returns the judge and how many went wrong.
@@ -198,11 +195,10 @@ async def fuzz(
         seed: of which.
         deep: one in so many goes through the whole intake.
         converted: one in so many goes through it as a result of another format.
-        cleaned: as ``Judge`` has it.
         findings: where inputs that went wrong are kept; None: the first one is raised.
 
     """
-    mutator, judge = Mutator(samples(), seed=seed), Judge(root, cleaned=cleaned)
+    mutator, judge = Mutator(samples(), seed=seed), Judge(root)
     wrong, slowest, before = 0, (0.0, ""), _peak_mib()
     for number in range(inputs):
         case = mutator.case()
@@ -248,7 +244,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--deep", type=int, default=5, help="one in so many is stored")
     parser.add_argument("--converted", type=int, default=200, help="one in so many is converted")
-    parser.add_argument("--cleaned", action="store_true", help="no script may be stored")
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
     chosen = parser.parse_args()
     begun = time.monotonic()
@@ -260,7 +255,6 @@ def main() -> int:
                 seed=chosen.seed,
                 deep=chosen.deep,
                 converted=chosen.converted,
-                cleaned=chosen.cleaned,
                 findings=chosen.findings,
             )
         )

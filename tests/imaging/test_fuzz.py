@@ -17,9 +17,7 @@ IMAGES = {"image/jpeg", "image/png", "image/webp"}
 async def test_the_intake_refuses_mutated_images_or_takes_them_for_what_they_are(
     tmp_path: Path, seed: int
 ) -> None:
-    judge, wrong = await fuzz(
-        tmp_path, inputs=2000, seed=seed, deep=10, converted=200, cleaned=False
-    )
+    judge, wrong = await fuzz(tmp_path, inputs=2000, seed=seed, deep=10, converted=200)
     assert wrong == 0
     assert judge.verdicts["probe: taken"] > 500
     assert judge.verdicts["reference: taken"] > 50

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 import calotype
 from calotype.assets.disk import DiskAssets
@@ -19,7 +19,6 @@ from calotype.services.assets import Assets, Kept, Kind
 from imaging.packets import IPTC, SOURCES, TASK, XMP, said
 from imaging.samples import (
     MARK,
-    PROFILE,
     SAMPLES,
     SPOKEN,
     chunk,
@@ -34,6 +33,7 @@ from imaging.samples import (
 from services.bench import Bench, Scripted, done
 
 NOW = 1_760_000_000_000
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ORIGIN = Origin("task_06yje5mbma55t", 'Paint & "Brush" <2>')
 
 
@@ -167,14 +167,14 @@ async def test_a_turned_image_is_stored_upright(
         picture,
         form,
         exif=b"Exif\x00\x00" + exif(orientation),
-        icc_profile=PROFILE,
+        icc_profile=SRGB,
         **quality,
         **lossless,
     )
     kind: Kind = "reference" if orientation % 2 else "result"
     stored = await make_shelf().kept(picture.getvalue(), kind=kind)
     assert MARK not in stored
-    assert profile(stored) == PROFILE
+    assert profile(stored) == SRGB
     with Image.open(io.BytesIO(stored)) as upright:
         assert upright.format == form
         assert upright.size == ((48, 32) if orientation < 5 else (32, 48))

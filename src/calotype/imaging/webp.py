@@ -108,6 +108,8 @@ class WebpWalk:
             self._xmp = None
         if not first:
             return Piece(size, Fate.DROP)
+        if kind == b"ANIM" and flags & _ANIMATED and length != _FILM_BYTES:
+            raise NotUnderstood  # without it nothing shows the film
         if kind in _PICTURES:
             return self._picture(size)
         if kind == b"EXIF" and flags & _EXIF:

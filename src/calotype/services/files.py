@@ -108,7 +108,9 @@ class Files:
 
     def document(self, file: Asset, *, base_url: str) -> dict[str, Any]:
         """The public form of a file; ``base_url`` stands before its URL."""
-        path, _ = self._assets.signed_path(file.id, file.content_type)
+        url, _ = self._assets.url(
+            file.id, file.content_type, server=base_url, until=file.expires_at
+        )
         return {
             "id": encode("asset", file.id),
             "object": "file",
@@ -119,7 +121,7 @@ class Files:
             "bytes": file.bytes,
             "created_at": file.created_at // 1000,
             "expires_at": None if file.expires_at is None else file.expires_at // 1000,
-            "url": base_url + path,
+            "url": url,
         }
 
 

@@ -26,6 +26,8 @@ WORDS: Final[Mapping[str, str]] = {
     "reference_timeout_seconds": "Longest time for one try at fetching one reference.",
     "webhook_allow_hosts": "Private hosts that webhooks may be sent to.",
     "asset_url_seconds": "How long a signed image URL is good for, at least.",
+    "provenance": "Whether results say where they come from.",
+    "keep_upstream_metadata": "Whether results keep what their upstreams wrote into them.",
     "result_days": "How many days the images of a task are kept; 0 until they are deleted.",
     "reference_days": "How many days references and files are kept; 0 until they are deleted.",
     "assets_url": "Where images lie: a folder or a cloud store; empty is in the data folder.",
