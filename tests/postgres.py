@@ -45,7 +45,7 @@ class PostgresServer:
         self._user = _NOBODY if os.geteuid() == 0 else None
         self._binaries = _BINARIES
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = 0
         self.has_template = False
         if self._user is not None:
             folder.chmod(0o755)
@@ -69,6 +69,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
+        if not self.port:  # as late as can be, lest somebody else takes it
+            self.port = _free_port()
         options = [f"-c{setting}" for setting in self._settings]
         self._process = subprocess.Popen(
             [

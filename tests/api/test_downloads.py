@@ -204,7 +204,10 @@ def half_close(connected: socket.socket) -> None:
 
 @pytest.mark.parametrize("hang_up", [socket.socket.close, reset, half_close])
 def test_a_client_that_hangs_up_leaves_nothing_behind(
-    run: Run, image: Path, hang_up: Callable[[socket.socket], None]
+    run: Run,
+    image: Path,
+    hang_up: Callable[[socket.socket], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def body() -> None:
         async with serving(image) as site:
@@ -222,6 +225,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(
                 assert len(await answered(reader)) == LARGE
 
     run(body)
+    assert caplog.messages == []
 
 
 def test_a_file_that_is_deleted_meanwhile_is_sent_to_its_end(run: Run, image: Path) -> None:

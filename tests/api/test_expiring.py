@@ -11,7 +11,7 @@ from calotype.domain.errors import Unavailable
 from calotype.domain.ids import decode
 from calotype.domain.limits import DAY_MS
 from calotype.domain.task import Task
-from calotype.services.deleting import DOUBTED_SECONDS, LEAP_MS, Deleting
+from calotype.services.deleting import DOUBTED_SECONDS, LATE_MS, LEAP_MS, Deleting
 from calotype.services.thumbnails import Thumbnails
 from calotype.store.port import Store
 from calotype.store.postgres import PostgresStore
@@ -63,8 +63,8 @@ async def execute(store: Store, statement: str, *values: int) -> None:
 
 
 async def expire(server: Server, document: dict[str, Any]) -> None:
-    """Have the time of a task's images be over since a second."""
-    task, at = await stored(server, document), server.core.clock() - 1000
+    """Have the time of a task's images be over for long enough that they are removed."""
+    task, at = await stored(server, document), server.core.clock() - LATE_MS
     store = server.core.store
     await execute(store, "UPDATE tasks SET expires_at = $1 WHERE id = $2", at, task.id)
     await execute(store, "UPDATE assets SET expires_at = $1 WHERE task_id = $2", at, task.id)

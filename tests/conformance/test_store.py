@@ -260,7 +260,7 @@ async def test_a_final_task_cannot_be_taken_moved_or_settled_again(store: Store)
         store.fail(task, why, now=NOW),
         store.complete(task, number, images=[], actual=PRICE, cost=None, now=NOW),
         store.begin_attempt(task, channel_id=7, event=Event.RUN, now=NOW),
-        store.keep_references(task, [], []),
+        store.keep_references(task, [], [], days=2),
         store.reroute(task, 8, now=NOW),
     ):
         with pytest.raises(Fenced):
@@ -462,7 +462,7 @@ async def test_references_that_were_fetched_are_there_at_the_next_take(store: St
     assert task.references[0].asset_id is None
     fetched = image(account)
     filled = [Reference(url="https://example.com/a.png", asset_id=fetched.id), task.references[1]]
-    await store.keep_references(task, filled, [fetched])
+    await store.keep_references(task, filled, [fetched], days=2)
     assert list((await taken(store, new.id)).references) == filled
 
 

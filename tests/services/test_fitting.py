@@ -7,10 +7,13 @@ import msgspec
 import pytest
 
 from calotype.domain.channel import Channel, Served
+from calotype.domain.errors import AssetNotFound
 from calotype.domain.fitting import Limits
+from calotype.domain.limits import DAY_MS
 from calotype.domain.outcomes import Accepted, Fault, Running, TryLater
 from calotype.domain.task import Asset, Reference, State, Task
 from calotype.domain.wire import Upstream, Wire
+from calotype.services.fitting import Fitter
 from harness import noise, picture
 from services.bench import CHANNEL, SOON, Bench, Scripted, done
 from services.wires import Killed, Tripwire
@@ -80,6 +83,10 @@ def copies(task: Task) -> list[list[int]]:
     return [[copy.channel_id for copy in reference.fitted] for reference in task.references]
 
 
+async def nowhere(_asset: Asset) -> None:
+    """The world does not reach us."""
+
+
 def wire_of(bench: Bench, channel: Channel) -> Wire:
     wire = bench.catalog.upstreams[channel.provider].wire(MODEL)
     assert wire is not None
@@ -102,10 +109,28 @@ async def test_a_reference_over_a_limit_is_sent_as_a_copy_and_others_as_they_are
     assert "at most 20000 bytes" in copy.reason
     stored = await bench.store.asset(copy.asset_id)
     assert stored is not None
+    days = bench.catalog.reference_days_of(task.model)
+    assert stored.expires_at == task.abandon_at + days * DAY_MS
     async with second.open() as chunks:
         sent = b"".join([chunk async for chunk in chunks])
     assert sent == bench.disk.path(stored.key).read_bytes()
     assert copy.asset_id in task.asset_ids
+
+
+async def test_a_copy_goes_again_when_the_next_reference_is_gone(bench: Bench) -> None:
+    task_id = await submitted(bench, noise(200), noise(210))
+    taken = await bench.store.take(task_id, now=bench.clock())
+    assert taken is not None
+    fitter = Fitter(bench.store, bench.assets, days=lambda _model: 2, url=nowhere)
+    originals = await fitter.originals(taken.task)
+    assert originals is not None
+    second = await bench.store.asset(taken.task.references[1].asset_id or 0)
+    assert second is not None
+    bench.disk.path(second.key).unlink()
+    before = bench.files()
+    with pytest.raises(AssetNotFound):
+        await fitter.fit(taken.task, originals, wire_of(bench, SMALL), channel_id=10)
+    assert bench.files() == before
 
 
 async def test_what_fits_is_not_touched(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """GET /v1/assets/{name}: stored images and their small copies, by signed URL."""
 
+import asyncio
 import re
 from typing import Final
 
@@ -62,7 +63,9 @@ class AssetFiles:
         if width is None:
             return _Picture(asset.key, name, asset.content_type, asset.bytes)
         key = await self._context.thumbnails.key_of(asset, width)
-        return _Picture(key, f"{name.partition('.')[0]}-{width}.webp", "image/webp", None)
+        path = self._context.asset_store.path(key)
+        size = None if path is None else (await asyncio.to_thread(path.stat)).st_size
+        return _Picture(key, f"{name.partition('.')[0]}-{width}.webp", "image/webp", size)
 
     async def _sent(self, request: Request, picture: _Picture, seconds: int) -> Response:
         store, headers = self._context.asset_store, self._headers(picture, seconds)

@@ -50,6 +50,8 @@ class FileSender(HttpToolsProtocol):
 
         """
         cycle = self._answering
+        # Counted as sent, whatever becomes of it: that a client is gone is no fault of the answer.
+        cycle.expected_content_length -= count
         if not await self._flushed(cycle):
             return
         # The transport may close its socket at any time; this one cannot become another's.
@@ -60,12 +62,10 @@ class FileSender(HttpToolsProtocol):
                 at += await self._send_piece(ours, descriptor, at, min(PIECE, end - at))
         except OSError:  # of the socket; a disk at fault is noticed where the file is read
             self.transport.abort()
-            return
         finally:
             os.close(ours)
             if not self.transport.is_closing():
                 self.transport.set_write_buffer_limits()
-        cycle.expected_content_length -= count
 
     async def _flushed(self, cycle: RequestResponseCycle) -> bool:
         """Wait until what was written is on its way; whether there is still a client."""

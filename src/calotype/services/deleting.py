@@ -24,6 +24,9 @@ from calotype.store.port import Store
 
 BATCH: Final = 100
 """Images whose files are removed before their rows are."""
+LATE_MS: Final = 60_000
+"""So long an image is left after its time: a submission that named it just before may still be on
+its way into the database, and machines' clocks differ."""
 LEAP_MS: Final = 3600 * 1000
 """A clock that went ahead of the time that passed by more than this leapt."""
 DOUBTED_SECONDS: Final = 3600.0
@@ -82,7 +85,7 @@ class Deleting:
         """
         removed, after = 0, FIRST
         while not self._is_doubtful():
-            now = self._clock()
+            now = self._clock() - LATE_MS
             batch = await self._store.lifetimes.expire(now=now, after=after, limit=BATCH)
             gone = await self._remove_what_goes(batch.images) if batch.images else 0
             removed += gone

@@ -30,15 +30,22 @@ class Fitter:
     task before anything is sent, so that whoever goes on with the task finds it.
 
     Args:
+        days: how long references of a model are kept, where their account says nothing.
         url: our public URL of a stored reference, as ``Links.reference_url``.
 
     """
 
     def __init__(
-        self, store: Store, assets: Assets, *, url: Callable[[Asset], Awaitable[str | None]]
+        self,
+        store: Store,
+        assets: Assets,
+        *,
+        days: Callable[[str], int],
+        url: Callable[[Asset], Awaitable[str | None]],
     ) -> None:
         self._store = store
         self._assets = assets
+        self._days = days
         self._url = url
 
     async def originals(self, task: Task) -> tuple[ReferenceImage, ...] | None:
@@ -88,10 +95,15 @@ class Fitter:
                 copy = FittedCopy(asset.id, channel_id, limits, shape, shape_of(asset))
                 others = [each for each in reference.fitted if each.limits != limits]
                 references.append(msgspec.structs.replace(reference, fitted=(*others, copy)))
-            if not made:
-                return task
-            await self._store.keep_references(task, references, made)
-        except (Fenced, CannotFit, ConversionBroke):
+        except BaseException:
+            await self._assets.discard(made)
+            raise
+        if not made:
+            return task
+        try:
+            days = self._days(task.model)
+            await self._store.keep_references(task, references, made, days=days)
+        except Fenced:  # in any other case it may have been written
             await self._assets.discard(made)
             raise
         return msgspec.structs.replace(task, references=tuple(references))

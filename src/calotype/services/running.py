@@ -149,7 +149,9 @@ class Runner:
             clock=clock,
         )
         self._interrupter = Interrupter(store)
-        self._fitter = Fitter(store, assets, url=self._links.reference_url)
+        self._fitter = Fitter(
+            store, assets, days=catalog.reference_days_of, url=self._links.reference_url
+        )
         self._health = HealthKeeper(store, router.breakers, clock=clock)
         self._patience = Patience()
         self._moved: dict[int, int] = {}

@@ -391,9 +391,9 @@ class Store(Protocol):
         references: Sequence[Reference],
         assets: Sequence[Asset],
         *,
-        days: int = 0,
+        days: int,
     ) -> None:
-        """Write down references that were fetched.
+        """Write down references that were fetched, or copied to fit.
 
         They are kept for so many ``days`` after the task's ``abandon_at``, unless the account
         says otherwise; 0: until they are deleted.

@@ -332,7 +332,7 @@ class PostgresStore:
         references: Sequence[Reference],
         assets: Sequence[Asset],
         *,
-        days: int = 0,
+        days: int,
     ) -> None:
         await self._guarded(
             transitions.KEEP_REFERENCES,

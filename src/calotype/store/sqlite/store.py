@@ -293,7 +293,7 @@ class SqliteStore:
         references: Sequence[Reference],
         assets: Sequence[Asset],
         *,
-        days: int = 0,
+        days: int,
     ) -> None:
         await self._write(
             partial(
