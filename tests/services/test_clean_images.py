@@ -12,8 +12,9 @@ from PIL import Image, ImageCms
 
 import calotype
 from calotype.assets.disk import DiskAssets
-from calotype.domain.errors import UnsupportedReferenceType
+from calotype.domain.errors import Unavailable, UnsupportedReferenceType
 from calotype.domain.ids import IdSource, encode
+from calotype.imaging import conversion
 from calotype.imaging.provenance import Origin
 from calotype.services.assets import Assets, Kept, Kind
 from imaging.packets import IPTC, SOURCES, TASK, XMP, said
@@ -254,3 +255,53 @@ async def test_a_task_s_image_names_its_task_and_its_model(bench: Bench) -> None
     assert said(stored)[TASK] == encode("task", task.id)
     assert said(stored)[f"{IPTC}AISystemUsed"] == bench.catalog.models["gpt-image-2"].name
     assert said(stored)[f"{IPTC}DigitalSourceType"] == f"{SOURCES}trainedAlgorithmicMedia"
+
+
+async def test_a_result_that_cannot_be_what_was_asked_for_is_stored_as_what_it_is(
+    make_shelf: MakeShelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    wide = Image.new("RGB", (16_384, 1))
+    out = io.BytesIO()
+    wide.save(out, "PNG")
+    strange = out.getvalue()[:33] + chunk(b"pHYs", MARK) + out.getvalue()[33:]
+    for content in (spoken_png(out.getvalue()), strange):
+        shelf = make_shelf()
+        kept = await shelf.keep(content, wanted="image/webp", origin=ORIGIN)
+        assert (kept.asset.content_type, kept.asset.width) == ("image/png", 16_384)
+        assert kept.asset.key.endswith(".png")
+        stored = shelf.store.path(kept.asset.key).read_bytes()
+        assert MARK not in stored
+        assert said(stored)[TASK] == ORIGIN.task
+    assert f"{ORIGIN.task}: an image is stored as PNG" in caplog.text
+    with pytest.raises(UnsupportedReferenceType, match="no WebP"):
+        await make_shelf().keep(out.getvalue(), kind="reference", wanted="image/webp")
+
+
+async def test_a_result_that_no_decoder_takes_is_stored_as_it_came(make_shelf: MakeShelf) -> None:
+    plain = encoded("PNG")
+    hollow = plain[: plain.index(b"IDAT") - 4] + chunk(b"IDAT", b"no pixels") + chunk(b"IEND", b"")
+    stored = await make_shelf().kept(hollow, wanted="image/jpeg")
+    assert stored == hollow
+    with pytest.raises(UnsupportedReferenceType):
+        await make_shelf().keep(b"no image at all", wanted="image/jpeg")
+
+
+async def test_a_result_that_takes_too_long_is_tried_again_and_a_reference_is_refused(
+    make_shelf: MakeShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "LONGEST_SECONDS", 0.0)
+    for kind, error in (("result", Unavailable), ("reference", UnsupportedReferenceType)):
+        shelf = make_shelf()
+        with pytest.raises(error, match="too long"):
+            await shelf.keep(encoded("PNG"), kind=kind, wanted="image/webp")
+        assert shelf.files() == []
+
+
+async def test_a_result_that_grows_past_the_limit_is_stored_all_the_same(
+    make_shelf: MakeShelf,
+) -> None:
+    noise = io.BytesIO()
+    Image.effect_noise((4_000, 4_000), 90).convert("RGB").save(noise, "WEBP", quality=1)
+    kept = await make_shelf().keep(noise.getvalue(), wanted="image/png", step=100_000)
+    assert kept.asset.content_type == "image/png"
+    assert kept.asset.bytes > 10_000_000

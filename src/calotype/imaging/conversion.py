@@ -33,6 +33,10 @@ class ConversionBroke(NotConvertible):
     """It came to nothing this time, for want of room, or because it was killed."""
 
 
+class TooCostly(NotConvertible):
+    """It took more time or memory than a conversion may have; on another day it may do."""
+
+
 class Convert(msgspec.Struct, frozen=True, tag=True):
     """Make an image another format, upright, its colours kept."""
 
@@ -66,7 +70,7 @@ Order = Convert | Shrink | Fit | Sign
 class Reply(msgspec.Struct, frozen=True):
     """What became of an order."""
 
-    fault: Literal["", "image", "system"] = ""
+    fault: Literal["", "image", "cost", "system"] = ""
     """Who is to blame where it came to nothing."""
     message: str = ""
     content_type: str = ""
@@ -108,6 +112,7 @@ class Converter:
 
         Raises:
             ConversionBroke: it may be done another time.
+            TooCostly: so it may, if this machine was the reason.
             NotConvertible: it cannot be decoded, or not be of this format.
 
         """
@@ -163,6 +168,8 @@ class Converter:
                     raise ConversionBroke("The conversion broke off.") from error
         if reply.fault == "system":
             raise ConversionBroke(reply.message)
+        if reply.fault == "cost":
+            raise TooCostly(reply.message)
         if reply.fault == "image":
             raise NotConvertible(reply.message)
         return reply
@@ -172,4 +179,4 @@ class Converter:
             async with self._processes.turn() as process, asyncio.timeout(LONGEST_SECONDS):
                 return await process.ask(order, Reply)
         except TimeoutError as error:
-            raise NotConvertible("The image takes too long to convert.") from error
+            raise TooCostly("The image takes too long to convert.") from error

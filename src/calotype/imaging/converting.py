@@ -34,7 +34,7 @@ def main() -> None:
         try:
             reply = _serve(order)
         except MemoryError:
-            _answer(Reply("image", "The image takes too much memory to convert."))
+            _answer(Reply("cost", "The image takes too much memory to convert."))
             return  # as a fresh process has more
         _answer(reply)
 

@@ -34,6 +34,8 @@ class Arrived(msgspec.Struct, frozen=True):
     """Bytes of the file."""
     digest: bytes
     """SHA-256 of the bytes as they came."""
+    clean: bool
+    """It is of a type that is stored, and says nothing of itself but how it is turned."""
     presentable: bool
     """It is clean and upright, of a type that is stored, and can be given out as it is."""
 
@@ -93,6 +95,7 @@ async def take_in(
         found,
         size if sieve is None else sieve.size,
         digest.digest(),
+        clean=sieve is not None and sieve.understood,
         presentable=sieve is not None
         and (whole or (sieve.understood and sieve.orientation == UPRIGHT)),
     )
