@@ -20,6 +20,8 @@ PROCESSES: Final = 2
 LONGEST_SECONDS: Final = 120.0
 MEMORY: Final = 4 * 1024**3
 """Bytes of address space that a process may have."""
+GRACE_SECONDS: Final = 10.0
+"""After so long over that, a process ends itself: nobody may be left to end it."""
 CONTENT_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 """The catalog's names of formats → content types."""
 _MODULE: Final = "calotype.imaging.converting"
@@ -85,7 +87,7 @@ class Converter:
     """
 
     def __init__(self, processes: int = PROCESSES) -> None:
-        self._most = processes
+        self._share = max(1, processes - 1)  # no account has them all
         self._processes = Processes(_MODULE, most=processes)
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -157,7 +159,7 @@ class Converter:
         await self._processes.close()
 
     async def _run(self, order: Order, account_id: int) -> Reply:
-        turns = self._turns.setdefault(account_id, asyncio.Semaphore(self._most))
+        turns = self._turns.setdefault(account_id, asyncio.Semaphore(self._share))
         async with turns:
             try:
                 reply = await self._ask(order)
