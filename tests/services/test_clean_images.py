@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from imaging.samples import (
     kind_of,
     pixels,
     profile,
+    scan_bomb,
     segment,
     spoken_png,
 )
@@ -305,3 +307,28 @@ async def test_a_result_that_grows_past_the_limit_is_stored_all_the_same(
     kept = await make_shelf().keep(noise.getvalue(), wanted="image/png", step=100_000)
     assert kept.asset.content_type == "image/png"
     assert kept.asset.bytes > 10_000_000
+
+
+async def test_an_image_cut_into_tiny_pieces_is_made_anew(make_shelf: MakeShelf) -> None:
+    plain = encoded("PNG", size=(200, 200), compress_level=0)
+    start = plain.index(b"IDAT") - 4
+    packed = zlib.compress(b"".join(b"\0" + bytes(600) for _ in range(200)), 0)
+    pieces = [chunk(b"IDAT", packed[at : at + 4]) for at in range(0, len(packed), 4)]
+    content = b"".join([plain[:start], *pieces, chunk(b"IEND", b"")])
+    stored = await make_shelf().kept(content, step=65_536, wanted="image/png", origin=ORIGIN)
+    assert pixels(stored) == pixels(content)
+    assert len(stored) < len(packed)
+
+
+async def test_a_jpeg_of_countless_scans_is_refused(make_shelf: MakeShelf) -> None:
+    for kind in ("reference", "result"):
+        with pytest.raises(UnsupportedReferenceType, match="100 scans"):
+            await make_shelf().keep(scan_bomb(3_000), kind=kind)
+
+
+async def test_what_follows_the_end_is_never_stored(make_shelf: MakeShelf) -> None:
+    plain = encoded("JPEG")
+    strange = plain[:2] + segment(0x50, b"unknown") + plain[2:]
+    shelf = make_shelf(keep_upstream_metadata=True)
+    kept = await shelf.keep(strange + MARK)
+    assert shelf.store.path(kept.asset.key).read_bytes() == strange

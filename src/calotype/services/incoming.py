@@ -13,6 +13,7 @@ from calotype.domain.errors import ReferenceTooLarge, UnsupportedReferenceType
 from calotype.imaging.cleaning import cleaner, mend
 from calotype.imaging.exif import UPRIGHT
 from calotype.imaging.foreign import FOREIGN, converted_types, judge_foreign, sniff_foreign
+from calotype.imaging.jpeg import judge_scans
 from calotype.imaging.probe import SNIFF_BYTES, probe, sniff
 from calotype.imaging.sieve import Sieve
 
@@ -96,8 +97,7 @@ async def take_in(
         size if sieve is None else sieve.size,
         digest.digest(),
         clean=sieve is not None and sieve.understood,
-        presentable=sieve is not None
-        and (whole or (sieve.understood and sieve.orientation == UPRIGHT)),
+        presentable=sieve is not None and sieve.understood and sieve.orientation == UPRIGHT,
     )
 
 
@@ -124,6 +124,8 @@ def _judge(path: Path, found: str, sieve: Sieve | None) -> None:
         judge_foreign(str(path), found)
     else:
         mend(path, sieve.mends)
+        if found == "image/jpeg" and not sieve.understood:
+            judge_scans(str(path))
         probe(str(path))
 
 
