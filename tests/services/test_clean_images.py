@@ -292,7 +292,11 @@ async def test_a_result_that_takes_too_long_is_tried_again_and_a_reference_is_re
     make_shelf: MakeShelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "LONGEST_SECONDS", 0.0)
-    for kind, error in (("result", Unavailable), ("reference", UnsupportedReferenceType)):
+    faults: dict[Kind, type[Exception]] = {
+        "result": Unavailable,
+        "reference": UnsupportedReferenceType,
+    }
+    for kind, error in faults.items():
         shelf = make_shelf()
         with pytest.raises(error, match="too long"):
             await shelf.keep(encoded("PNG"), kind=kind, wanted="image/webp")
@@ -321,7 +325,8 @@ async def test_an_image_cut_into_tiny_pieces_is_made_anew(make_shelf: MakeShelf)
 
 
 async def test_a_jpeg_of_countless_scans_is_refused(make_shelf: MakeShelf) -> None:
-    for kind in ("reference", "result"):
+    kinds: tuple[Kind, ...] = ("reference", "result")
+    for kind in kinds:
         with pytest.raises(UnsupportedReferenceType, match="100 scans"):
             await make_shelf().keep(scan_bomb(3_000), kind=kind)
 
