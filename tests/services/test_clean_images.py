@@ -337,3 +337,15 @@ async def test_what_follows_the_end_is_never_stored(make_shelf: MakeShelf) -> No
     shelf = make_shelf(keep_upstream_metadata=True)
     kept = await shelf.keep(strange + MARK)
     assert shelf.store.path(kept.asset.key).read_bytes() == strange
+
+
+async def test_a_png_whose_profile_no_decoder_unpacks_is_stored_without_it(
+    make_shelf: MakeShelf,
+) -> None:
+    plain = encoded("PNG")
+    for packed in (zlib.compress(bytes(50_000_000)), b"no zlib"):
+        bad = plain[:33] + chunk(b"iCCP", b"name\0\0" + packed) + plain[33:]
+        for kind in ("reference", "result"):
+            stored = await make_shelf().kept(bad, step=65_536, kind=kind)
+            assert b"iCCP" not in stored
+            assert pixels(stored) == pixels(plain)

@@ -8,6 +8,7 @@ from PIL import AvifImagePlugin, ExifTags, Image, JpegImagePlugin, PngImagePlugi
 
 from calotype.imaging import colours
 from calotype.imaging.conversion import Convert, NotConvertible, Shrink
+from calotype.imaging.png import PROFILE_BYTES
 from calotype.imaging.probe import MAX_PIXELS, MAX_SIDE
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ _WEBP_EFFORT: Final = 2
 """Half the time of its usual 4, for files of the same size."""
 WEBP_SIDE: Final = 16_383
 """Pixels that a WebP has at most."""
-_PROFILE_BYTES: Final = 16 * 1024 * 1024
-"""Of a colour profile that is unpacked; the largest that a JPEG holds."""
 _SPARED: Final = frozenset({b"iCCP", b"cHRM", b"gAMA", b"sRGB", b"pHYs"})
 _THREADS: Final = 2
 """Of one decoder; each takes a share of the address space that a process may have."""
@@ -57,7 +56,7 @@ class _Forgiving(PngImagePlugin.PngStream):
 
 def prepare() -> None:
     """Set the libraries up; once in a process."""
-    PngImagePlugin.MAX_TEXT_CHUNK = _PROFILE_BYTES
+    PngImagePlugin.MAX_TEXT_CHUNK = PROFILE_BYTES
     PngImagePlugin.PngStream = _Forgiving  # type: ignore[misc]  # there is no other way in
     Image.MAX_IMAGE_PIXELS = None  # the size is judged by the intake, and once more when opened
     AvifImagePlugin.DEFAULT_MAX_THREADS = _THREADS
