@@ -20,6 +20,7 @@ def certified(
     *,
     days: int = 30,
     use: x509.ObjectIdentifier = ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    more: tuple[x509.ObjectIdentifier, ...] = (),
     ca: bool = False,
     self_signed: bool = False,
     signs: bool = True,
@@ -55,7 +56,7 @@ def certified(
         .not_valid_after(NOW + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([use, *more]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
         )

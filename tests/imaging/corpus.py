@@ -82,6 +82,10 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
         yield f"jpeg {mode}", saved(canvas(mode), "JPEG")
     yield "jpeg larger", saved(canvas(sides=(640, 480)), "JPEG", quality=90)
     yield "jpeg of two", saved(plain, "MPO", save_all=True, append_images=[canvas()])
+    bomb = saved(canvas("L"), "JPEG", progressive=True)
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x10"
+    yield "jpeg of many scans", bomb[:-2] + 90 * scan + bomb[-2:]
+    yield "jpeg of countless scans", bomb[:-2] + 5000 * scan + bomb[-2:]
     yield "jpeg with film", saved(plain, "JPEG") + b"\x00\x00\x00\x18ftypmp42" + bytes(5000)
 
 
@@ -101,7 +105,17 @@ def _pngs() -> Iterator[tuple[str, bytes]]:
     frames = [canvas(), canvas().rotate(90), canvas().rotate(180)]
     yield "png film", saved(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=50)
     yield "png interlaced", _interlaced(canvas())
+    packed = b"bomb\x00\x00" + zlib.compress(bytes(50_000_000))
+    yield (
+        "stranger png with a profile that is a bomb",
+        _with_chunk(saved(canvas(), "PNG"), b"iCCP", packed),
+    )
     yield "png larger", saved(canvas(sides=(640, 480)), "PNG")
+
+
+def _with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return png[:33] + struct.pack(">I", len(content)) + kind + content + check + png[33:]
 
 
 def _webps() -> Iterator[tuple[str, bytes]]:

@@ -35,7 +35,11 @@ from imaging.mutating import SCRIPT, Case, Mutator
 MOST_BYTES = 30 * 1024 * 1024
 LONGEST_SECONDS = 5.0
 """Processor time of one input at most, in this process."""
+LONGEST_WAIT = 30.0
+"""Seconds of one input at most from its first byte to its end, conversions and all."""
 MOST_GROWTH_MIB = 400
+MOST_CONVERTING_MIB = 2000
+"""Memory of one converting process at most."""
 _DECODED_PIXELS = 2_000_000
 """What is larger is not decoded here to be looked at."""
 _DIFFERENCE = 20
@@ -64,6 +68,8 @@ class Judge:
             self.disk, secret=b"s" * 32, url_seconds=60, ids=IdSource(clock), clock=clock
         )
         self.verdicts: Counter[str] = Counter()
+        self.converting_mib = 0
+        """The most that a converting process ever had."""
 
     def probe(self, case: Case) -> None:
         """Hold what the headers are said to say against what a decoder reads."""
@@ -108,6 +114,24 @@ class Judge:
             same_picture(case.content, stored, sound=case.sound)
         if case.scripted and SCRIPT in stored:
             raise Wrong("the script is stored")
+
+    def look_at_processes(self) -> None:
+        """Note what converting processes had at their most; they end after many images."""
+        for process in self._assets.converter._processes._idle:
+            child = process._process
+            if child is None:
+                continue
+            with suppress(OSError, ValueError):
+                status = Path(f"/proc/{child.pid}/status").read_text()
+                found = re.search(r"VmHWM:\s+(\d+)", status)
+                self.converting_mib = max(
+                    self.converting_mib, int(found[1]) // 1024 if found else 0
+                )
+
+    async def close(self) -> None:
+        """End the processes, and the store."""
+        await self._assets.converter.close()
+        await self.disk.close()
 
     def _refused(self, way: str, message: str) -> None:
         if len(message) < 15 or not message.endswith("."):
@@ -199,10 +223,10 @@ async def fuzz(
 
     """
     mutator, judge = Mutator(samples(), seed=seed), Judge(root)
-    wrong, slowest, before = 0, (0.0, ""), _peak_mib()
+    wrong, slowest, longest, before = 0, (0.0, ""), (0.0, ""), _peak_mib()
     for number in range(inputs):
         case = mutator.case()
-        begun = time.process_time()
+        begun, began = time.process_time(), time.monotonic()
         try:
             judge.probe(case)
             if number % deep == 0:
@@ -217,12 +241,21 @@ async def fuzz(
             _note(findings / f"{seed}-{number}", case.content)
             print(f"{number}: {error!r}\n    {case.recipe}", flush=True)  # noqa: T201 -- a program
         slowest = max(slowest, (time.process_time() - begun, case.recipe))
-    await judge.disk.close()
+        longest = max(longest, (time.monotonic() - began, case.recipe))
+        judge.look_at_processes()
+    await judge.close()
     judge.verdicts[f"slowest input: {slowest[0]:.3f} s of processor time, {slowest[1]}"] += 1
     grown = _peak_mib() - before
     judge.verdicts[f"memory grew by {grown} MiB at most"] += 1
-    if findings is not None and (slowest[0] > LONGEST_SECONDS or grown > MOST_GROWTH_MIB):
-        wrong += 1
+    judge.verdicts[f"longest input: {longest[0]:.3f} s, {longest[1]}"] += 1
+    judge.verdicts[f"a converting process had {judge.converting_mib} MiB at most"] += 1
+    beyond = (
+        slowest[0] > LONGEST_SECONDS,
+        longest[0] > LONGEST_WAIT,
+        grown > MOST_GROWTH_MIB,
+        judge.converting_mib > MOST_CONVERTING_MIB,
+    )
+    wrong += any(beyond)
     return judge, wrong
 
 

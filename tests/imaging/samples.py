@@ -235,3 +235,9 @@ def spoken_webp(content: bytes) -> bytes:
 
 
 SPOKEN = {"png": spoken_png, "jpeg": spoken_jpeg, "webp": spoken_webp}
+
+
+def scan_bomb(scans: int) -> bytes:
+    """A progressive JPEG whose pixels are gone over so many times more."""
+    plain = encoded("JPEG", "L", progressive=True)
+    return plain[:-2] + segment(0xDA, b"\x01\x01\x00\x00\x00\x10") * scans + plain[-2:]

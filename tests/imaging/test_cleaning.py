@@ -14,6 +14,7 @@ from PIL import Image
 from calotype.domain.errors import ReferenceTooLarge, UnsupportedReferenceType
 from calotype.imaging.cleaning import clean_file, cleaner
 from calotype.imaging.exif import orientation_in, turned
+from calotype.imaging.jpeg import judge_scans
 from calotype.imaging.probe import SNIFF_BYTES, probe, sniff
 from calotype.imaging.sieve import GATHERED
 from imaging.samples import (
@@ -31,6 +32,7 @@ from imaging.samples import (
     kind_of,
     pixels,
     profile,
+    scan_bomb,
     segment,
     spoken_png,
     spoken_webp,
@@ -200,15 +202,14 @@ def test_a_long_block_is_skipped_and_not_gathered() -> None:
         *(segment(0xE1, b"Exif\x00\x00"), box(b"unkn", b"")),
     ],
 )
-def test_a_file_cut_into_countless_pieces_is_refused_at_once(small: bytes) -> None:
+def test_a_file_cut_into_countless_pieces_is_not_gone_through(small: bytes) -> None:
     name = {b"\xff": "jpeg", b"\x00": "png"}.get(small[:1], "webp with a profile")
     content = SAMPLES[name]
     start = {"jpeg": 2, "png": 33}.get(name, 30)
     long = content[:start] + small * 20_000
     if start == 30:
         long = long[:4] + len(long).to_bytes(4, "little") + long[8:]
-    with pytest.raises(UnsupportedReferenceType, match="pieces"):
-        cleaned(long)
+    assert not cleaned(long)[1].understood
 
 
 def test_a_jpeg_filled_up_with_marks_takes_no_longer_than_another() -> None:
@@ -394,3 +395,33 @@ def test_of_a_damaged_image_that_decodes_none_is_made_that_does_not(
         before = decodes(content)
         if before is not None:
             assert decodes(out) == before
+
+
+def test_a_jpeg_of_countless_scans_is_refused(tmp_path: Path) -> None:
+    content = scan_bomb(1_000)
+    for whole in (False, True):
+        with pytest.raises(UnsupportedReferenceType, match="100 scans"):
+            cleaned(content, whole=whole)
+    assert cleaned(scan_bomb(50))[1].understood
+    path = tmp_path / "bomb"
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedReferenceType, match="100 scans"):
+        judge_scans(str(path))
+
+
+def test_a_jpeg_keeps_each_part_of_its_profile_once_and_no_more_than_there_can_be() -> None:
+    content = SAMPLES["jpeg"]
+    parts = [(1, 2), (1, 2), (2, 2), (3, 2), (0, 2), (0, 0)]
+    said = b"".join(
+        segment(0xE2, b"ICC_PROFILE\x00" + bytes(numbers) + b"part") for numbers in parts
+    )
+    out, sieve = cleaned(content[:2] + said * 100 + content[2:])
+    assert sieve.understood
+    assert re.findall(rb"ICC_PROFILE\x00(..)part", out, re.DOTALL) == [b"\1\2", b"\2\2"]
+
+
+def test_what_follows_the_end_goes_even_where_a_jpeg_is_left_as_it_is() -> None:
+    content = SAMPLES["jpeg"]
+    strange = content[:2] + segment(0x50, b"unknown") + content[2:]
+    out, sieve = cleaned(strange + MARK, whole=True)
+    assert (out, sieve.understood) == (strange, True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from calotype.imaging.colours import matrix_profile
 from calotype.imaging.conversion import Converter, NotConvertible
@@ -279,3 +279,56 @@ async def test_an_image_that_was_cut_short_is_refused(bench: Bench, tmp_path: Pa
     Image.effect_noise((256, 256), 90).save(path)
     with pytest.raises(NotConvertible, match="damaged or was cut short"):
         await bench.converted(path.read_bytes()[:20_000], JPEG)
+
+
+def packed(profile: bytes) -> tuple[bytes, bytes]:
+    return b"iCCP", b"x\0\0" + zlib.compress(profile)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        packed(bytes(50_000_000)),
+        (b"iCCP", b"x\0\0" + b"no zlib"),
+        (b"iCCP", b"x\0\7" + b"no such method"),
+        (b"cHRM", bytes(12)),
+        (b"cHRM", bytes(13)),
+        (b"gAMA", b"\0"),
+        (b"sRGB", b""),
+    ],
+    ids=lambda each: f"{each[0].decode()} {len(each[1])}",
+)
+async def test_a_png_whose_colours_are_told_badly_is_converted_without_them(
+    bench: Bench, tmp_path: Path, damaged: tuple[bytes, bytes]
+) -> None:
+    path = tmp_path / "plain.png"
+    Image.new("RGB", (16, 16), (200, 40, 40)).save(path)
+    image = await bench.converted(with_chunks(path, damaged), JPEG)
+    assert "icc_profile" not in image.info
+    assert near(image.getpixel((0, 0)), (200, 40, 40))
+
+
+async def test_a_large_profile_stays_and_what_was_made_with_it_is_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = SRGB + bytes(range(256)) * 10_000
+    plain = Image.new("RGB", (16, 16), (200, 40, 40))
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 16 * 1024 * 1024)  # only for this reader
+    await bench.converted(plain, PNG, "JPEG", icc_profile=profile)
+    again = await bench.converted(bench._target.read_bytes(), JPEG)
+    assert again.info["icc_profile"] == profile
+
+
+async def test_sixteen_bits_become_eight_as_it_is_said(bench: Bench) -> None:
+    row = b"\0" + b"\x12\xff" * 3 * 4
+    deep = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in (
+            (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)),
+            (b"tRNS", b"\x12\xff" * 3),
+            (b"IDAT", zlib.compress(row * 4)),
+            (b"IEND", b""),
+        )
+    )
+    image = await bench.converted(deep, PNG)
+    assert image.convert("RGBA").getpixel((0, 0)) == (18, 18, 18, 255)

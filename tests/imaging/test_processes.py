@@ -165,3 +165,81 @@ async def test_an_image_that_takes_too_much_memory_is_refused_and_the_next_is_no
         await converter.convert(large, tmp_path / "a", "image/webp", account_id=1)
     await converter.convert(picture, tmp_path / "a", "image/webp", account_id=1)
     await converter.close()
+
+
+async def test_a_process_imports_nothing_from_the_servers_folder_and_is_told_no_keys(
+    child: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    (folder / "json.py").write_text("raise SystemExit('shadowed')\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    monkeypatch.setenv("CALOTYPE_DATABASE_URL", "hush")
+    processes = Processes(child, most=1)
+    reply = await ask(processes, Order(word="here"))
+    assert reply.word == "here"
+    environment = await asyncio.to_thread(Path(f"/proc/{reply.pid}/environ").read_bytes)
+    assert b"hush" not in environment
+    assert b"PYTHONPATH=" in environment
+    await processes.close()
+
+
+@pytest.mark.parametrize("said", ["Warning: hello", '{"pid": 1}', "x" * 2_000_000])
+async def test_a_process_that_says_nonsense_counts_as_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    (tmp_path / "calotype_test_babbler.py").write_text(
+        f"import sys\nfor line in sys.stdin: print({said!r}, flush=True)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    processes = Processes("calotype_test_babbler", most=1)
+    with pytest.raises(ProcessGone, match="nobody understands"):
+        await ask(processes, Order())
+    await processes.close()
+
+
+async def test_a_conversion_that_nobody_ends_any_more_ends_itself(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "calotype_test_stuck.py").write_text(
+        "import time, calotype.imaging.converting as m\n"
+        "m.LONGEST_SECONDS, m.GRACE_SECONDS = 0.1, 0.0\n"
+        "m._serve = lambda order: time.sleep(600)\n"
+        "m.main()\n"
+    )
+    source = ":".join([str(tmp_path), os.environ.get("PYTHONPATH", "")])  # noqa: TID251 -- for a child
+    monkeypatch.setenv("PYTHONPATH", source)
+    converter = Converter(1)
+    converter._processes = Processes("calotype_test_stuck", most=1)
+    with pytest.raises(ConversionBroke):
+        await converter.convert(picture, tmp_path / "a", "image/webp", account_id=1)
+    await converter.close()
+
+
+async def test_no_account_has_all_processes(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "calotype_test_slow.py").write_text(
+        "import time, calotype.imaging.converting as m\n"
+        "serve = m._serve\n"
+        "m._serve = lambda order: time.sleep(600) if 'slow' in order.target else serve(order)\n"
+        "m.main()\n"
+    )
+    source = ":".join([str(tmp_path), os.environ.get("PYTHONPATH", "")])  # noqa: TID251 -- for a child
+    monkeypatch.setenv("PYTHONPATH", source)
+    converter = Converter(2)
+    converter._processes = Processes("calotype_test_slow", most=2)
+    slow = [
+        asyncio.create_task(
+            converter.convert(picture, tmp_path / f"slow {number}", "image/webp", account_id=1)
+        )
+        for number in range(2)
+    ]
+    await until(lambda: converter._processes._free._value < 2)
+    async with asyncio.timeout(60):
+        await converter.convert(picture, tmp_path / "a", "image/webp", account_id=2)
+    for each in slow:
+        each.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    await converter.close()

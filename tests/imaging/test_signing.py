@@ -134,3 +134,33 @@ def test_what_is_wrong_with_the_files_is_told_without_what_they_hold(tmp_path: P
             check(Signature(certificate, key))
         assert unfit.value.subject == subject
         assert "hush" not in str(unfit.value)
+
+
+@pytest.mark.parametrize("name", ["P-256", "RSA"])
+async def test_a_key_as_openssl_once_wrote_it_signs_and_so_does_a_chain_with_words_in_it(
+    converter: Converter, tmp_path: Path, name: str
+) -> None:
+    key = KEYS[name]()
+    signature = certified(tmp_path, key)
+    _as_once(signature, key)
+    check(signature)
+    said = read(await signed(converter, tmp_path, signature, "PNG", None))
+    assert said["validation_state"] == "Valid"
+
+
+def test_a_certificate_that_only_the_library_refuses_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(Unfit, match="C2PA does not sign with it") as unfit:
+        check(certified(tmp_path, KEYS["P-256"](), more=(ExtendedKeyUsageOID.TIME_STAMPING,)))
+    assert unfit.value.subject == "certificate"
+
+
+def _as_once(signature: Signature, key: Any) -> None:
+    Path(signature.key).write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+    chain = Path(signature.certificate)
+    chain.write_bytes(b"Bag Attributes: M\xfcller\n" + chain.read_bytes())

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from PIL import Image, ImageCms
 
 import calotype
 from calotype.assets.disk import DiskAssets
-from calotype.domain.errors import UnsupportedReferenceType
+from calotype.domain.errors import Unavailable, UnsupportedReferenceType
 from calotype.domain.ids import IdSource, encode
+from calotype.imaging import conversion
 from calotype.imaging.provenance import Origin
 from calotype.services.assets import Assets, Kept, Kind
 from imaging.packets import IPTC, SOURCES, TASK, XMP, said
@@ -27,6 +29,7 @@ from imaging.samples import (
     kind_of,
     pixels,
     profile,
+    scan_bomb,
     segment,
     spoken_png,
 )
@@ -254,3 +257,95 @@ async def test_a_task_s_image_names_its_task_and_its_model(bench: Bench) -> None
     assert said(stored)[TASK] == encode("task", task.id)
     assert said(stored)[f"{IPTC}AISystemUsed"] == bench.catalog.models["gpt-image-2"].name
     assert said(stored)[f"{IPTC}DigitalSourceType"] == f"{SOURCES}trainedAlgorithmicMedia"
+
+
+async def test_a_result_that_cannot_be_what_was_asked_for_is_stored_as_what_it_is(
+    make_shelf: MakeShelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    wide = Image.new("RGB", (16_384, 1))
+    out = io.BytesIO()
+    wide.save(out, "PNG")
+    strange = out.getvalue()[:33] + chunk(b"pHYs", MARK) + out.getvalue()[33:]
+    for content in (spoken_png(out.getvalue()), strange):
+        shelf = make_shelf()
+        kept = await shelf.keep(content, wanted="image/webp", origin=ORIGIN)
+        assert (kept.asset.content_type, kept.asset.width) == ("image/png", 16_384)
+        assert kept.asset.key.endswith(".png")
+        stored = shelf.store.path(kept.asset.key).read_bytes()
+        assert MARK not in stored
+        assert said(stored)[TASK] == ORIGIN.task
+    assert f"{ORIGIN.task}: an image is stored as PNG" in caplog.text
+    with pytest.raises(UnsupportedReferenceType, match="no WebP"):
+        await make_shelf().keep(out.getvalue(), kind="reference", wanted="image/webp")
+
+
+async def test_a_result_that_no_decoder_takes_is_stored_as_it_came(make_shelf: MakeShelf) -> None:
+    plain = encoded("PNG")
+    hollow = plain[: plain.index(b"IDAT") - 4] + chunk(b"IDAT", b"no pixels") + chunk(b"IEND", b"")
+    stored = await make_shelf().kept(hollow, wanted="image/jpeg")
+    assert stored == hollow
+    with pytest.raises(UnsupportedReferenceType):
+        await make_shelf().keep(b"no image at all", wanted="image/jpeg")
+
+
+async def test_a_result_that_takes_too_long_is_tried_again_and_a_reference_is_refused(
+    make_shelf: MakeShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "LONGEST_SECONDS", 0.0)
+    faults: dict[Kind, type[Exception]] = {
+        "result": Unavailable,
+        "reference": UnsupportedReferenceType,
+    }
+    for kind, error in faults.items():
+        shelf = make_shelf()
+        with pytest.raises(error, match="too long"):
+            await shelf.keep(encoded("PNG"), kind=kind, wanted="image/webp")
+        assert shelf.files() == []
+
+
+async def test_a_result_that_grows_past_the_limit_is_stored_all_the_same(
+    make_shelf: MakeShelf,
+) -> None:
+    noise = io.BytesIO()
+    Image.effect_noise((4_000, 4_000), 90).convert("RGB").save(noise, "WEBP", quality=1)
+    kept = await make_shelf().keep(noise.getvalue(), wanted="image/png", step=100_000)
+    assert kept.asset.content_type == "image/png"
+    assert kept.asset.bytes > 10_000_000
+
+
+async def test_an_image_cut_into_tiny_pieces_is_made_anew(make_shelf: MakeShelf) -> None:
+    plain = encoded("PNG", size=(200, 200), compress_level=0)
+    start = plain.index(b"IDAT") - 4
+    packed = zlib.compress(b"".join(b"\0" + bytes(600) for _ in range(200)), 0)
+    pieces = [chunk(b"IDAT", packed[at : at + 4]) for at in range(0, len(packed), 4)]
+    content = b"".join([plain[:start], *pieces, chunk(b"IEND", b"")])
+    stored = await make_shelf().kept(content, step=65_536, wanted="image/png", origin=ORIGIN)
+    assert pixels(stored) == pixels(content)
+    assert len(stored) < len(packed)
+
+
+async def test_a_jpeg_of_countless_scans_is_refused(make_shelf: MakeShelf) -> None:
+    kinds: tuple[Kind, ...] = ("reference", "result")
+    for kind in kinds:
+        with pytest.raises(UnsupportedReferenceType, match="100 scans"):
+            await make_shelf().keep(scan_bomb(3_000), kind=kind)
+
+
+async def test_what_follows_the_end_is_never_stored(make_shelf: MakeShelf) -> None:
+    plain = encoded("JPEG")
+    strange = plain[:2] + segment(0x50, b"unknown") + plain[2:]
+    shelf = make_shelf(keep_upstream_metadata=True)
+    kept = await shelf.keep(strange + MARK)
+    assert shelf.store.path(kept.asset.key).read_bytes() == strange
+
+
+async def test_a_png_whose_profile_no_decoder_unpacks_is_stored_without_it(
+    make_shelf: MakeShelf,
+) -> None:
+    plain = encoded("PNG")
+    for packed in (zlib.compress(bytes(50_000_000)), b"no zlib"):
+        bad = plain[:33] + chunk(b"iCCP", b"name\0\0" + packed) + plain[33:]
+        for kind in ("reference", "result"):
+            stored = await make_shelf().kept(bad, step=65_536, kind=kind)
+            assert b"iCCP" not in stored
+            assert pixels(stored) == pixels(plain)

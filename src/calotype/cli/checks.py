@@ -22,6 +22,7 @@ from calotype.core import Core, asset_store_of, prepare_assets
 from calotype.domain.errors import CalotypeError
 from calotype.domain.ids import encode
 from calotype.domain.task import Attempt, State
+from calotype.imaging.signing import Signature, Unfit, check
 from calotype.providers.sandbox import SANDBOX
 from calotype.services.watching import LEAST_FREE
 from calotype.settings import Settings, SettingsError
@@ -113,8 +114,19 @@ async def _configuration(core: Core) -> str:
     settings, channels = core.settings, len(core.settings.channels)
     return (
         f"data in {settings.data_dir.absolute()}, {len(core.catalog.models)} models, "
-        f"{channels or 'no'} configured channel{'' if channels == 1 else 's'}"
+        f"{channels or 'no'} configured channel{'' if channels == 1 else 's'}{_signed(settings)}"
     )
+
+
+def _signed(settings: Settings) -> str:
+    if settings.c2pa_certificate is None or settings.c2pa_key is None:
+        return ""
+    try:
+        until = check(Signature(str(settings.c2pa_certificate), str(settings.c2pa_key)))
+    except Unfit as unfit:
+        name = f"c2pa_{unfit.subject}"
+        raise _Fault(f"{name}: {unfit}", cure=f"mend {name}, or results are unsigned") from None
+    return f", results signed until {until:%Y-%m-%d}"
 
 
 async def _folder(core: Core) -> str:

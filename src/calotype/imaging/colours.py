@@ -62,6 +62,8 @@ def profile_of(image: "Picture") -> bytes | None:
     if profile:
         return bytes(profile)
     gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
+    if points and len(points) != len(_SRGB_POINTS):
+        points = None
     if image.format != "PNG" or "srgb" in image.info or not (gamma or points):
         return None
     gamma, points = gamma or _SRGB_GAMMA, points or _SRGB_POINTS

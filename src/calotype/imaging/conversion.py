@@ -20,6 +20,8 @@ PROCESSES: Final = 2
 LONGEST_SECONDS: Final = 120.0
 MEMORY: Final = 4 * 1024**3
 """Bytes of address space that a process may have."""
+GRACE_SECONDS: Final = 10.0
+"""After so long over that, a process ends itself: nobody may be left to end it."""
 CONTENT_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 """The catalog's names of formats → content types."""
 _MODULE: Final = "calotype.imaging.converting"
@@ -31,6 +33,10 @@ class NotConvertible(Exception):
 
 class ConversionBroke(NotConvertible):
     """It came to nothing this time, for want of room, or because it was killed."""
+
+
+class TooCostly(NotConvertible):
+    """It took more time or memory than a conversion may have; on another day it may do."""
 
 
 class Convert(msgspec.Struct, frozen=True, tag=True):
@@ -66,7 +72,7 @@ Order = Convert | Shrink | Fit | Sign
 class Reply(msgspec.Struct, frozen=True):
     """What became of an order."""
 
-    fault: Literal["", "image", "system"] = ""
+    fault: Literal["", "image", "cost", "system"] = ""
     """Who is to blame where it came to nothing."""
     message: str = ""
     content_type: str = ""
@@ -81,7 +87,7 @@ class Converter:
     """
 
     def __init__(self, processes: int = PROCESSES) -> None:
-        self._most = processes
+        self._share = max(1, processes - 1)  # no account has them all
         self._processes = Processes(_MODULE, most=processes)
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -108,6 +114,7 @@ class Converter:
 
         Raises:
             ConversionBroke: it may be done another time.
+            TooCostly: so it may, if this machine was the reason.
             NotConvertible: it cannot be decoded, or not be of this format.
 
         """
@@ -152,7 +159,7 @@ class Converter:
         await self._processes.close()
 
     async def _run(self, order: Order, account_id: int) -> Reply:
-        turns = self._turns.setdefault(account_id, asyncio.Semaphore(self._most))
+        turns = self._turns.setdefault(account_id, asyncio.Semaphore(self._share))
         async with turns:
             try:
                 reply = await self._ask(order)
@@ -163,6 +170,8 @@ class Converter:
                     raise ConversionBroke("The conversion broke off.") from error
         if reply.fault == "system":
             raise ConversionBroke(reply.message)
+        if reply.fault == "cost":
+            raise TooCostly(reply.message)
         if reply.fault == "image":
             raise NotConvertible(reply.message)
         return reply
@@ -172,4 +181,4 @@ class Converter:
             async with self._processes.turn() as process, asyncio.timeout(LONGEST_SECONDS):
                 return await process.ask(order, Reply)
         except TimeoutError as error:
-            raise NotConvertible("The image takes too long to convert.") from error
+            raise TooCostly("The image takes too long to convert.") from error

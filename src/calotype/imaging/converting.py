@@ -10,6 +10,8 @@ import msgspec
 
 from calotype.imaging import fitting, pixels
 from calotype.imaging.conversion import (
+    GRACE_SECONDS,
+    LONGEST_SECONDS,
     MEMORY,
     Convert,
     Fit,
@@ -31,11 +33,14 @@ def main() -> None:
     pixels.prepare()
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
+        # A signal that nobody handles, so that it ends the process in the midst of a decoder.
+        signal.setitimer(signal.ITIMER_REAL, LONGEST_SECONDS + GRACE_SECONDS)
         try:
             reply = _serve(order)
         except MemoryError:
-            _answer(Reply("image", "The image takes too much memory to convert."))
+            _answer(Reply("cost", "The image takes too much memory to convert."))
             return  # as a fresh process has more
+        signal.setitimer(signal.ITIMER_REAL, 0)
         _answer(reply)
 
 

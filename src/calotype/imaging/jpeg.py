@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
+from calotype.domain.errors import UnsupportedReferenceType
 from calotype.imaging.exif import UPRIGHT, orientation_in, turned
 from calotype.imaging.sieve import Fate, NotUnderstood, Piece
 
@@ -25,6 +27,25 @@ _ADOBE: Final = b"Adobe"
 _ADOBE_BYTES: Final = 12
 _TOLD_BY: Final = len(_XMP)
 """Bytes of a segment by which it is told from all others."""
+MAX_SCANS: Final = 100
+"""Encoders make about ten. Each costs a pass over all pixels, however few bytes it has."""
+_BLOCK: Final = 1024 * 1024
+
+
+def judge_scans(path: str) -> None:
+    """Count whatever looks like a scan in a JPEG that no walk understood; blocks on the disk.
+
+    Raises:
+        UnsupportedReferenceType: there are too many to decode it.
+
+    """
+    scans, last = 0, b""
+    with Path(path).open("rb") as file:
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            scans += (last + block).count(b"\xff\xda")
+            last = block[-1:]
+    if scans > MAX_SCANS:
+        raise _too_many_scans()
 
 
 class JpegWalk:
@@ -43,6 +64,7 @@ class JpegWalk:
         self._whole = whole
         self._begun = False
         self._in_scan = False
+        self._scans = 0
         self._seen: set[bytes] = set()
 
     def piece(self, data: bytes, at: int) -> Piece | None:
@@ -83,8 +105,11 @@ class JpegWalk:
             raise NotUnderstood
         if marker in _CODING:
             self._in_scan = marker == _SCAN
+            self._scans += self._in_scan
+            if self._scans > MAX_SCANS:
+                raise _too_many_scans()
             return Piece(2 + length, before=self._mark())
-        if not (_APP0 <= marker <= _APP15 or marker == _COMMENT):
+        if not (self._whole or _APP0 <= marker <= _APP15 or marker == _COMMENT):
             raise NotUnderstood
         if len(content) < min(length - 2, _TOLD_BY):
             return None
@@ -93,7 +118,7 @@ class JpegWalk:
     def _fate(self, marker: int, content: bytes) -> Fate:
         """What becomes of a segment that decodes nothing."""
         if marker == _APP2 and content.startswith(_PROFILE):
-            return Fate.KEEP
+            return self._next_of_profile(content[len(_PROFILE) :])
         if marker == _APP14 and content.startswith(_ADOBE) and len(content) >= _ADOBE_BYTES:
             return Fate.REPLACE
         if marker == _APP0 and content.startswith(_JFIF) and len(content) >= _JFIF_BYTES:
@@ -103,6 +128,16 @@ class JpegWalk:
         if marker == _APP1 and content.startswith(_XMP) and self._whole:
             self._xmp = None
         return Fate.DROP
+
+    def _next_of_profile(self, numbers: bytes) -> Fate:
+        """A part of the profile stays once: so there are 255 at most, of 64 KiB."""
+        number, of = numbers[:1], numbers[1:2]
+        return self._once(_PROFILE + number) if b"\0" < number <= of else Fate.DROP
+
+    def _once(self, part: bytes) -> Fate:
+        fate = Fate.DROP if part in self._seen else Fate.KEEP
+        self._seen.add(part)
+        return fate
 
     def _first(self, kind: bytes) -> Fate:
         if kind in self._seen:
@@ -130,6 +165,12 @@ class JpegWalk:
         """Nothing: all was in its place."""
         del size
         return b"", ()
+
+
+def _too_many_scans() -> UnsupportedReferenceType:
+    return UnsupportedReferenceType(
+        f"The image is a JPEG of more than {MAX_SCANS} scans; save it anew with fewer."
+    )
 
 
 def _segment(marker: int, content: bytes) -> bytes:

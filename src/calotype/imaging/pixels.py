@@ -1,12 +1,14 @@
 """The work on pixels, with Pillow; done in converting processes only."""
 
+import struct
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from PIL import AvifImagePlugin, ExifTags, Image, JpegImagePlugin
+from PIL import AvifImagePlugin, ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from calotype.imaging import colours
 from calotype.imaging.conversion import Convert, NotConvertible, Shrink
+from calotype.imaging.png import PROFILE_BYTES
 from calotype.imaging.probe import MAX_PIXELS, MAX_SIDE
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ _WEBP_EFFORT: Final = 2
 """Half the time of its usual 4, for files of the same size."""
 WEBP_SIDE: Final = 16_383
 """Pixels that a WebP has at most."""
+_SPARED: Final = frozenset({b"iCCP", b"cHRM", b"gAMA", b"sRGB", b"pHYs"})
 _THREADS: Final = 2
 """Of one decoder; each takes a share of the address space that a process may have."""
 _UPRIGHT: Final = {
@@ -38,8 +41,23 @@ _LYING: Final = frozenset({5, 6, 7, 8})
 """EXIF orientations of which width and height are each other's."""
 
 
+class _Forgiving(PngImagePlugin.PngStream):
+    """Reads a PNG without what it says of its colours, where that is damaged or a bomb."""
+
+    def call(self, cid: bytes, pos: int, length: int) -> bytes:
+        try:
+            return super().call(cid, pos, length)
+        except (ValueError, SyntaxError, LookupError, struct.error):
+            if cid not in _SPARED or self.fp is None:
+                raise
+            self.fp.seek(pos)
+            return self.fp.read(length)
+
+
 def prepare() -> None:
     """Set the libraries up; once in a process."""
+    PngImagePlugin.MAX_TEXT_CHUNK = PROFILE_BYTES
+    PngImagePlugin.PngStream = _Forgiving  # type: ignore[misc]  # there is no other way in
     Image.MAX_IMAGE_PIXELS = None  # the size is judged by the intake, and once more when opened
     AvifImagePlugin.DEFAULT_MAX_THREADS = _THREADS
     if find_spec("pillow_heif"):

@@ -2,6 +2,8 @@
 
 import zlib
 from collections.abc import Sequence
+from os import SEEK_CUR
+from pathlib import Path
 from typing import Final
 
 from calotype.imaging.exif import UPRIGHT, orientation_in, turned
@@ -12,6 +14,8 @@ _HEAD: Final = 8
 _FRAME: Final = 12
 """Bytes of a chunk besides its data: length, type and checksum."""
 _LARGEST: Final = 2**31 - 1
+PROFILE_BYTES: Final = 16 * 1024 * 1024
+"""Of a colour profile that is unpacked; the largest that a JPEG holds."""
 _KEPT: Final = {
     b"IHDR": 13,
     b"PLTE": 768,
@@ -33,6 +37,32 @@ _KEPT: Final = {
 """Types of chunks → the most data that one holds; those of the pixels aside."""
 _MANY: Final = frozenset({b"fcTL", b"fdAT"})
 _XMP: Final = b"XML:com.adobe.xmp\x00"
+
+
+def has_sound_profile(path: str) -> bool:
+    """Whether a PNG's colour profile can be unpacked, if it has one; it blocks on the disk.
+
+    Where it cannot, or has over ``PROFILE_BYTES``, many decoders refuse the whole image. The PNG
+    is one that a walk understood and ``probe`` took.
+    """
+    with Path(path).open("rb") as file:
+        file.seek(_SIGNATURE)
+        while len(head := file.read(_HEAD)) == _HEAD and head[4:] not in {b"IDAT", b"IEND"}:
+            length = int.from_bytes(head[:4])
+            if head[4:] == b"iCCP":
+                return _unpacks(file.read(length))
+            file.seek(length + 4, SEEK_CUR)
+    return True
+
+
+def _unpacks(content: bytes) -> bool:
+    name, _, packed = content.partition(b"\0")
+    unpacking = zlib.decompressobj()
+    try:
+        unpacking.decompress(packed[1:], PROFILE_BYTES)
+    except zlib.error:
+        return False
+    return bool(name) and packed[:1] == b"\0" and not unpacking.unconsumed_tail
 
 
 class PngWalk:

@@ -6,6 +6,7 @@ the standard process pool cannot promise after kill -9.
 """
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -19,6 +20,11 @@ WORKS: Final = 200
 """After so many a process is ended, and with it whatever its libraries have not given back."""
 _LINE_LIMIT: Final = 1024 * 1024
 _GOODBYE_SECONDS: Final = 5.0
+_TOLD: Final = frozenset(
+    {"PATH", "HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "TMPDIR", "TEMP", "TMP", "TZ"}
+)
+_TOLD_KINDS: Final = ("LC_", "PYTHON")
+"""What a process is told of our environment: it reads strangers' files, so no keys of ours."""
 
 Reply = TypeVar("Reply")
 
@@ -53,17 +59,21 @@ class LineProcess:
             process.stdin.write(msgspec.json.encode(order) + b"\n")
             await process.stdin.drain()
             line = await process.stdout.readline()
+            if not line:
+                raise ProcessGone("The process went away.")
+            answer = msgspec.json.decode(line, type=reply)
         except OSError as error:
             raise ProcessGone("The process went away.") from error
-        if not line:
-            raise ProcessGone("The process went away.")
-        answer = msgspec.json.decode(line, type=reply)
+        except ValueError as error:  # too long a line, or no JSON
+            raise ProcessGone("The process said what nobody understands.") from error
         self.sound = True
         return answer
 
     async def _start(self) -> Process:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self._module),
+            # Without -P whatever lies in the server's own folder would be imported first.
+            *(sys.executable, "-P", "-m", self._module),
+            env=_environment(),
             stdin=PIPE,
             stdout=PIPE,
             limit=_LINE_LIMIT,
@@ -149,6 +159,11 @@ class Processes:
         while worker := self._take():
             await worker.end()
         await asyncio.gather(*self._ending)
+
+
+def _environment() -> dict[str, str]:
+    own = os.environ  # noqa: TID251 -- for a child
+    return {name: own[name] for name in own if name in _TOLD or name.startswith(_TOLD_KINDS)}
 
 
 def _kill(process: Process) -> None:

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
-from calotype.domain.errors import UnsupportedReferenceType
-
 GATHERED: Final = 64 * 1024
 """Bytes of a piece that is read; what it has more is not looked at."""
 _PIECES: Final = 512
 _PIECE_BYTES: Final = 128
-"""A chunk holds at most ``_PIECES`` pieces, and one for each so many of its bytes."""
+"""A chunk holds at most ``_PIECES`` pieces, and one for each so many of its bytes.
+
+An image with more of them is not understood.
+"""
 
 
 class Fate(Enum):
@@ -109,7 +110,7 @@ class Sieve:
         """The next bytes of the image → the next bytes of the clean one, if any.
 
         Raises:
-            UnsupportedReferenceType: they are cut into more pieces than any encoder makes.
+            UnsupportedReferenceType: they would take a decoder too long.
 
         """
         if self.understood:
@@ -136,8 +137,10 @@ class Sieve:
         while at < end:
             if not self._left:
                 pieces -= 1
-                if not pieces:
-                    raise UnsupportedReferenceType("The image is cut into too many small pieces.")
+                if not pieces:  # no encoder cuts so small; a decoder may make something of it
+                    self.understood = False
+                    at = end
+                    break
                 piece = self._next(data, at)
                 if piece is None:
                     break

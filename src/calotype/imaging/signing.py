@@ -7,6 +7,7 @@ connection: no time stamp, no remote manifest.
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
@@ -14,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 import calotype
 
@@ -30,6 +31,11 @@ _USES: Final = frozenset(
 _CURVES: Final = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 _RSA_BITS: Final = 2048
 _LARGEST: Final = 1024 * 1024
+_PIXEL: Final = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c636000000002000148afa4710000000049454e44ae426082"
+)
+"""A PNG of one pixel."""
 _SETTINGS: Final = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {"verify_after_sign": False, "remote_manifest_fetch": False, "ocsp_fetch": False},
@@ -73,7 +79,7 @@ def check(signature: Signature, *, now: datetime | None = None) -> datetime:
     """
     if find_spec("c2pa") is None:
         raise Unfit("certificate", "signing needs a library: pip install 'calotype[c2pa]'")
-    chain, private = _chain(signature), _private(signature)
+    chain, private = _chain(signature), _key(signature).public_key()
     own, now = chain[0], now or datetime.now(UTC)
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
     der = serialization.Encoding.DER
@@ -91,7 +97,24 @@ def check(signature: Signature, *, now: datetime | None = None) -> datetime:
             f"{own.not_valid_after_utc:%Y-%m-%d} only; renew it",
         )
     _check_uses(own)
+    _try(signature)
     return own.not_valid_after_utc
+
+
+def _try(signature: Signature) -> None:
+    """Sign a picture of one pixel, as C2PA takes less than what is looked at here.
+
+    Raises:
+        Unfit: it cannot be done.
+
+    """
+    with TemporaryDirectory(prefix="calotype-c2pa-") as folder:
+        source, target = Path(folder) / "source.png", Path(folder) / "target.png"
+        source.write_bytes(_PIXEL)
+        try:
+            sign(Sign(str(source), str(target), "image/png", signature, None))
+        except Exception as error:  # noqa: BLE001 -- the library's errors have no class in common
+            raise Unfit("certificate", f"C2PA does not sign with it ({error}); {_CURE}") from None
 
 
 def algorithm(certificate: x509.Certificate) -> str:
@@ -119,11 +142,13 @@ def sign(order: Sign) -> None:
     """Write the signed image; the original stays as it is."""
     import c2pa
 
-    certificate = Path(order.signature.certificate).read_text(encoding="utf-8")
+    # Written anew, since the library takes PKCS#8 and nothing between the certificates.
+    pem = serialization.Encoding.PEM
+    chain, key = _chain(order.signature), _key(order.signature)
     info = c2pa.C2paSignerInfo(
-        algorithm(x509.load_pem_x509_certificates(certificate.encode())[0]),
-        certificate.encode(),
-        Path(order.signature.key).read_bytes(),
+        algorithm(chain[0]),
+        b"".join(each.public_bytes(pem) for each in chain),
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
         None,
     )
     with (
@@ -159,15 +184,13 @@ def _chain(signature: Signature) -> list[x509.Certificate]:
         raise Unfit("certificate", "holds no certificates in PEM") from None
 
 
-def _private(signature: Signature) -> PublicKeyTypes:
-    """The public half of the private key."""
+def _key(signature: Signature) -> PrivateKeyTypes:
     try:
-        key = serialization.load_pem_private_key(_content(signature.key, "key"), password=None)
+        return serialization.load_pem_private_key(_content(signature.key, "key"), password=None)
     except TypeError:
         raise Unfit("key", "is encrypted; write it without a password") from None
     except (ValueError, UnsupportedAlgorithm):
         raise Unfit("key", "holds no private key in PEM") from None
-    return key.public_key()
 
 
 def _content(path: str, subject: str) -> bytes:

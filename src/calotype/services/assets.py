@@ -25,11 +25,11 @@ from calotype.domain.fitting import Limits
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
 from calotype.imaging.cleaning import clean_file, cleaner
-from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible
+from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible, TooCostly
 from calotype.imaging.probe import probe
 from calotype.imaging.provenance import Origin, xmp_packet
 from calotype.imaging.signing import Sign, Signature
-from calotype.services.incoming import EXTENSIONS, listed, stored_as, take_in
+from calotype.services.incoming import EXTENSIONS, Arrived, listed, stored_as, take_in
 
 Kind = Literal["reference", "result"]
 
@@ -112,7 +112,8 @@ class Assets:
     ) -> Kept:
         """Store an image from a stream, clean of what it says of itself, and upright.
 
-        Nothing stays behind when it is refused.
+        Nothing stays behind when it is refused. A result that cannot be made what it is wanted to
+        be is stored as what it is.
 
         Args:
             chunks: its bytes.
@@ -151,8 +152,14 @@ class Assets:
                 asset = await self._publish(staged, arrived.path, made)
             else:
                 targets = stored_as(wanted or arrived.content_type, content_types)
-                asset = await self._convert(arrived.path, made, targets)
-        if asset.content_type != arrived.content_type and asset.bytes > max_bytes:
+                try:
+                    asset = await self._convert(arrived.path, made, targets)
+                except UnsupportedReferenceType as error:
+                    if kind == "reference":
+                        raise
+                    asset = await self._save(staged, arrived, made, str(error))
+        grown = asset.content_type != arrived.content_type and asset.bytes > max_bytes
+        if kind == "reference" and grown:
             await self.discard([asset])
             raise ReferenceTooLarge(
                 f"Made {listed([asset.content_type])}, as which it is stored, the file has "
@@ -170,15 +177,30 @@ class Assets:
                     clear=targets[1],
                     account_id=made.asset.account_id,
                 )
-            except ConversionBroke as error:
-                raise Unavailable(str(error), retry_after=10) from error
             except NotConvertible as error:
+                # A reference is the client's to send anew; a result is paid, so it is tried again.
+                broke = ConversionBroke if made.kind == "reference" else ConversionBroke | TooCostly
+                if isinstance(error, broke):
+                    raise Unavailable(str(error), retry_after=10) from error
                 raise UnsupportedReferenceType(str(error)) from error
             facts = await asyncio.to_thread(probe, str(converted))
             sieve = cleaner(facts.content_type, xmp=made.xmp)
             await asyncio.to_thread(clean_file, converted, target, sieve)
             asset = msgspec.structs.replace(made.asset, content_type=content_type)
             return await self._publish(staged, target, msgspec.structs.replace(made, asset=asset))
+
+    async def _save(self, staged: Staged, arrived: Arrived, made: "_Making", fault: str) -> Asset:
+        """Store a result that cannot be made what was wanted as what it is, clean all the same."""
+        if arrived.clean:
+            asset = await self._publish(staged, arrived.path, made)
+        else:
+            asset = await self._convert(
+                arrived.path, made, stored_as(arrived.content_type, tuple(EXTENSIONS))
+            )
+        name = "a result" if made.origin is None else made.origin.task
+        kind = listed([asset.content_type])
+        log.error("%s: an image is stored as %s, not as it was asked for: %s", name, kind, fault)
+        return asset
 
     async def _publish(self, staged: Staged, path: Path, made: "_Making") -> Asset:
         """Store the image at ``path``, signed where it is to be."""

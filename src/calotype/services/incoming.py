@@ -13,6 +13,8 @@ from calotype.domain.errors import ReferenceTooLarge, UnsupportedReferenceType
 from calotype.imaging.cleaning import cleaner, mend
 from calotype.imaging.exif import UPRIGHT
 from calotype.imaging.foreign import FOREIGN, converted_types, judge_foreign, sniff_foreign
+from calotype.imaging.jpeg import judge_scans
+from calotype.imaging.png import has_sound_profile
 from calotype.imaging.probe import SNIFF_BYTES, probe, sniff
 from calotype.imaging.sieve import Sieve
 
@@ -34,6 +36,8 @@ class Arrived(msgspec.Struct, frozen=True):
     """Bytes of the file."""
     digest: bytes
     """SHA-256 of the bytes as they came."""
+    clean: bool
+    """It is of a type that is stored, and says nothing of itself but how it is turned."""
     presentable: bool
     """It is clean and upright, of a type that is stored, and can be given out as it is."""
 
@@ -87,14 +91,17 @@ async def take_in(
     if sieve is not None:
         await staged.write(sieve.end())
     path = await staged.finish()
-    await asyncio.to_thread(_judge, path, found, sieve)
+    sound = await asyncio.to_thread(_judge, path, found, sieve)
     return Arrived(
         path,
         found,
         size if sieve is None else sieve.size,
         digest.digest(),
-        presentable=sieve is not None
-        and (whole or (sieve.understood and sieve.orientation == UPRIGHT)),
+        clean=sieve is not None and sieve.understood,
+        presentable=sound
+        and sieve is not None
+        and sieve.understood
+        and sieve.orientation == UPRIGHT,
     )
 
 
@@ -116,12 +123,17 @@ def listed(content_types: Sequence[str]) -> str:
     return ", ".join(kind.removeprefix("image/").upper() for kind in content_types)
 
 
-def _judge(path: Path, found: str, sieve: Sieve | None) -> None:
+def _judge(path: Path, found: str, sieve: Sieve | None) -> bool:
+    """Whether every decoder takes what it says of its colours."""
     if sieve is None:
         judge_foreign(str(path), found)
     else:
         mend(path, sieve.mends)
+        if found == "image/jpeg" and not sieve.understood:
+            judge_scans(str(path))
         probe(str(path))
+        return found != "image/png" or not sieve.understood or has_sound_profile(str(path))
+    return True
 
 
 def _judged_type(head: bytes, content_types: Sequence[str]) -> str:
