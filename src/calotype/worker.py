@@ -32,7 +32,7 @@ from calotype.providers.line import Tools
 from calotype.providers.port import Provider
 from calotype.queue import EmbeddedQueue, SharedQueue
 from calotype.services import cancelling
-from calotype.services.assets import Assets
+from calotype.services.assets import UPSTREAM_SECONDS, Assets
 from calotype.services.callbacks import TOPIC, unpacked
 from calotype.services.deliverer import Deliverer
 from calotype.services.delivery import Delivery
@@ -331,10 +331,11 @@ async def _public_url(images: Images, settings: Settings, asset: Asset) -> str |
 
     One of the store's own, where it makes any: not every upstream follows redirects.
     """
-    url = await images.store.signed_url(asset.key, seconds=settings.asset_url_seconds)
+    life = max(settings.asset_url_seconds, UPSTREAM_SECONDS)
+    url = await images.store.signed_url(asset.key, seconds=life)
     if url is None:
         base = settings.public_url.rstrip("/")
-        url, _ = images.assets.url(asset.id, asset.content_type, server=base)
+        url = images.assets.upstream_url(asset, server=base)
     if not url.startswith("https://"):
         return None
     try:

@@ -16,6 +16,7 @@ from calotype.services.thumbnails import Thumbnails
 from calotype.store.port import Store
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
+from calotype.worker import Images, _public_url
 from harness import Server, picture, running_server, until
 from postgres import fresh_database
 
@@ -113,6 +114,27 @@ async def test_no_url_outlives_its_image(tmp_path: Path, database: str) -> None:
         (reference,) = task["request"]["image_input"]
         until_ms = (await stored(server, task)).abandon_at + 2 * DAY_MS
         assert f"expires={until_ms // 1000}&" in reference
+
+
+async def test_an_upstream_still_gets_an_image_whose_time_is_over(tmp_path: Path) -> None:
+    public: dict[str, Any] = {"public_url": "https://203.0.114.9", "asset_url_seconds": 60}
+    async with running_server(tmp_path / "data", **public) as server:
+        task = await finished(server)
+        (reference,) = (await stored(server, task)).references
+        await expire(server, task)
+        asset = await server.core.store.asset(reference.asset_id or 0)
+        assert asset is not None
+        url = await _public_url(Images(server.core), server.core.settings, asset)
+        assert url is not None
+        path = url.removeprefix(public["public_url"])
+        held = await server.anonymous("GET", path)
+        assert (held.status, len(held.body)) == (200, asset.bytes)
+        expires = int(path.partition("expires=")[2].partition("&")[0])
+        assert expires >= server.core.clock() // 1000 + DAY - 60
+        later = path.replace(f"expires={expires}", f"expires={expires + 1}")
+        (await server.anonymous("GET", later)).assert_refused(403, "invalid_signature")
+        shown = task["request"]["image_input"][0].removeprefix(public["public_url"])
+        (await server.anonymous("GET", shown)).assert_refused(404, "asset_not_found")
 
 
 async def test_what_is_expired_is_shown_nowhere_whether_it_was_removed_or_not(

@@ -81,6 +81,13 @@ async def test_an_upload_is_a_file_that_its_owner_sees(idle: Server) -> None:
     assert again.headers["Cache-Control"] == "no-store"
 
 
+async def test_an_account_without_credit_uploads_no_file(idle: Server) -> None:
+    poor = await idle.for_account(credit=0)
+    before = idle.stored_files()
+    (await upload(poor)).assert_refused(402, "insufficient_balance")
+    assert idle.stored_files() == before
+
+
 @pytest.mark.parametrize("name", ["file", "image"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 async def test_a_form_holds_the_file_under_either_name(idle: Server, name: str, kind: str) -> None:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from PIL import Image
 
 from calotype.console.pages.gallery import LIMIT
+from calotype.domain.ids import decode
 from calotype.domain.task import Event
 from calotype.store.sqlite import SqliteStore
 from calotype.store.walking import Gallery
@@ -53,12 +54,31 @@ async def test_a_small_copy_is_made_once_and_kept_by_the_browser(site: Server) -
         first = await tab.get(f"{image}/160.webp")
         assert (first.status, first.headers["content-type"]) == (200, "image/webp")
         assert Image.open(BytesIO(first.body)).width == 160
-        assert first.headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert first.headers["cache-control"] == "private, max-age=86400, immutable"
         again = await tab.get(f"{image}/160.webp", {"If-None-Match": first.headers["etag"]})
         assert (again.status, again.body) == (304, b"")
         assert (await tab.get(f"{image}/161.webp")).status == 404
+        whole = await tab.get(f"{image}/whole")
+        assert whole.headers["cache-control"] == "private, max-age=86400, immutable"
         assert (await tab.get(f"{image}/large.webp")).status == 404
         assert (await tab.get("/console/images/asset_none/160.webp")).status == 404
+
+
+async def test_no_browser_keeps_a_picture_beyond_the_time_of_its_image(site: Server) -> None:
+    owner = await site.for_account()
+    async with Tab(owner) as tab:
+        await tab.sign_in()
+        await made(owner)
+        (image,) = images((await tab.get(GALLERY)).body)
+        asset_id, until = decode("asset", image.rpartition("/")[2]), site.core.clock() + 60_000
+        store = site.core.store
+        assert isinstance(store, SqliteStore)
+        values = (until, asset_id)
+        statement = "UPDATE assets SET expires_at = ? WHERE id = ?"
+        await store._write(lambda db: db.execute(statement, values).rowcount)
+        for form in ("160.webp", "whole"):
+            kept = (await tab.get(f"{image}/{form}")).headers["cache-control"]
+            assert 0 <= int(kept.partition("max-age=")[2].partition(",")[0]) <= 60
 
 
 async def test_a_small_copy_is_for_its_account_and_the_operator_alone(site: Server) -> None:

@@ -1,5 +1,8 @@
 """Tasks that name files: through failover, a restart, and the file's end."""
 
+import pytest
+
+from calotype.domain.errors import Unavailable
 from calotype.domain.files import reference_of
 from calotype.domain.outcomes import Accepted, SubmitOutcome
 from calotype.domain.task import Asset, Reference
@@ -61,5 +64,19 @@ async def test_a_task_that_an_upstream_has_needs_its_file_no_more(bench: Bench) 
 async def test_a_restart_takes_a_task_up_with_its_file(bench: Bench) -> None:
     _, task_id = await named(bench)
     await bench.begun(task_id, upstream_id="upstream-1")
+    task = await bench.ran(Scripted([], [done()]), task_id=task_id)
+    await bench.assert_paid(task)
+
+
+async def test_a_job_that_an_upstream_has_is_followed_while_images_cannot_be_looked_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, task_id = await named(bench)
+    await bench.begun(task_id, upstream_id="upstream-1")
+
+    async def away(key: str) -> bool:
+        raise Unavailable(key)
+
+    monkeypatch.setattr(bench.disk, "holds", away)
     task = await bench.ran(Scripted([], [done()]), task_id=task_id)
     await bench.assert_paid(task)

@@ -54,7 +54,8 @@ class AssetFiles:
         asset = await self._context.store.asset(asset_id)
         if asset is None:
             raise AssetNotFound("This image is no longer stored.")
-        self._context.assets.check_shown(asset)
+        if not self._context.assets.is_for_upstream(name, expires=expires, signature=signature):
+            self._context.assets.check_shown(asset)
         picture = await self._picture(request, asset, name)
         return await self._sent(request, picture, self._context.assets.seconds_left(expires))
 

@@ -8,6 +8,7 @@ from calotype.api.intake import Intake
 from calotype.api.render import json_answer
 from calotype.api.task_list import read_page
 from calotype.api.tasks import FRESH
+from calotype.domain.errors import InsufficientBalance
 from calotype.domain.ids import encode
 
 
@@ -37,6 +38,11 @@ class Files:
     async def _create(self, request: Request) -> Response:
         """Answer 201 with the new file, or 200 with the one that has the same bytes."""
         key = await authenticate(request.scope, self._context.accounts)
+        if (await self._context.store.balance(key.account_id)).available <= 0:
+            raise InsufficientBalance(
+                "The account has no credit available, and files are for requests that it pays "
+                "for; add credit or wait for running tasks to end."
+            )
         files = self._context.files
         uploaded = await files.add(await self._intake.file(request.scope, request.receive, key))
         base = base_url(request.scope, self._context.public_url)

@@ -83,8 +83,27 @@ def _judged(vendor: Vendor, pairs: list[tuple[str, str]]) -> dict[str, str]:
         if name in options or not value:
             raise Misconfigured(f"the option {name} needs one value.")
         options[name] = value
-    if not options.get("endpoint", "https://").startswith(("http://", "https://")):
-        raise Misconfigured("the option endpoint is a URL, such as https://s3.example.com.")
+    _judge_endpoint(options.get("endpoint", "https://s3.example.com"))
     if options.get("style", "path") not in ("path", "virtual"):
         raise Misconfigured("the option style is path or virtual.")
     return options
+
+
+def _judge_endpoint(endpoint: str) -> None:
+    """It is shown to clients, in redirects, and to the log."""
+    try:
+        parts = urlsplit(endpoint)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Misconfigured("the option endpoint is a URL, such as https://s3.example.com.")
+    if "@" in parts.netloc:
+        raise Misconfigured(
+            "the option endpoint holds credentials; take them out and set the vendor's own "
+            "variables."
+        )
+    if "?" in endpoint or "#" in endpoint:
+        raise Misconfigured(
+            "the option endpoint is a scheme, a host and perhaps a path; take out what stands "
+            "behind ? or #."
+        )

@@ -50,7 +50,8 @@ _PROOF_SECONDS: Final = 10.0
 """For so long a store that took an image is believed to take another."""
 _PING: Final = "ping"
 """Written to prove that images can be; overwritten each time."""
-_KEPT: Final = "private, max-age=31536000, immutable"
+_KEPT: Final = "private, max-age=86400"
+"""By whoever was sent to the store: a day, so that a deleted image is not met for long."""
 _KEY: Final = re.compile(r"[a-z]+/[0-9a-z]+/asset_[0-9a-z]+(?:-\d+)?\.[a-z]+")
 """What is ours where others use the bucket too."""
 _NOT_SATISFIABLE: Final = 416

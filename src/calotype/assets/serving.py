@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from calotype.assets.download import Download, open_file
 from calotype.assets.port import AssetStore
 from calotype.assets.staging import faults_told, not_there
-from calotype.domain.errors import Unavailable
+from calotype.domain.errors import AssetNotFound, Unavailable
 
 
 async def image_response(
@@ -100,7 +100,7 @@ class Streamed(StreamingResponse):
             self.body_iterator = chunks
             try:
                 await super().__call__(scope, receive, send)
-            except Unavailable:  # nobody is to take what came for the whole image
+            except (AssetNotFound, Unavailable):  # nobody is to take what came for the whole image
                 scope["state"]["hang_up"]()
 
 

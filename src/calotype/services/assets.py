@@ -36,6 +36,10 @@ Kind = Literal["reference", "result"]
 MAX_RESULT_BYTES: Final = 256 * 1024 * 1024
 """No upstream makes an image near this size; more is a fault."""
 
+UPSTREAM_SECONDS: Final = 86_400
+"""How long a URL for upstreams is good for, at least; a task is waited for much shorter."""
+_UPSTREAM: Final = "\nupstream"
+"""Signed with such a URL."""
 _ROUNDING: Final = 3600
 """Expiry times are rounded up to a whole hour, so that a URL stays the same for a while and
 caches can hold on to it."""
@@ -257,6 +261,24 @@ class Assets:
         signature = self._signature(name, str(expires))
         return f"/v1/assets/{name}?expires={expires}&signature={signature}", expires
 
+    def upstream_url(self, asset: Asset, *, server: str) -> str:
+        """Where an upstream gets an image of a live task, for as long as one may take.
+
+        It is good beyond the image's own time, which is over for clients alone while a task needs
+        the image; so no client is to see it.
+        """
+        name = f"{encode('asset', asset.id)}.{EXTENSIONS[asset.content_type]}"
+        good_until = self._clock() // 1000 + max(self._url_seconds, UPSTREAM_SECONDS)
+        expires = str(-(-good_until // _ROUNDING) * _ROUNDING)
+        signature = self._signature(name, expires, purpose=_UPSTREAM)
+        path = f"/v1/assets/{name}?expires={expires}&signature={signature}"
+        return (self._base_url or server) + path
+
+    def is_for_upstream(self, name: str, *, expires: str, signature: str) -> bool:
+        """Whether a signed URL is one for upstreams."""
+        expected = self._signature(name, expires, purpose=_UPSTREAM)
+        return hmac.compare_digest(signature.encode(errors="replace"), expected.encode())
+
     def verify(self, name: str, *, expires: str, signature: str) -> int:
         """The id of the image that a signed URL names.
 
@@ -267,8 +289,9 @@ class Assets:
         """
         match = _NAME.match(name)
         expected = self._signature(name, expires)
-        if match is None or not hmac.compare_digest(
-            signature.encode(errors="replace"), expected.encode()
+        is_ours = hmac.compare_digest(signature.encode(errors="replace"), expected.encode())
+        if match is None or not (
+            is_ours or self.is_for_upstream(name, expires=expires, signature=signature)
         ):
             raise InvalidSignature(
                 "This URL was not signed by this server; read the task again for a fresh one."
@@ -307,8 +330,8 @@ class Assets:
         """How long a URL that was verified is still good for, at least one second."""
         return max(1, int(expires) - self._clock() // 1000)
 
-    def _signature(self, name: str, expires: str) -> str:
-        named = f"{name}\n{expires}".encode(errors="replace")
+    def _signature(self, name: str, expires: str, *, purpose: str = "") -> str:
+        named = f"{name}\n{expires}{purpose}".encode(errors="replace")
         return hmac.digest(self._signing_key, named, "sha256").hex()
 
 

@@ -1,6 +1,7 @@
 """Files: images that are uploaded once and named as references by many tasks."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -56,21 +57,33 @@ class Files:
         The one that is there is kept for longer then, and the new image removed.
         """
         new = NewFile(kept.asset, kept.digest, self._reference_days)
-        try:
-            file = await self._store.files.add(new, now=self._clock())
-            if file.id != kept.asset.id and not await self._assets.store.holds(file.key):
-                # Its bytes were lost: nobody is helped by finding it.
+        file = await self._added(new)
+        if file.id != kept.asset.id and not await self._holds(file, kept):
+            # Its bytes were lost: nobody is helped by finding it.
+            with suppress(FileNotFound):  # another upload of the same bytes has seen it, too
                 await self.delete(encode("asset", file.id), account_id=file.account_id)
-                file = await self._store.files.add(new, now=self._clock())
-        except Unavailable:  # a file may refer to it all the same
-            raise
-        except BaseException:
-            await self._assets.discard([kept.asset])
-            raise
+            file = await self._added(new)
         if file.id == kept.asset.id:
             return Uploaded(file, is_new=True)
         await self._assets.discard([kept.asset])
         return Uploaded(file, is_new=False)
+
+    async def _added(self, new: NewFile) -> Asset:
+        try:
+            return await self._store.files.add(new, now=self._clock())
+        except Unavailable:  # a file may refer to the image all the same
+            raise
+        except Exception:  # not when cancelled: the file may be there by then
+            await self._assets.discard([new.asset])
+            raise
+
+    async def _holds(self, file: Asset, kept: Kept) -> bool:
+        """Whether the file that was found still has its bytes."""
+        try:
+            return await self._assets.store.holds(file.key)
+        except Exception:  # nothing refers to the new image
+            await self._assets.discard([kept.asset])
+            raise
 
     async def find(self, word: str, *, account_id: int) -> Asset:
         """A file by its public id.

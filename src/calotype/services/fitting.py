@@ -54,6 +54,11 @@ class Fitter:
         images = [await self._image(asset) for asset in found if asset is not None]
         return tuple(images) if len(images) == len(found) else None
 
+    async def known(self, task: Task) -> tuple[ReferenceImage, ...]:
+        """The references as the database knows them: the asset store is asked nothing."""
+        found = [await self._store.asset(reference.asset_id or 0) for reference in task.references]
+        return tuple(self._shown(asset, None) for asset in found if asset is not None)
+
     async def given(
         self, task: Task, originals: Sequence[ReferenceImage], wire: Wire | None
     ) -> tuple[ReferenceImage, ...]:
@@ -132,13 +137,16 @@ class Fitter:
         return asset if asset and await self._assets.store.holds(asset.key) else None
 
     async def _image(self, asset: Asset) -> ReferenceImage:
+        return self._shown(asset, await self._url(asset))
+
+    def _shown(self, asset: Asset, url: str | None) -> ReferenceImage:
         return ReferenceImage(
             content_type=asset.content_type,
             width=asset.width,
             height=asset.height,
             size=asset.bytes,
             open=partial(self._assets.store.open, asset.key),
-            url=await self._url(asset),
+            url=url,
         )
 
 

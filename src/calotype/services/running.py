@@ -228,8 +228,8 @@ class Runner:
                 await self._give_up(task, "no_channel_available", message)
                 return
             purchase = self._history(attempts).purchase(bench.channel.id, last.number)
-            originals = await self._fitter.originals(task) or ()
-            references = await self._fitter.given(task, originals, bench.wire) if originals else ()
+            accepted = last.upstream_id is not None
+            references = await self._references_of(task, bench, accepted=accepted)
             job = make_job(bench, last.number, purchase=purchase, references=references)
             if last.upstream_id is not None:
                 closed = await self._follower.follow(
@@ -244,6 +244,18 @@ class Runner:
         if attempts and await self._endings.stopped(task):
             return
         await self._prepare_and_send(task, attempts)
+
+    async def _references_of(
+        self, task: Task, bench: Bench, *, accepted: bool
+    ) -> Sequence[ReferenceImage]:
+        """What an attempt that was begun was given; of one that was accepted, as it is known.
+
+        That one is paid for: no trouble of the asset store keeps it from being followed.
+        """
+        if accepted:
+            return await self._fitter.known(task)
+        originals = await self._fitter.originals(task) or ()
+        return await self._fitter.given(task, originals, bench.wire) if originals else ()
 
     def _history(self, attempts: Sequence[Attempt]) -> History:
         return History(attempts, is_free=self._is_free)

@@ -93,7 +93,8 @@ REFUSALS: Final = {
         "Check that it is complete, or create a new one.",
     ),
     "insufficient_balance": Note(
-        "The price of the task is more than the account has available.",
+        "The price of the task is more than the account has available; or a file is uploaded "
+        "while it has nothing available.",
         "Add credit, or wait until running tasks give back what they do not use.",
     ),
     "spend_limit_reached": Note(

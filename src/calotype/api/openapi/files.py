@@ -58,7 +58,7 @@ def _upload() -> Operation:
         codes=(
             *("missing_field", "invalid_parameter", "unsupported_parameter", "malformed_body"),
             *("unsupported_reference_type", *KEY, "reference_too_large", "body_too_large"),
-            *("unsupported_media_type", *BROKEN),
+            *("insufficient_balance", "unsupported_media_type", *BROKEN),
         ),
     )
     content: dict[str, Any] = {

@@ -18,7 +18,8 @@ from calotype.domain.task import Asset
 from calotype.services.thumbnails import WIDTHS
 
 _WIDTHS: Final = {str(width): width for width in WIDTHS}
-_KEPT: Final = "private, max-age=31536000, immutable"
+_KEPT_SECONDS: Final = 86_400
+"""Browsers keep a picture no longer: whoever deletes an image is not to meet it for long."""
 _NO_PICTURE: Final = b"""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 240" width="320" height="240">\
 <g fill="none" stroke="#8b7d6b" stroke-width="3" stroke-linecap="round" stroke-linejoin="round">\
@@ -44,7 +45,7 @@ def routes(console: Console) -> list[Route]:
             raise UnknownRoute(f"There are copies that are {', '.join(_WIDTHS)} px wide.")
         asset = await shown(name, visitor)
         etag = f'"{name}-{width}"'
-        headers = {"etag": etag, "cache-control": _KEPT}
+        headers = {"etag": etag, "cache-control": _kept(asset, now=console.clock())}
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         try:
@@ -59,7 +60,11 @@ def routes(console: Console) -> list[Route]:
         name = request.path_params["name"]
         asset = await shown(name, visitor)
         etag = f'"{name}"'
-        headers = {"etag": etag, "cache-control": _KEPT, "x-content-type-options": "nosniff"}
+        headers = {
+            "etag": etag,
+            "cache-control": _kept(asset, now=console.clock()),
+            "x-content-type-options": "nosniff",
+        }
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return await image_response(
@@ -77,3 +82,10 @@ def routes(console: Console) -> list[Route]:
 
 def _may_see(visitor: Visitor, asset: Asset) -> bool:
     return visitor.api_key is None or asset.account_id == visitor.account_id
+
+
+def _kept(asset: Asset, *, now: int) -> str:
+    left = _KEPT_SECONDS
+    if asset.expires_at is not None:
+        left = min(left, max(0, asset.expires_at - now) // 1000)
+    return f"private, max-age={left}, immutable"
