@@ -119,7 +119,8 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         keepers = [
             asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
             asyncio.create_task(_keep_noting_keys(core)),
-            asyncio.create_task(_keep_house(core, deleting)),
+            asyncio.create_task(_keep_house(core)),
+            asyncio.create_task(_keep_deleting(deleting)),
             asyncio.create_task(_keep_expiring(deleting)),
         ]
         try:
@@ -291,7 +292,7 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
         await core.store.close()
 
 
-async def _keep_house(core: Core, deleting: Deleting) -> None:
+async def _keep_house(core: Core) -> None:
     while True:
         try:
             before = core.clock() - IDEMPOTENCY_KEPT_MS
@@ -300,11 +301,22 @@ async def _keep_house(core: Core, deleting: Deleting) -> None:
             before = core.clock() - CHANNEL_EVENTS_KEPT_MS
             while await core.store.forget_channel_events(before=before):
                 pass
-            await deleting.finish()
         except Unavailable as error:
             log.warning("housekeeping has to wait: %s", error)
         except Exception:
             log.exception("housekeeping broke; it is tried again later")
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+async def _keep_deleting(deleting: Deleting) -> None:
+    """Apart from the rest of the housekeeping, which no asset store is to hold up."""
+    while True:
+        try:
+            await deleting.finish()
+        except Unavailable as error:
+            log.warning("deleted images go later: %s", error)
+        except Exception:
+            log.exception("removing deleted images broke; it is tried again later")
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
 

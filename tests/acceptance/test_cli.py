@@ -529,13 +529,17 @@ def test_doctor_compares_every_file_with_the_database_and_removes_orphans(used: 
     orphan = image.with_stem(image.stem[:-1] + last)
     shutil.copy(image, orphan)
     os.utime(orphan, (0, 0))
-    image.unlink()
+    elsewhere = image.rename(used / "elsewhere.png")
     report = run_json("doctor", "--assets", code=1)
     found = {check["name"]: check for check in report["checks"] if check["holds"] is False}
     assert found["asset files"]["details"] == [str(orphan.relative_to(used / "assets"))]
     assert found["all images"]["message"] == "1 of 1 have no file"
     assert "--yes" in told("doctor", "--remove-orphans", "--json", code=2)
     said = run("doctor", "--remove-orphans", "--yes", code=1)
+    assert "see whether this is the database of these files" in said.stdout
+    assert orphan.exists(), "as the wrong database would have it"
+    elsewhere.rename(image)
+    said = run("doctor", "--remove-orphans", "--yes")
     assert "Removed 1 files" in said.stderr
     assert not orphan.exists()
     with sqlite3.connect(used / "calotype.db") as database:

@@ -1,6 +1,7 @@
 """Nothing that was accepted is lost and nothing is bought twice, however the server ends."""
 
 import asyncio
+import os
 import random
 import re
 import socket
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 TASKS = 200
 KILLS = 3
+COPIES = 6000
+"""Expired images: sixty batches, so that a kill comes in the middle."""
 CREDIT = 1_000_000_000
 
 OUTCOMES = {
@@ -115,6 +118,58 @@ async def test_killed_again_and_again_every_task_ends_and_is_billed_once(site: "
     assert await site.started[-1].terminate() == 0
     left = list((site.root / "tmp").iterdir())
     assert len(left) <= KILLS * 2, "more is left than what was being drawn when a kill came"
+
+
+async def test_killed_while_it_removes_images_a_server_leaves_none_of_them_half(
+    site: "Site",
+) -> None:
+    site.environment["CALOTYPE_SANDBOX_SECONDS"] = "0"
+    await site.fund()
+    await site.serve()
+    tasks = [await site.finished(await site.submit(f"a pier {place}")) for place in range(3)]
+    assert await site.started[-1].terminate() == 0
+    assets = site.data / "assets"
+    ((over, key),) = site.rows("SELECT task_id, key FROM assets ORDER BY task_id LIMIT 1")
+    for place in range(1, COPIES):
+        os.link(assets / key, assets / f"{key}.{place}")
+    site.change(
+        "INSERT INTO assets (id, account_id, task_id, kind, key, content_type, bytes, width, "  # noqa: S608 -- our own text
+        f"height, created_at) WITH RECURSIVE more (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM "
+        f"more WHERE n < {COPIES - 1}) SELECT id + n, account_id, task_id, kind, key || '.' || n, "
+        f"content_type, bytes, width, height, created_at FROM assets, more WHERE task_id = {over}"
+    )
+    for table, name in (("assets", "task_id"), ("tasks", "id")):
+        site.change(f"UPDATE {table} SET expires_at = created_at - 3600000 WHERE {name} = {over}")  # noqa: S608 -- our own text
+
+    def whole() -> None:
+        rows = dict(site.rows("SELECT key, deleted_at IS NOT NULL FROM assets"))
+        shown = {name for name, is_marked in rows.items() if not is_marked}
+        there = {str(each.relative_to(assets)) for each in assets.glob("results/*/asset_*")}
+        assert shown <= there, "an image that is shown has lost its file"
+        assert there <= set(rows), "a file has lost its row"
+
+    left = COPIES
+    condition = f"task_id = {over}"
+    for _ in range(KILLS):
+        await site.serve()
+        await site.eventually(partial(fewer, site, condition, left), "some are gone")
+        await site.started[-1].kill()
+        left = site.count(condition, "assets")
+        assert left, "the kill came after the last was removed"
+        whole()
+    await site.serve()
+    await site.eventually(lambda: not site.count(condition, "assets"), "all are gone")
+    whole()
+    assert len(list(assets.glob("results/*/asset_*"))) == len(tasks) - 1
+    shown = [await site.get(f"/v1/tasks/{task['task_id']}") for task in tasks]
+    assert [len(task["result"]["data"]) for task in shown] == [1] * len(tasks)
+    gone = [task for task in shown if "url" not in task["result"]["data"][0]]
+    assert [task["result"]["data"][0]["expired"] for task in gone] == [True]
+    for task in shown:
+        if task not in gone:
+            await assert_downloadable(site, task)
+    assert await site.proved() == []
+    assert await site.started[-1].terminate() == 0
 
 
 async def test_killed_with_a_paid_upstream_nothing_is_ever_sent_twice(site: "Site") -> None:
@@ -287,6 +342,11 @@ async def test_an_address_that_is_taken_is_refused_by_name(site: "Site") -> None
         told = await site.refused("serve", "--port", port)
     assert f"127.0.0.1:{port}" in told
     assert "choose another" in told
+
+
+def fewer(site: "Site", condition: str, before: int) -> bool:
+    """Whether there are fewer images than before."""
+    return site.count(condition, "assets") < before
 
 
 def attempts(site: "Site") -> dict[int, tuple[str, str | None]]:

@@ -10,7 +10,7 @@ from calotype.assets.disk import DiskAssets
 from calotype.domain.errors import Unavailable
 from calotype.domain.ids import decode
 from calotype.domain.task import Asset, Task
-from calotype.services.deleting import BATCH, Deleting
+from calotype.services.deleting import BATCH, TRIALS, Deleting
 from calotype.services.thumbnails import Thumbnails
 from harness import Reply, Server, picture, running_server, until
 from postgres import fresh_database
@@ -209,6 +209,32 @@ async def test_a_disk_that_does_not_let_go_is_tried_again_later(server: Server) 
     assert await store.gallery.doomed(limit=BATCH) == []
     await stuck.close()
     await disk.close()
+
+
+class Dead(DiskAssets):
+    """A store that does not answer; counts how often it is asked."""
+
+    asked = 0
+
+    async def delete(self, keys: Any) -> None:
+        self.asked += 1
+        raise Unavailable(f"{len(keys)} files cannot be removed.", retry_after=5)
+
+    async def ping(self) -> None:
+        raise Unavailable("The store does not answer.", retry_after=5)
+
+
+async def test_a_store_that_is_dead_is_not_asked_for_every_image(server: Server) -> None:
+    store, clock = server.core.store, server.core.clock
+    for _ in range(3):
+        task = await stored(server, (await finished(server))["task_id"])
+        await store.gallery.delete(task.id, account_id=task.account_id, now=clock())
+    assert len(await store.gallery.doomed(limit=BATCH)) == 6
+    dead = Dead(server.data / "assets")
+    with pytest.raises(Unavailable):
+        await Deleting(store, dead, clock=clock).finish()
+    assert dead.asked == 1 + TRIALS
+    await dead.close()
 
 
 @pytest.mark.parametrize("batch", [1, BATCH])

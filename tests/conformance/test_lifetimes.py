@@ -1,13 +1,17 @@
 """How long images are kept, and what is told of it, in every store."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
+import asyncpg
 import msgspec
 import pytest
 
 from calotype.domain.limits import DAY_MS
 from calotype.domain.task import ArrivedImage, Asset, Event, Reference, Task, result_image
-from calotype.store.lifetimes import FIRST
+from calotype.store.lifetimes import FIRST, OVER
 from calotype.store.port import Store
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
@@ -190,6 +194,49 @@ async def test_what_is_extended_while_it_is_taken_stays_whole(store: Store) -> N
     assert gone | kept_ids == {each.id for each in pictures}
     ids = [each.id for each in pictures]
     assert {each.id for each in await store.assets(ids)} == kept_ids
+
+
+async def test_images_that_are_held_do_not_make_the_only_writer_wait(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "calotype.db")
+    await store.migrate()
+    account_id = await funded(store)
+    for _ in range(3):
+        await completed(store, account_id, days=1)
+    await store.submit(new_task(account_id))
+    with closing(sqlite3.connect(tmp_path / "calotype.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        batch = await store.lifetimes.expire(now=NOW + DAY_MS, limit=2)
+        assert (list(batch.images), batch.last) == ([], None)
+        other.execute("ROLLBACK")
+        values = (NOW + DAY_MS, *FIRST, 2)
+        plan = str(other.execute(f"EXPLAIN QUERY PLAN {OVER}", values).fetchall())
+        assert "USING INDEX tasks_oldest" in plan
+    await store.close()
+
+
+async def test_a_task_that_comes_while_an_image_is_being_marked_keeps_it(
+    postgres_url: str,
+) -> None:
+    store = PostgresStore(postgres_url)
+    await store.prepare()
+    account_id = await funded(store)
+    picture = await completed(store, account_id, days=1)
+    living = await store.submit(new_task(account_id, created_at=NOW + DAY_MS))
+    other = await asyncpg.connect(postgres_url)
+    holding = other.transaction()
+    await holding.start()
+    await other.execute("LOCK TABLE assets IN SHARE MODE")
+    marking = asyncio.create_task(store.lifetimes.expire(now=NOW + DAY_MS, limit=9))
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'assets'::regclass"
+    async with asyncio.timeout(30):
+        while await other.fetchval(waits) is None:
+            await asyncio.sleep(0.01)
+    await other.execute("UPDATE tasks SET created_at = $1 WHERE id = $2", NOW, living.task_id)
+    await holding.commit()
+    assert list((await marking).images) == []
+    assert await kept(store, picture) == picture
+    await other.close()
+    await store.close()
 
 
 EXTEND = "UPDATE assets SET expires_at = $1 WHERE id = $2 AND deleted_at IS NULL RETURNING id"

@@ -1,6 +1,7 @@
 """What one machine has kept goes over to PostgreSQL whole, or not at all."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -40,6 +41,7 @@ OPEN = Health(
     updated_at=6,
     detail="401",
 )
+FILE, PNG = picture(colour="plum"), {"Content-Type": "image/png"}
 FIRST_TASK = "(SELECT MIN(id) FROM tasks)"
 BODY = {"model": "gpt-image-2", "prompt": "sandbox:delay=0"}
 
@@ -121,6 +123,9 @@ async def _worked(data: Path) -> Machine:
                 await asyncio.sleep(0.01)
         account = await server.core.accounts.find(other.account)
         assert account is not None
+        await server.core.accounts.keep_images(account, results=90, references=7)
+        kept = await other.call("POST", "/v1/files", data=FILE, headers=PNG)
+        assert kept.status == 201, kept.body
         await store.book(account.id, EntryKind.ADJUST, -1_000, note="a fine", now=1)
         revoked, old = await server.core.accounts.create_key("gone", account=other.account)
         assert await store.revoke_key(old.id, now=2)
@@ -193,6 +198,32 @@ async def test_every_row_arrives_and_the_source_stays_as_it_was(
     assert done.sums["balance"] == dict(machine.rows("SELECT id, balance FROM accounts"))
     by_account = "SELECT account_id, SUM(amount) FROM ledger GROUP BY account_id"
     assert done.sums["entries"] == dict(machine.rows(by_account))
+
+
+async def test_files_and_how_long_images_are_kept_go_over(
+    machine: Machine, postgres_url: str, target: "asyncpg.Connection[Any]"
+) -> None:
+    kept = (
+        "SELECT id, account_id, key, expires_at, digest FROM assets WHERE task_id = 0",
+        "SELECT id, expires_at FROM assets WHERE task_id <> 0 AND expires_at IS NOT NULL",
+        "SELECT id, expires_at FROM tasks WHERE expires_at IS NOT NULL",
+        "SELECT id, result_days, reference_days FROM accounts WHERE result_days IS NOT NULL",
+    )
+    await transfer(machine.database, postgres_url)
+    for statement in kept:
+        here = sorted(machine.rows(statement))
+        assert here, statement
+        assert sorted(map(tuple, await target.fetch(statement))) == here
+    ((id_, owner, _, expires_at, digest),) = machine.rows(kept[0])
+    assert digest == hashlib.sha256(FILE).digest()
+    assert machine.rows(kept[3]) == [(owner, 90, 7)]
+    store = PostgresStore(postgres_url)
+    found = await store.files.find(id_, account_id=owner, now=expires_at - 1)
+    assert found is not None
+    assert found.expires_at == expires_at
+    gone = await store.lifetimes.expire(now=expires_at + 1, limit=99)
+    assert id_ not in {each.id for each in gone.images}, "its account's task is not over"
+    await store.close()
 
 
 async def test_new_accounts_and_entries_get_ids_above_those_that_were_copied(

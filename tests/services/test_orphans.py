@@ -84,6 +84,28 @@ async def test_files_of_nobody_and_images_without_a_file_are_found(
         assert disk.path(key).is_file()
 
 
+async def test_files_of_another_database_are_told_from_a_few_that_were_left(
+    store: Store, disk: DiskAssets
+) -> None:
+    ada = await funded(store)
+    orphans = Orphans(store, disk, before=NOW - AGE_MS)
+    assert not (await orphans.compare()).is_of_strangers
+    put(disk, named(image(ada)).key)
+    put(disk, "lost+found/notes.txt")
+    assert (await orphans.compare()).is_of_strangers, "no image, and a file"
+    await kept(store, ada, disk)
+    assert not (await orphans.compare()).is_of_strangers
+    await kept(store, ada, None)
+    assert not (await orphans.compare()).is_of_strangers, "one of two has lost its file"
+    await kept(store, ada, None)
+    assert (await orphans.compare()).is_of_strangers, "two of three"
+    await kept(store, ada, disk)
+    put(disk, named(image(ada)).key)
+    assert not (await orphans.compare()).is_of_strangers
+    put(disk, named(image(ada)).key)
+    assert (await orphans.compare()).is_of_strangers, "three of five are nobody's"
+
+
 async def test_what_is_being_deleted_is_no_orphan_and_not_missing(
     store: Store, disk: DiskAssets
 ) -> None:

@@ -17,6 +17,10 @@ from calotype.services.orphans import AGE_MS, Agreement, Orphans, Tally
 _NAME: Final = "all images"
 _FILES: Final = "asset files"
 _REMOVE: Final = "calotype doctor --assets --remove-orphans"
+_CHECK: Final = (
+    "nothing is removed: most files belong to no image, or most images have no file; see whether "
+    "this is the database of these files, and that no other Calotype keeps its images there"
+)
 
 
 async def examine_assets(core: Core) -> Sequence[Finding]:
@@ -95,10 +99,9 @@ def _findings(found: Agreement) -> list[Finding]:
 
 
 def _cure(found: Agreement) -> str:
-    """A database without any image is hardly the one of a store that is full of them."""
     if not found.orphans.count:
         return ""
-    return _REMOVE if found.images else "see whether this is the database of these files"
+    return _CHECK if found.is_of_strangers else _REMOVE
 
 
 def _told(tally: Tally) -> str:

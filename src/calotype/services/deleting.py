@@ -9,6 +9,7 @@ somebody may be setting it right.
 """
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -27,6 +28,8 @@ BATCH: Final = 100
 LATE_MS: Final = 60_000
 """So long an image is left after its time: a submission that named it just before may still be on
 its way into the database, and machines' clocks differ."""
+TRIALS: Final = 2
+"""So many that cannot be removed one after the other, and it is the store that has trouble."""
 LEAP_MS: Final = 3600 * 1000
 """A clock that went ahead of the time that passed by more than this leapt."""
 DOUBTED_SECONDS: Final = 3600.0
@@ -116,11 +119,18 @@ class Deleting:
         """Remove what is marked; returns how many images.
 
         What cannot be removed keeps nothing else, and is tried again the next time.
+
+        Raises:
+            errors.Unavailable: the asset store does not answer, and is asked for no more.
+
         """
         removed, after = 0, 0
         while doomed := await self._store.gallery.doomed(after=after, limit=BATCH):
             after = doomed[-1].id
-            removed += await self._remove_what_goes(doomed)
+            gone = await self._remove_what_goes(doomed)
+            removed += gone
+            if not gone:
+                await self._assets.ping()
         return removed
 
     async def _remove_what_goes(self, images: Sequence[Asset]) -> int:
@@ -128,19 +138,30 @@ class Deleting:
             await self._unlink(images)
             gone = list(images)
         except Unavailable:  # of one of them; the others are to go
-            gone = [image for image in images if await self._unlinked(image)]
+            gone = await self._unlinked(images)
             log.warning(
                 "the files of %d deleted images cannot be removed yet", len(images) - len(gone)
             )
         await self._store.gallery.bury([image.id for image in gone])
         return len(gone)
 
-    async def _unlinked(self, image: Asset) -> bool:
-        try:
-            await self._unlink([image])
-        except Unavailable:
-            return False
-        return True
+    async def _unlinked(self, images: Sequence[Asset]) -> list[Asset]:
+        """Those that go one by one, until some in a row do not.
+
+        In any order: those that never go must not stand before the others each time.
+        """
+        gone, failed = list[Asset](), 0
+        for image in random.sample(images, len(images)):
+            try:
+                await self._unlink([image])
+            except Unavailable:
+                failed += 1
+                if failed == TRIALS:
+                    break
+            else:
+                gone.append(image)
+                failed = 0
+        return gone
 
     async def _remove(self, images: Sequence[Asset]) -> None:
         if images:

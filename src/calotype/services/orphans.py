@@ -54,6 +54,15 @@ class Agreement(msgspec.Struct):
     files: int = 0
     images: int = 0
 
+    @property
+    def is_of_strangers(self) -> bool:
+        """Whether the database hardly is the one of these files: then no orphan is to be removed.
+
+        More of them are nobody's than somebody's, or most images have no file.
+        """
+        named = self.files - self.orphans.count - self.foreign.count
+        return self.orphans.count > named or self.missing.count > self.images / 2
+
 
 class Orphans:
     """Compares an asset store with a database.

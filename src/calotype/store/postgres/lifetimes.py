@@ -11,19 +11,18 @@ from calotype.store.postgres.database import Database
 
 _SET_DAYS: Final = sql.SET_DAYS.replace("?", "$")
 _OVER: Final = sql.OVER.replace("?", "$")
-_OLDEST: Final = (
-    "SELECT account_id, MIN(created_at) FROM tasks "
-    "WHERE completed_at IS NULL AND account_id = ANY($1) GROUP BY account_id"
-)
 _MARK: Final = f"""
 WITH free AS (
     SELECT id FROM assets
-    WHERE id = ANY($2) AND expires_at <= $1 AND deleted_at IS NULL
+    WHERE id = ANY($2) AND expires_at <= $1 AND deleted_at IS NULL AND {sql.FREE}
     FOR UPDATE SKIP LOCKED
 )
 UPDATE assets SET deleted_at = $1 WHERE id IN (SELECT id FROM free) RETURNING {rows.ASSET}
 """
-"""Whoever uses a file meanwhile holds its row, or has moved its time on."""
+"""Whoever uses a file meanwhile holds its row, or has moved its time on.
+
+Which tasks live is looked up here once more, by the statement that marks.
+"""
 _STORED: Final = (
     f"SELECT {rows.ASSET} FROM assets WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2"
 )
@@ -44,14 +43,11 @@ class PostgresLifetimes:
 
     async def expire(self, *, now: int, after: Place = FIRST, limit: int) -> Expired:
         """Mark images whose time is over as deleted."""
-        due = [(row[0], row[1], row[2]) for row in await self._db.fetch(_OVER, now, *after, limit)]
+        due = await self._db.fetch(_OVER, now, *after, limit)
         if not due:
             return Expired((), None)
-        accounts = sorted({account_id for _, _, account_id in due})
-        oldest = {row[0]: row[1] for row in await self._db.fetch(_OLDEST, accounts)}
-        ids, last = sql.takeable(due, oldest)
-        marked = await self._db.fetch(_MARK, now, ids) if ids else []
-        return Expired([rows.asset(row) for row in marked], last)
+        marked = await self._db.fetch(_MARK, now, [row[1] for row in due])
+        return Expired([rows.asset(row) for row in marked], (due[-1][0], due[-1][1]))
 
     async def stored(self, *, after: int = 0, limit: int) -> Sequence[Asset]:
         """The images that are not marked as deleted, by id."""

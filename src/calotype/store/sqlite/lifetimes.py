@@ -1,9 +1,7 @@
 """How long images are kept in a SQLite database; see ``store.lifetimes.LifetimeStore``."""
 
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from calotype.domain.task import Asset
 from calotype.store import lifetimes as sql
@@ -11,15 +9,11 @@ from calotype.store import rows
 from calotype.store.lifetimes import FIRST, Expired, Place
 from calotype.store.sqlite.gallery import Reading
 
-_OLDEST: Final = (
-    "SELECT account_id, MIN(created_at) FROM tasks INDEXED BY tasks_open "
-    "WHERE completed_at IS NULL AND account_id IN (SELECT value FROM json_each(?)) "
-    "GROUP BY account_id"
-)
 _MARK: Final = (
     "UPDATE assets SET deleted_at = ?1 WHERE id IN (SELECT value FROM json_each(?2)) "
-    f"RETURNING {rows.ASSET}"
+    f"AND expires_at <= ?1 AND deleted_at IS NULL AND {sql.FREE} RETURNING {rows.ASSET}"
 )
+"""Looks again at what was found while others may have written."""
 _STORED: Final = (
     f"SELECT {rows.ASSET} FROM assets WHERE id > ? AND deleted_at IS NULL ORDER BY id LIMIT ?"
 )
@@ -31,16 +25,12 @@ class SqliteLifetimes:
 
     Args:
         write: does a piece of work in the next transaction.
-        read: what a statement finds, read in the event loop.
         reading: does a piece of work with a connection of its own, in a thread.
 
     """
 
-    def __init__(
-        self, *, write: Reading, read: Callable[..., list[rows.Row]], reading: Reading
-    ) -> None:
+    def __init__(self, *, write: Reading, reading: Reading) -> None:
         self._write = write
-        self._read = read
         self._reading = reading
 
     async def set_days(
@@ -53,9 +43,12 @@ class SqliteLifetimes:
     async def expire(self, *, now: int, after: Place = FIRST, limit: int) -> Expired:
         """Mark images whose time is over as deleted."""
         values = (now, *after, limit)
-        if not self._read(sql.OVER, now, *after, 1):
+        due = await self._reading(lambda db: db.execute(sql.OVER, values).fetchall())
+        if not due:
             return Expired((), None)  # the writer is not kept from its work for nothing
-        return await self._write(partial(_expire, values=values))
+        chosen = (now, rows.encode([id_ for _, id_ in due]).decode())
+        marked = await self._write(lambda db: db.execute(_MARK, chosen).fetchall())
+        return Expired([rows.asset(row) for row in marked], due[-1])
 
     async def stored(self, *, after: int = 0, limit: int) -> Sequence[Asset]:
         """The images that are not marked as deleted, by id."""
@@ -66,12 +59,3 @@ class SqliteLifetimes:
         """The names of those that have a row."""
         ids = rows.encode(asset_ids).decode()
         return dict(await self._reading(lambda db: db.execute(_KEYS, (ids,)).fetchall()))
-
-
-def _expire(connection: sqlite3.Connection, *, values: tuple[Any, ...]) -> Expired:
-    due = connection.execute(sql.OVER, values).fetchall()
-    accounts = rows.encode(sorted({account_id for _, _, account_id in due})).decode()
-    oldest = dict(connection.execute(_OLDEST, (accounts,)).fetchall())
-    ids, last = sql.takeable(due, oldest)
-    marked = connection.execute(_MARK, (values[0], rows.encode(ids).decode())).fetchall()
-    return Expired([rows.asset(row) for row in marked], last)

@@ -84,9 +84,7 @@ class SqliteStore:
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
         self.gallery = Gallery(SqliteGallery(write=self._write, reading=self._with_own_reader))
-        self.lifetimes = SqliteLifetimes(
-            write=self._write, read=self._read, reading=self._with_own_reader
-        )
+        self.lifetimes = SqliteLifetimes(write=self._write, reading=self._with_own_reader)
         self.usage = SqliteUsage(self._with_own_reader)
         self.webhooks = SqliteWebhooks(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread

@@ -16,3 +16,6 @@ CREATE UNIQUE INDEX assets_files ON assets (account_id, digest)
     WHERE digest IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX assets_files_of_account ON assets (account_id, id)
     WHERE task_id = 0 AND deleted_at IS NULL;
+
+-- When the oldest unfinished task of an account was created, in one look-up.
+CREATE INDEX tasks_oldest ON tasks (account_id, created_at) WHERE completed_at IS NULL;
