@@ -120,8 +120,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
             asyncio.create_task(_keep_noting_keys(core)),
             asyncio.create_task(_keep_house(core)),
-            asyncio.create_task(_keep_deleting(deleting)),
-            asyncio.create_task(_keep_expiring(deleting)),
+            *map(asyncio.create_task, (_keep_deleting(deleting), _keep_expiring(deleting))),
         ]
         try:
             with _reloading(core, upstreams, worker, shown=built.refresh):

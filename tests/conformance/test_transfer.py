@@ -124,8 +124,8 @@ async def _worked(data: Path) -> Machine:
         account = await server.core.accounts.find(other.account)
         assert account is not None
         await server.core.accounts.keep_images(account, results=90, references=7)
-        kept = await other.call("POST", "/v1/files", data=FILE, headers=PNG)
-        assert kept.status == 201, kept.body
+        filed = await other.call("POST", "/v1/files", data=FILE, headers=PNG)
+        assert filed.status == 201, filed.body
         await store.book(account.id, EntryKind.ADJUST, -1_000, note="a fine", now=1)
         revoked, old = await server.core.accounts.create_key("gone", account=other.account)
         assert await store.revoke_key(old.id, now=2)
