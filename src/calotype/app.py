@@ -116,14 +116,11 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             await _keeper(core).forget({each.channel_id for each in await core.store.health()})
         core.switches.watch(built.refresh)
         await core.switches.refresh()
-        keepers = [
-            asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
-            asyncio.create_task(_keep_noting_keys(core)),
-            asyncio.create_task(_keep_house(core)),
-            *map(asyncio.create_task, (_keep_deleting(deleting), _keep_expiring(deleting))),
-        ]
         try:
-            with _reloading(core, upstreams, worker, shown=built.refresh):
+            with (
+                _reloading(core, upstreams, worker, shown=built.refresh),
+                _housekeeping(core, deleting),
+            ):
                 if worker:
                     await worker.start()
                 try:
@@ -132,8 +129,6 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
                     if worker:
                         await worker.stop()
         finally:
-            for keeper in keepers:
-                keeper.cancel()
             await feed.close()
             await _note_keys(core)
             await upstreams.close()
@@ -152,6 +147,22 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         error_pages=ErrorPages(console.render),
     )
     return built.asgi
+
+
+@contextmanager
+def _housekeeping(core: Core, deleting: Deleting) -> Iterator[None]:
+    """While entered, what is to be done again and again is done."""
+    keepers = [
+        asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
+        asyncio.create_task(_keep_noting_keys(core)),
+        asyncio.create_task(_keep_house(core)),
+        *map(asyncio.create_task, (_keep_deleting(deleting), _keep_expiring(deleting))),
+    ]
+    try:
+        yield
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
 
 
 def _console(core: Core, context: Context, thumbnails: Thumbnails) -> Console:
