@@ -35,10 +35,6 @@ class ConversionBroke(NotConvertible):
     """It came to nothing this time, for want of room, or because it was killed."""
 
 
-class TooCostly(NotConvertible):
-    """It took more time or memory than a conversion may have; on another day it may do."""
-
-
 class Convert(msgspec.Struct, frozen=True, tag=True):
     """Make an image another format, upright, its colours kept."""
 
@@ -72,7 +68,7 @@ Order = Convert | Shrink | Fit | Sign
 class Reply(msgspec.Struct, frozen=True):
     """What became of an order."""
 
-    fault: Literal["", "image", "cost", "system"] = ""
+    fault: Literal["", "image", "system"] = ""
     """Who is to blame where it came to nothing."""
     message: str = ""
     content_type: str = ""
@@ -114,8 +110,7 @@ class Converter:
 
         Raises:
             ConversionBroke: it may be done another time.
-            TooCostly: so it may, if this machine was the reason.
-            NotConvertible: it cannot be decoded, or not be of this format.
+            NotConvertible: it cannot be decoded, or not be of this format, or it takes too much.
 
         """
         order = Convert(str(source), str(target), content_type, clear or content_type)
@@ -170,8 +165,6 @@ class Converter:
                     raise ConversionBroke("The conversion broke off.") from error
         if reply.fault == "system":
             raise ConversionBroke(reply.message)
-        if reply.fault == "cost":
-            raise TooCostly(reply.message)
         if reply.fault == "image":
             raise NotConvertible(reply.message)
         return reply
@@ -181,4 +174,4 @@ class Converter:
             async with self._processes.turn() as process, asyncio.timeout(LONGEST_SECONDS):
                 return await process.ask(order, Reply)
         except TimeoutError as error:
-            raise TooCostly("The image takes too long to convert.") from error
+            raise NotConvertible("The image takes too long to convert.") from error

@@ -38,7 +38,7 @@ def main() -> None:
         try:
             reply = _serve(order)
         except MemoryError:
-            _answer(Reply("cost", "The image takes too much memory to convert."))
+            _answer(Reply("image", "The image takes too much memory to convert."))
             return  # as a fresh process has more
         signal.setitimer(signal.ITIMER_REAL, 0)
         _answer(reply)

@@ -25,7 +25,7 @@ from calotype.domain.fitting import Limits
 from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
 from calotype.imaging.cleaning import clean_file, cleaner
-from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible, TooCostly
+from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible
 from calotype.imaging.probe import probe
 from calotype.imaging.provenance import Origin, xmp_packet
 from calotype.imaging.signing import Sign, Signature
@@ -181,11 +181,9 @@ class Assets:
                     clear=targets[1],
                     account_id=made.asset.account_id,
                 )
+            except ConversionBroke as error:
+                raise Unavailable(str(error), retry_after=10) from error
             except NotConvertible as error:
-                # A reference is the client's to send anew; a result is paid, so it is tried again.
-                broke = ConversionBroke if made.kind == "reference" else ConversionBroke | TooCostly
-                if isinstance(error, broke):
-                    raise Unavailable(str(error), retry_after=10) from error
                 raise UnsupportedReferenceType(str(error)) from error
             facts = await asyncio.to_thread(probe, str(converted))
             sieve = cleaner(facts.content_type, xmp=made.xmp)
