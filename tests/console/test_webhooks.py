@@ -217,13 +217,13 @@ async def test_older_deliveries_are_a_page_away(site: Server) -> None:
     async with Tab(owner) as tab, receiving() as receiver:
         await tab.sign_in()
         words = await told(owner, receiver, *["sandbox:refuse"] * 52)
-        page = (await tab.get(f"{WEBHOOKS}?state=delivered")).body.decode()
-        while page.count("<tr>") < 51:  # the last ones are still being written down
+        shown = set[str]()
+        while len(shown) < 2:  # the last ones are still being written down
             page = (await tab.get(f"{WEBHOOKS}?state=delivered")).body.decode()
-        older = re.search(r'href="(/console/webhooks\?[^"]+before=[^"]+)">Older', page)
-        assert older is not None
-        last = await page_of(tab, html.unescape(older[1]), "Newest")
-        shown = set(re.findall(r'href="/console/webhooks/(task_\w+)"', last))
+            older = re.search(r'href="(/console/webhooks\?[^"]+before=[^"]+)">Older', page)
+            if older is not None:
+                last = await page_of(tab, html.unescape(older[1]), "Newest")
+                shown = set(re.findall(r'href="/console/webhooks/(task_\w+)"', last))
         assert shown == set(words[:2])
 
 

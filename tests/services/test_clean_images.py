@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import os
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from calotype.assets.disk import DiskAssets
 from calotype.domain.errors import UnsupportedReferenceType
 from calotype.domain.ids import IdSource, encode
 from calotype.imaging import conversion
+from calotype.imaging.processes import Processes
 from calotype.imaging.provenance import Origin
 from calotype.services.assets import Assets, Kept, Kind
 from imaging.packets import IPTC, SOURCES, TASK, XMP, said
@@ -289,15 +291,27 @@ async def test_a_result_that_no_decoder_takes_is_stored_as_it_came(make_shelf: M
 
 
 async def test_a_result_that_takes_too_long_is_stored_as_it_came_and_a_reference_is_refused(
-    make_shelf: MakeShelf, monkeypatch: pytest.MonkeyPatch
+    make_shelf: MakeShelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversion, "LONGEST_SECONDS", 0.0)
-    kept = await make_shelf().keep(encoded("PNG"), wanted="image/webp")
-    assert kept.asset.content_type == "image/png"
-    shelf = make_shelf()
-    with pytest.raises(UnsupportedReferenceType, match="too long"):
-        await shelf.keep(encoded("PNG"), kind="reference", wanted="image/webp")
-    assert shelf.files() == []
+    (tmp_path / "calotype_test_forever.py").write_text(
+        "import time, calotype.imaging.converting as m\n"
+        "m._serve = lambda order: time.sleep(600)\n"
+        "m.main()\n"
+    )
+    own = os.environ.get("PYTHONPATH", "")  # noqa: TID251 -- for a child
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{own}")
+    monkeypatch.setattr(conversion, "LONGEST_SECONDS", 0.1)
+    kinds: tuple[Kind, ...] = ("result", "reference")
+    for kind in kinds:
+        shelf = make_shelf()
+        shelf.assets.converter._processes = Processes("calotype_test_forever", most=1)
+        if kind == "result":
+            kept = await shelf.keep(encoded("PNG"), wanted="image/webp")
+            assert kept.asset.content_type == "image/png"
+            continue
+        with pytest.raises(UnsupportedReferenceType, match="too long"):
+            await shelf.keep(encoded("PNG"), kind=kind, wanted="image/webp")
+        assert shelf.files() == []
 
 
 async def test_a_result_that_grows_past_the_limit_is_stored_all_the_same(

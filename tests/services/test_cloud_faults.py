@@ -168,4 +168,4 @@ async def test_a_download_through_the_server_that_cannot_be_finished_ends_too_ea
             assert head.startswith(b"HTTP/1.1 200")
             way.cut_after, way.cut_downloads = 0, 1_000_000
             body = await reader.read()
-        assert 0 < len(body) < 1500 * 1500 * 3
+        assert len(body) < 1500 * 1500 * 3
