@@ -160,7 +160,10 @@ def shown(content: bytes) -> Image.Image | None:
     with suppress(Exception), warnings.catch_warnings(action="ignore"), _open(content) as image:
         if image.width * image.height > _DECODED_PIXELS:
             return None
-        upright = ImageOps.exif_transpose(image).convert("RGBA")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16 bits, of which Pillow's own conversion clips
+            upright = upright.convert("I").point(lambda value: value / 257).convert("L")
+        upright = upright.convert("RGBA")
         paper = Image.new("RGBA", upright.size, "white")
         paper.alpha_composite(upright)
         return paper.convert("RGB")
