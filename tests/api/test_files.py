@@ -73,7 +73,8 @@ async def test_an_upload_is_a_file_that_its_owner_sees(idle: Server) -> None:
         "bytes": file["bytes"],
     }
     assert file["reference"] == f"asset://{file['id']}"
-    assert file["expires_at"] - file["created_at"] == 2 * DAY_MS // 1000
+    kept = file["expires_at"] - file["created_at"]
+    assert 0 <= kept - 2 * DAY_MS // 1000 < 60, "from when it was written down"
     stored = await idle.anonymous("GET", file["url"].removeprefix(idle.url))
     assert (stored.status, len(stored.body)) == (200, file["bytes"])
     again = await idle.call("GET", f"{FILES}/{file['id']}")
