@@ -148,6 +148,12 @@ class Server:
         document: dict[str, int] = reply.json
         return document
 
+    async def newest(self) -> str | None:
+        """The id of the account's newest task: a task more changes it, and nothing else does."""
+        reply = await self.call("GET", "/v1/tasks?limit=1")
+        assert reply.status == 200, reply.body
+        return next((task["task_id"] for task in reply.json["data"]), None)
+
     async def task(self, task_id: str) -> dict[str, Any]:
         """A task as its owner sees it."""
         reply = await self.call("GET", f"/v1/tasks/{task_id}")

@@ -8,6 +8,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 from calotype.api import application
@@ -152,12 +153,16 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
 @contextmanager
 def _housekeeping(core: Core, deleting: Deleting) -> Iterator[None]:
     """While entered, what is to be done again and again is done."""
-    keepers = [
-        asyncio.create_task(keep_fresh(_keeper(core).refresh, core.switches.refresh)),
-        asyncio.create_task(_keep_noting_keys(core)),
-        asyncio.create_task(_keep_house(core)),
-        *map(asyncio.create_task, (_keep_deleting(deleting), _keep_expiring(deleting))),
-    ]
+    house, expiry = HOUSEKEEPING_SECONDS, EXPIRY_SECONDS
+    works = (
+        keep_fresh(_keeper(core).refresh, core.switches.refresh),
+        _keep_noting_keys(core),
+        _again(partial(_forget, core), seconds=house, name="forgetting what is old"),
+        # Apart from the rest, which no asset store is to hold up.
+        _again(deleting.finish, seconds=house, name="removing deleted images"),
+        _again(deleting.expire, seconds=expiry, name="removing images whose time is over"),
+    )
+    keepers = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
@@ -302,44 +307,26 @@ async def run_worker(core: Core, *, channels: Sequence[str] | None, stop: asynci
         await core.store.close()
 
 
-async def _keep_house(core: Core) -> None:
+async def _again(work: Callable[[], Awaitable[object]], *, seconds: float, name: str) -> None:
+    """Do a piece of the housekeeping now and every so often, whatever becomes of it."""
     while True:
         try:
-            before = core.clock() - IDEMPOTENCY_KEPT_MS
-            while await core.store.forget_idempotency_keys(before=before):
-                pass
-            before = core.clock() - CHANNEL_EVENTS_KEPT_MS
-            while await core.store.forget_channel_events(before=before):
-                pass
+            await work()
         except Unavailable as error:
-            log.warning("housekeeping has to wait: %s", error)
+            log.warning("%s has to wait: %s", name, error)
         except Exception:
-            log.exception("housekeeping broke; it is tried again later")
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            log.exception("%s broke; it is tried again later", name)
+        await asyncio.sleep(seconds)
 
 
-async def _keep_deleting(deleting: Deleting) -> None:
-    """Apart from the rest of the housekeeping, which no asset store is to hold up."""
-    while True:
-        try:
-            await deleting.finish()
-        except Unavailable as error:
-            log.warning("deleted images go later: %s", error)
-        except Exception:
-            log.exception("removing deleted images broke; it is tried again later")
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
-
-
-async def _keep_expiring(deleting: Deleting) -> None:
-    while True:
-        try:
-            if removed := await deleting.expire():
-                log.info("%d images are gone whose time was over", removed)
-        except Unavailable as error:
-            log.warning("images whose time is over go later: %s", error)
-        except Exception:
-            log.exception("removing images whose time is over broke; it is tried again later")
-        await asyncio.sleep(EXPIRY_SECONDS)
+async def _forget(core: Core) -> None:
+    """Drop what is kept for a while only."""
+    before = core.clock() - IDEMPOTENCY_KEPT_MS
+    while await core.store.forget_idempotency_keys(before=before):
+        pass
+    before = core.clock() - CHANNEL_EVENTS_KEPT_MS
+    while await core.store.forget_channel_events(before=before):
+        pass
 
 
 async def _keep_noting_keys(core: Core) -> None:

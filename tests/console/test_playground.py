@@ -198,10 +198,10 @@ async def test_a_key_of_some_models_and_channels_sees_only_those(server: Server)
 async def test_another_model_is_shown_with_its_price_before_it_is_bought(
     site: Server, tab: Signed
 ) -> None:
-    before = await site.balance()
+    before = await site.newest()
     page = await tab.generate(**{**PLAIN, "ask:was": "flux-2-flex", "output_format": "png"})
     assert (page.status, "GPT Image 2 has no output format" in text(page)) == (200, True)
-    assert await site.balance() == before
+    assert await site.newest() == before
 
 
 # What comes of it
@@ -308,7 +308,7 @@ async def test_a_picture_of_another_account_is_no_reference(server: Server, tab:
 
 
 async def test_nothing_is_bought_for_more_than_was_shown(site: Server, tab: Signed) -> None:
-    before = await site.balance()
+    before = await site.newest()
     dear = {**PLAIN, "aspect_ratio": "16:9", "resolution": "4K"}
     page, cheap = "", price_in(await tab.changed(**PLAIN))
     for shown, told in ((cheap, "was shown"), ("", "no price was shown"), ("9" * 5000, "no price")):
@@ -316,7 +316,7 @@ async def test_nothing_is_bought_for_more_than_was_shown(site: Server, tab: Sign
         page = text(refused)
         assert (refused.status, told in page) == (422, True)
         assert "Nothing was bought: generate again" in page
-    assert await site.balance() == before
+    assert await site.newest() == before
     task = await site.task(task_of(await tab.generate(**dear, **{"ask:price": price_in(page)})))
     assert task["billing"]["reserve_amount_micro_usdc"] == int(price_in(page)) > int(cheap)
 
@@ -422,14 +422,14 @@ async def test_what_is_too_much_is_not_made_into_code(
 async def test_bad_input_is_told_beside_its_field_and_what_was_typed_stays(
     site: Server, tab: Signed, wrong: dict[str, str], told: str, field: str
 ) -> None:
-    before = await site.balance()
+    before = await site.newest()
     reply = await tab.generate(**{**PLAIN, **wrong})
     page = text(reply)
     assert (reply.status, told in page) == (422, True), page
     assert 'class="wrong"' in page or not field
     kept = {**PLAIN, **wrong}["prompt"]
     assert f"{kept}</textarea>" in page or not kept.strip()
-    assert await site.balance() == before
+    assert await site.newest() == before
 
 
 async def test_a_file_that_is_no_picture_is_told_and_the_rest_is_kept(

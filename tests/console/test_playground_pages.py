@@ -88,7 +88,7 @@ async def test_choices_change_the_form_and_the_price(signed_in_page: Opens) -> N
 async def test_enter_in_a_field_asks_for_the_price_and_does_not_buy(
     site: Server, signed_in_page: Opens
 ) -> None:
-    before = await site.balance()
+    before = await site.newest()
     screen = await signed_in_page()
     page = await screen.open(f"{PATH}?model=gpt-image-2.5-flare")
     await page.get_by_label("Prompt").fill("a harbour")
@@ -96,7 +96,7 @@ async def test_enter_in_a_field_asks_for_the_price_and_does_not_buy(
     await page.get_by_role("spinbutton", name="Pictures").press("Enter")
     await expect(page.locator("#cost")).to_contain_text("0.06 USDC · ")
     assert page.url.endswith("model=gpt-image-2.5-flare")
-    assert await site.balance() == before
+    assert await site.newest() == before
 
 
 async def test_references_are_dropped_in_and_a_result_becomes_one(
@@ -156,7 +156,7 @@ async def test_a_choice_just_made_is_not_bought_for_another_price(
 ) -> None:
     screen = await signed_in_page()
     screen.expected += ["status of 422", *ABORTED]
-    before = await site.balance()
+    before = await site.newest()
     page = await screen.open(f"{PATH}?model=nano-banana-pro")
     await page.get_by_label("Prompt").fill("a harbour")
     await expect(page.locator("#cost b")).to_have_text("0.15 USDC")
@@ -165,7 +165,7 @@ async def test_a_choice_just_made_is_not_bought_for_another_price(
         document.getElementById("develop").click();
     }""")
     await expect(page.locator("#told")).to_contain_text("This costs 0.30 USDC, and 0.15 USDC was")
-    assert await site.balance() == before
+    assert await site.newest() == before
     await page.get_by_role("button", name="Generate").click()
     await page.wait_for_url("**/playground?task=task_*")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -23,6 +23,15 @@ REDIRECT_KEPT_SECONDS: Final = 60
 """How long a client may keep a redirect; what it leads to is good for much longer."""
 _SIGNED: Final = re.compile(rb"expires=(\d{1,19})&signature=([0-9a-f]{64})\Z")
 _WIDTHS: Final = {str(width): width for width in WIDTHS}
+
+
+class _Asked(NamedTuple):
+    """The query of a signed URL."""
+
+    expires: str
+    signature: str
+    width: str | None
+    """How wide a copy is asked for; None: the image itself."""
 
 
 class _Picture(msgspec.Struct, frozen=True):
@@ -49,20 +58,21 @@ class AssetFiles:
     async def handle(self, request: Request) -> Response:
         """The image that the signed URL names, or a copy of it."""
         name = request.scope["path"].removeprefix(PREFIX)
-        expires, signature = _signed(request)
-        asset_id = self._context.assets.verify(name, expires=expires, signature=signature)
-        asset = await self._context.store.asset(asset_id)
+        asked = _asked(request)
+        named = self._context.assets.verify(name, expires=asked.expires, signature=asked.signature)
+        asset = await self._context.store.asset(named.asset_id)
         if asset is None:
             raise AssetNotFound("This image is no longer stored.")
-        if not self._context.assets.is_for_upstream(name, expires=expires, signature=signature):
+        if not named.for_upstream:
             self._context.assets.check_shown(asset)
-        picture = await self._picture(request, asset, name)
-        return await self._sent(request, picture, self._context.assets.seconds_left(expires))
+        if asked.width is None:
+            picture = _Picture(asset.key, name, asset.content_type, asset.bytes)
+        else:
+            picture = await self._copy(asset, name, _width(asked.width))
+        seconds = self._context.assets.seconds_left(asked.expires)
+        return await self._sent(request, picture, seconds)
 
-    async def _picture(self, request: Request, asset: Asset, name: str) -> _Picture:
-        width = _width(request)
-        if width is None:
-            return _Picture(asset.key, name, asset.content_type, asset.bytes)
+    async def _copy(self, asset: Asset, name: str, width: int) -> _Picture:
         key = await self._context.thumbnails.key_of(asset, width)
         path = self._context.asset_store.path(key)
         size = None if path is None else (await asyncio.to_thread(path.stat)).st_size
@@ -101,13 +111,16 @@ class AssetFiles:
         }
 
 
-def _width(request: Request) -> int | None:
-    """How wide a copy is asked for; None: the image itself."""
-    if _SIGNED.match(request.scope["query_string"]):
-        return None
-    asked = request.query_params.get("width")
-    if asked is None:
-        return None
+def _asked(request: Request) -> _Asked:
+    """What the query says."""
+    as_we_write_it = _SIGNED.match(request.scope["query_string"])
+    if as_we_write_it is not None:  # a fifth of the request's cost is saved
+        return _Asked(as_we_write_it[1].decode(), as_we_write_it[2].decode(), None)
+    query = request.query_params
+    return _Asked(query.get("expires", ""), query.get("signature", ""), query.get("width"))
+
+
+def _width(asked: str) -> int:
     if asked not in _WIDTHS:
         raise InvalidParameter(
             f"There are copies that are {', '.join(_WIDTHS)} pixels wide; ask for one of them, or "
@@ -115,12 +128,3 @@ def _width(request: Request) -> int | None:
             param="width",
         )
     return _WIDTHS[asked]
-
-
-def _signed(request: Request) -> tuple[str, str]:
-    """What the query says of the time and the signature."""
-    as_we_write_it = _SIGNED.match(request.scope["query_string"])
-    if as_we_write_it is not None:  # a fifth of the request's cost is saved
-        return as_we_write_it[1].decode(), as_we_write_it[2].decode()
-    query = request.query_params
-    return query.get("expires", ""), query.get("signature", "")

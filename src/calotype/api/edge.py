@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from calotype.api import tasks
 from calotype.api.allowance import HEADERS
-from calotype.api.assets import AssetFiles
+from calotype.api.assets import PREFIX, AssetFiles
 from calotype.api.body import ClientGone, Incoming
 from calotype.api.context import RequestIds
 from calotype.api.images import Generations
@@ -26,7 +26,6 @@ from calotype.domain.errors import (
 )
 
 _FIRST_ERROR: Final = 400
-_IMAGES: Final = "/v1/assets/"
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +121,7 @@ class Edge:
             return await self._generations.handle(scope, receive, response.request_id)
         if method == "GET" and path.startswith(tasks.PREFIX) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/tasks/{id}
             return await self._tasks.handle(scope)
-        if method == "GET" and path.startswith(_IMAGES) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/assets/{name}
-            scope["path_params"] = {"name": path.removeprefix(_IMAGES)}
+        if method == "GET" and path.startswith(PREFIX) and path.count("/") == 3:  # noqa: PLR2004 -- /v1/assets/{name}
             image = await self._files.handle(Request(scope))
             await image(scope, receive, response.send)
             return None

@@ -12,8 +12,6 @@ import msgspec
 import calotype
 
 _SOURCES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-_TRAINED: Final = f"{_SOURCES}trainedAlgorithmicMedia"
-_ALGORITHM: Final = f"{_SOURCES}algorithmicMedia"
 _OPENED: Final = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
 )
@@ -35,6 +33,11 @@ class Origin(msgspec.Struct, frozen=True):
     """The name of the trained model that made it; None: a plain algorithm did."""
 
 
+def source_type(model: str | None) -> str:
+    """IPTC's word for how an image came to be, ``model`` as of ``Origin``."""
+    return _SOURCES + ("algorithmicMedia" if model is None else "trainedAlgorithmicMedia")
+
+
 def xmp_packet(origin: Origin, *, made_at: int) -> bytes:
     """What is written into an image.
 
@@ -48,7 +51,7 @@ def xmp_packet(origin: Origin, *, made_at: int) -> bytes:
         "xmp:CreatorTool": f"Calotype {calotype.__version__}",
         "xmp:CreateDate": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "dc:identifier": origin.task,
-        "Iptc4xmpExt:DigitalSourceType": _ALGORITHM if origin.model is None else _TRAINED,
+        "Iptc4xmpExt:DigitalSourceType": source_type(origin.model),
     }
     if origin.model is not None:
         said["Iptc4xmpExt:AISystemUsed"] = origin.model

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 import calotype
+from calotype.imaging.provenance import source_type
 
-_SOURCES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _USES: Final = frozenset(
     {
         "1.3.6.1.5.5.7.3.4",  # e-mail protection
@@ -164,10 +164,9 @@ def sign(order: Sign) -> None:
 
 def _manifest(order: Sign) -> dict[str, object]:
     generator = {"name": "Calotype", "version": calotype.__version__}
-    source = "algorithmicMedia" if order.model is None else "trainedAlgorithmicMedia"
     created = {
         "action": "c2pa.created",
-        "digitalSourceType": _SOURCES + source,
+        "digitalSourceType": source_type(order.model),
         "softwareAgent": generator if order.model is None else {"name": order.model},
     }
     return {

@@ -61,6 +61,14 @@ class Kept(msgspec.Struct, frozen=True):
     digest: bytes
 
 
+class Named(msgspec.Struct, frozen=True):
+    """What a signed URL names."""
+
+    asset_id: int
+    for_upstream: bool
+    """It was given to an upstream, for a live task, and to no client."""
+
+
 class Assets:
     """The images of all accounts.
 
@@ -272,31 +280,28 @@ class Assets:
         path = f"/v1/assets/{name}?expires={expires}&signature={signature}"
         return (self._base_url or server) + path
 
-    def is_for_upstream(self, name: str, *, expires: str, signature: str) -> bool:
-        """Whether a signed URL is one for upstreams."""
-        expected = self._signature(name, expires, purpose=_UPSTREAM)
-        return hmac.compare_digest(signature.encode(errors="replace"), expected.encode())
-
-    def verify(self, name: str, *, expires: str, signature: str) -> int:
-        """The id of the image that a signed URL names.
+    def verify(self, name: str, *, expires: str, signature: str) -> Named:
+        """The image that a signed URL names.
 
         Raises:
             errors.InvalidSignature: not made by us, or changed since.
             errors.ExpiredUrl: past its time.
 
         """
-        match = _NAME.match(name)
-        expected = self._signature(name, expires)
-        is_ours = hmac.compare_digest(signature.encode(errors="replace"), expected.encode())
+        match, given = _NAME.match(name), signature.encode(errors="replace")
+        is_for_client = hmac.compare_digest(given, self._signature(name, expires).encode())
         if match is None or not (
-            is_ours or self.is_for_upstream(name, expires=expires, signature=signature)
+            is_for_client
+            or hmac.compare_digest(
+                given, self._signature(name, expires, purpose=_UPSTREAM).encode()
+            )
         ):
             raise InvalidSignature(
                 "This URL was not signed by this server; read the task again for a fresh one."
             )
         if int(expires) < self._clock() // 1000:
             raise ExpiredUrl("This URL has expired; read the task again for a fresh one.")
-        return decode("asset", match[1]) or 0
+        return Named(decode("asset", match[1]) or 0, for_upstream=not is_for_client)
 
     @property
     def behind_cdn(self) -> bool:

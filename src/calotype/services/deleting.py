@@ -95,6 +95,8 @@ class Deleting:
             if batch.last is None or gone < len(batch.images):
                 break
             after = batch.last
+        if removed:
+            log.info("%d images are gone whose time was over", removed)
         return removed
 
     def _is_doubtful(self) -> bool:
