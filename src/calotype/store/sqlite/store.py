@@ -84,7 +84,7 @@ class SqliteStore:
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
         self.gallery = Gallery(SqliteGallery(write=self._write, reading=self._with_own_reader))
-        self.lifetimes = SqliteLifetimes(write=self._write, reading=self._with_own_reader)
+        self.lifetimes = SqliteLifetimes(write=self._write_long, reading=self._with_own_reader)
         self.usage = SqliteUsage(self._with_own_reader)
         self.webhooks = SqliteWebhooks(
             write=self._write, read=self._read, read_in_thread=self._read_in_thread
@@ -489,14 +489,14 @@ class SqliteStore:
 
     async def forget_channel_events(self, *, before: int) -> int:
         statement = statements.FORGET_CHANNEL_EVENTS
-        return await self._write(lambda db: db.execute(statement, (before,)).rowcount)
+        return await self._write_long(lambda db: db.execute(statement, (before,)).rowcount)
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
         statement = (
             "DELETE FROM idempotency_keys WHERE (account_id, key) IN (SELECT account_id, key "
             f"FROM idempotency_keys WHERE created_at < ? LIMIT {FORGOTTEN_AT_ONCE})"
         )
-        return await self._write(lambda db: db.execute(statement, (before,)).rowcount)
+        return await self._write_long(lambda db: db.execute(statement, (before,)).rowcount)
 
     async def prove(self) -> Sequence[str]:
         return await self._with_own_reader(proof.prove)
@@ -524,6 +524,10 @@ class SqliteStore:
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._writer.run(work)
+
+    async def _write_long(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What may take more than a few milliseconds."""
+        return await self._writer.run(work, long=True)
 
     def _read(self, statement: str, *values: Any) -> list[rows.Row]:
         try:

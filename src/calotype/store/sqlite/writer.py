@@ -1,8 +1,12 @@
-"""One thread that writes: many requests, one transaction, one fsync.
+"""One writer: many requests, one transaction, one fsync.
 
-Whatever is waiting when the thread comes round is one batch. Each piece of work runs in a
-savepoint of its own, so that one that fails takes nobody with it; results are handed out only
-after the commit, that is, after the fsync.
+Whatever waits when the last transaction has ended is one batch. Its statements are run in the event
+loop, some 10 µs each; only the commit, which waits for the disk, is left to a thread. A thread that
+ran them all would fight the loop for the interpreter's lock, and lose 100 µs with every statement.
+Work that may take long, or that has to wait for another process, goes to the thread as a whole.
+
+Each piece of work runs in a savepoint of its own, so that one that fails takes nobody with it;
+results are handed out only after the commit, that is, after the fsync.
 """
 
 import asyncio
@@ -10,10 +14,14 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from calotype.domain.errors import Unavailable
+from calotype.store.sqlite.connection import BUSY_SECONDS
 from calotype.store.sqlite.log import NEWEST
 
 T = TypeVar("T")
@@ -23,17 +31,23 @@ Bulk = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 
 MAX_BATCH: Final = 512
 """Pieces of work in one transaction: bounds how long the first of them waits."""
+TURN_SECONDS: Final = 0.004
+"""After so long in the event loop a batch is committed, whatever else is waiting."""
 
 log = logging.getLogger(__name__)
 
 
 class _Op:
-    __slots__ = ("future", "item", "work")
+    __slots__ = ("future", "item", "long", "result", "work")
 
-    def __init__(self, work: Work | None, item: Any, future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, work: Work | None, item: Any, future: asyncio.Future[Any], *, long: bool = False
+    ) -> None:
         self.work = work
         self.item = item
         self.future = future
+        self.long = long
+        self.result: Any = None
 
 
 class Writer:
@@ -56,89 +70,162 @@ class Writer:
         self._connect = connect
         self._bulk = bulk
         self._watchers = watchers
+        self._connection: sqlite3.Connection | None = None
         self._newest_event: int | None = None
-        self._waiting: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
+        self._waiting: deque[_Op] = deque()
+        self._busy = False
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._loop = asyncio.get_running_loop()
+        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._closed = False
         self._thread.start()
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do a piece of work in the next transaction and return its result once durable."""
-        result: T = await self._put(work, None)
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, long: bool = False) -> T:
+        """Do a piece of work in the next transaction and return its result once durable.
+
+        ``long``: it may take more than a few milliseconds.
+        """
+        op = _Op(work, None, self._loop.create_future(), long=long)
+        result: T = await self._put(op)
         return result
 
-    async def add(self, item: Any) -> Any:
+    def add(self, item: Any) -> asyncio.Future[Any]:
         """Write an item together with others of its kind, by ``bulk``."""
-        return await self._put(None, item)
+        return self._put(_Op(None, item, self._loop.create_future()))
 
     async def close(self) -> None:
         """Write what is waiting, then end the thread."""
         if not self._closed:
             self._closed = True
-            self._waiting.put(None)
+            await self._idle.wait()
+            self._orders.put(None)
             await asyncio.to_thread(self._thread.join)
 
-    def _put(self, work: Work | None, item: Any) -> asyncio.Future[Any]:
+    def _put(self, op: _Op) -> asyncio.Future[Any]:
         if self._closed:
             raise Unavailable("The database is closing; try again in a moment.", retry_after=1)
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.put(_Op(work, item, future))
-        return future
+        self._waiting.append(op)
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            self._loop.call_soon(self._turn)
+        return op.future
+
+    # In the event loop
+
+    def _turn(self) -> None:
+        """One batch: its statements now, its commit in the thread."""
+        if self._waiting[0].long or self._connection is None:
+            self._orders.put(partial(self._transact, [self._waiting.popleft()]))
+            return
+        ops: list[_Op] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._take_and_do(self._connection, ops)
+            newest = self._newest(self._connection)
+        except sqlite3.Error as error:
+            if ops:
+                self._orders.put(partial(self._refuse, ops, error))
+            else:  # another process writes; whoever waits for it must not be the event loop
+                self._orders.put(partial(self._transact, [self._waiting.popleft()]))
+        except Exception as error:  # noqa: BLE001 -- told to all of them; the writer goes on
+            self._orders.put(partial(self._refuse, ops, error))
+        else:
+            self._orders.put(partial(self._commit, self._connection, ops, newest))
+
+    def _take_and_do(self, connection: sqlite3.Connection, ops: list[_Op]) -> None:
+        """Run what is waiting, up to a batch; ``ops`` are those that were begun."""
+        until = time.perf_counter() + TURN_SECONDS
+        items: list[_Op] = []
+        while self._waiting and len(ops) < MAX_BATCH and not self._waiting[0].long:
+            op = self._waiting.popleft()
+            ops.append(op)
+            if op.work is None:
+                items.append(op)
+                continue
+            op.result = in_savepoint(connection, op.work)
+            if time.perf_counter() > until:
+                break
+        self._do_bulk(connection, items)
+
+    def _do_bulk(self, connection: sqlite3.Connection, ops: Sequence[_Op]) -> None:
+        if ops:
+            results = self._bulk(connection, [op.item for op in ops])
+            for op, result in zip(ops, results, strict=True):
+                op.result = result
+
+    def _ended(self, ops: Sequence[_Op], newest_event: int | None) -> None:
+        """Hand out the results of a transaction, and begin the next."""
+        for op in ops:
+            _deliver(op)
+        if newest_event != self._newest_event:
+            self._newest_event = newest_event
+            for watcher in tuple(self._watchers):
+                self._loop.call_soon(watcher)  # one that breaks is told of, and disturbs nobody
+        if self._waiting:
+            self._loop.call_soon(self._turn)
+        else:
+            self._busy = False
+            self._idle.set()
+
+    # In the thread
 
     def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
-        while (ops := self._next_batch()) is not None:
-            before = self._newest_event
-            try:
-                connection = connection or self._connect()
-                results = self._commit(connection, ops)
-            except Exception as error:  # whatever it is, the thread goes on
-                log.exception("the database refused a batch of %d writes", len(ops))
-                connection = _rolled_back(connection)
-                results = [_unavailable(error) for _ in ops]
-                self._newest_event = before
-            self._loop.call_soon_threadsafe(_deliver, ops, results)
-            if self._newest_event != before:
-                self._loop.call_soon_threadsafe(self._tell_watchers)
-        if connection is not None:
-            connection.close()
+        while (order := self._orders.get()) is not None:
+            order()
+        if self._connection is not None:
+            self._connection.close()
 
-    def _next_batch(self) -> list[_Op] | None:
-        op = self._waiting.get()
-        if op is None:
-            return None
-        ops = [op]
-        while len(ops) < MAX_BATCH:
-            try:
-                op = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if op is None:
-                self._waiting.put(None)  # finish this batch, then end
-                break
-            ops.append(op)
-        return ops
+    def _transact(self, ops: Sequence[_Op]) -> None:
+        """A whole transaction, with the patience that another process may ask for."""
+        try:
+            connection = self._connection = self._connection or self._connect()
+            _begin_patiently(connection)
+            self._do_bulk(connection, [op for op in ops if op.work is None])
+            for op in ops:
+                if op.work is not None:
+                    op.result = in_savepoint(connection, op.work)
+            newest = self._newest(connection)
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._refuse(ops, error)
+        else:
+            self._commit(connection, ops, newest)
 
-    def _commit(self, connection: sqlite3.Connection, ops: list[_Op]) -> list[Any]:
+    def _newest(self, connection: sqlite3.Connection) -> int | None:
+        """The place of the newest event, where anybody wants to know."""
+        if not self._watchers:
+            return self._newest_event
+        ((newest,),) = connection.execute(NEWEST)
+        place: int | None = newest
+        return place
+
+    def _commit(
+        self, connection: sqlite3.Connection, ops: Sequence[_Op], newest: int | None
+    ) -> None:
+        try:
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._refuse(ops, error)
+        else:
+            self._loop.call_soon_threadsafe(self._ended, ops, newest)
+
+    def _refuse(self, ops: Sequence[_Op], error: Exception) -> None:
+        log.error("the database refused a batch of %d writes", len(ops), exc_info=error)
+        self._connection = _rolled_back(self._connection)
+        for op in ops:
+            op.result = _unavailable(error)
+        self._loop.call_soon_threadsafe(self._ended, ops, self._newest_event)
+
+
+def _begin_patiently(connection: sqlite3.Connection) -> None:
+    """Begin, once other processes let us; everything else is to fail at once."""
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    try:
         connection.execute("BEGIN IMMEDIATE")
-        results: list[Any] = [None] * len(ops)
-        places = [place for place, op in enumerate(ops) if op.work is None]
-        if places:
-            written = self._bulk(connection, [ops[place].item for place in places])
-            for place, result in zip(places, written, strict=True):
-                results[place] = result
-        for place, op in enumerate(ops):
-            if op.work is not None:
-                results[place] = in_savepoint(connection, op.work)
-        if self._watchers:
-            ((self._newest_event,),) = connection.execute(NEWEST)
-        connection.execute("COMMIT")
-        return results
-
-    def _tell_watchers(self) -> None:
-        for watcher in tuple(self._watchers):
-            self._loop.call_soon(watcher)  # one that breaks is told of, and disturbs nobody
+    finally:
+        connection.execute("PRAGMA busy_timeout = 0")
 
 
 def in_savepoint(connection: sqlite3.Connection, work: Work) -> Any:
@@ -180,11 +267,10 @@ def _unavailable(error: Exception) -> Unavailable:
     return fault
 
 
-def _deliver(ops: list[_Op], results: Sequence[Any]) -> None:
-    for op, result in zip(ops, results, strict=True):
-        if op.future.done():
-            continue
-        if isinstance(result, Exception):
-            op.future.set_exception(result)
-        else:
-            op.future.set_result(result)
+def _deliver(op: _Op) -> None:
+    if op.future.done():
+        return
+    if isinstance(op.result, Exception):
+        op.future.set_exception(op.result)
+    else:
+        op.future.set_result(op.result)
