@@ -19,10 +19,21 @@ from calotype.store.postgres.connection import (
 
 
 class Database:
-    """Runs statements; whatever is wrong with the database itself becomes ``Unavailable``."""
+    """Runs statements; whatever is wrong with the database itself becomes ``Unavailable``.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: the database.
+        connections: how many at most.
+        settings: of the sessions, which keep them: what else they are given back with is not reset.
+
+    """
+
+    def __init__(
+        self, url: str, *, connections: int = POOL, settings: dict[str, str] | None = None
+    ) -> None:
         self.url = url
+        self._connections = connections
+        self._settings = settings
         self._opening = asyncio.Lock()
         self._pool: asyncpg.Pool[Any] | None = None
 
@@ -35,9 +46,11 @@ class Database:
                     self._pool = await asyncpg.create_pool(
                         self.url,
                         min_size=0,
-                        max_size=POOL,
+                        max_size=self._connections,
                         command_timeout=COMMAND_SECONDS,
                         timeout=CONNECT_SECONDS,
+                        server_settings=self._settings,
+                        reset=_as_it_is if self._settings else None,
                     )
             async with self._pool.acquire(timeout=None if patient else ACQUIRE_SECONDS) as db:
                 yield db
@@ -58,3 +71,7 @@ class Database:
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
+
+
+async def _as_it_is(_connection: Connection) -> None:
+    """Give a connection back without the round trip of a reset; asyncpg ends its transaction."""
