@@ -23,13 +23,10 @@ POOL: Final = 5
 """Connections of one process for all but what is done for every task."""
 HOT: Final = 4
 """Its connections for what is: batches of submissions, of reads by id and of transitions."""
-HOT_SETTINGS: Final[dict[str, str]] = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
-}
+HOT_SESSION: Final = (
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; "
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+)
 """Their statements find each row by a key, so they are planned once, and for tables of any size.
 
 Left to itself, PostgreSQL would plan most of them anew every time, and keep what was best for a

@@ -24,16 +24,14 @@ class Database:
     Args:
         url: the database.
         connections: how many at most.
-        settings: of the sessions, which keep them: what else they are given back with is not reset.
+        session: how a new connection is set up, for good: it is not reset after each use.
 
     """
 
-    def __init__(
-        self, url: str, *, connections: int = POOL, settings: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, url: str, *, connections: int = POOL, session: str = "") -> None:
         self.url = url
         self._connections = connections
-        self._settings = settings
+        self._session = session
         self._opening = asyncio.Lock()
         self._pool: asyncpg.Pool[Any] | None = None
 
@@ -49,8 +47,8 @@ class Database:
                         max_size=self._connections,
                         command_timeout=COMMAND_SECONDS,
                         timeout=CONNECT_SECONDS,
-                        server_settings=self._settings,
-                        reset=_as_it_is if self._settings else None,
+                        init=self._set_up if self._session else None,
+                        reset=_as_it_is if self._session else None,
                     )
             async with self._pool.acquire(timeout=None if patient else ACQUIRE_SECONDS) as db:
                 yield db
@@ -65,6 +63,9 @@ class Database:
         async with self.connection() as db:
             done = await db.execute(statement, *values)
         return int(done.rpartition(" ")[2])
+
+    async def _set_up(self, connection: Connection) -> None:
+        await connection.execute(self._session)
 
     async def close(self) -> None:
         """Let go of the connections."""

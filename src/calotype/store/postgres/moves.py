@@ -69,10 +69,17 @@ class Move:
 
 
 class Moves:
-    """Makes moves: those of one kind that are asked for meanwhile go together."""
+    """Makes moves: those of one kind that are asked for meanwhile go together.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: where they are written.
+        then: is called after each batch.
+
+    """
+
+    def __init__(self, database: Database, *, then: Callable[[], None]) -> None:
         self._db = database
+        self._then = then
         self._kinds: dict[Move, Batcher[Step, Row]] = {}
 
     async def make(self, move: Move, step: Step) -> Row:
@@ -95,6 +102,7 @@ class Moves:
         made: dict[int, Row | Exception] = {}
         for together in _apart(steps):
             results = await self._make(move, together)
+            self._then()
             made.update(zip(map(id, together), results, strict=True))
         return [made[id(step)] for step in steps]
 

@@ -57,13 +57,14 @@ from calotype.store.postgres import (
     transitions,
 )
 from calotype.store.postgres.batcher import Batcher
-from calotype.store.postgres.connection import HOT, HOT_SETTINGS, outages_told
+from calotype.store.postgres.connection import HOT, HOT_SESSION, outages_told
 from calotype.store.postgres.database import Database
 from calotype.store.postgres.files import PostgresFiles
 from calotype.store.postgres.gallery import PostgresGallery
 from calotype.store.postgres.lifetimes import PostgresLifetimes
 from calotype.store.postgres.listening import Listener
 from calotype.store.postgres.moves import Move, Moves, Step
+from calotype.store.postgres.news import News
 from calotype.store.postgres.operating import PostgresOperating
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
 from calotype.store.postgres.revocations import Revocations
@@ -81,11 +82,12 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         self._url = url
         self._db = Database(url)
-        self._hot = Database(url, connections=HOT, settings=HOT_SETTINGS)
+        self._hot = Database(url, connections=HOT, session=HOT_SESSION)
         self._submissions = Batcher(self._submit_all)
         self._tasks = Batcher(self._read_tasks)
         self._standings = Batcher(self._read_standings)
-        self._moves = Moves(self._hot)
+        self._news = News(self._hot)
+        self._moves = Moves(self._hot, then=self._news.tell)
         self._jobs: jobs.Jobs | None = None
         self._listeners = set[Listener]()
         self._revocations = Revocations(url)
@@ -114,7 +116,10 @@ class PostgresStore:
     ) -> Reconciled | None:
         """Set right what no worker will; None while another process is at it."""
         async with self._db.connection() as db:
-            return await reconciliation.reconcile(db, now=now, price=price, days=days)
+            done = await reconciliation.reconcile(db, now=now, price=price, days=days)
+        if done is not None and done.ended:
+            self._news.tell()
+        return done
 
     async def ping(self) -> None:
         async with self._db.connection() as db:
@@ -125,6 +130,7 @@ class PostgresStore:
         await self._tasks.close()
         await self._standings.close()
         await self._moves.close()
+        await self._news.close()
         if self._jobs is not None:
             await self._jobs.close()
             self._jobs = None
@@ -235,7 +241,9 @@ class PostgresStore:
 
     async def submit_batch(self, news: Sequence[NewTask]) -> Sequence[Submitted | CalotypeError]:
         async with self._db.connection() as db:
-            return await batch.submit_batch(db, news)
+            submitted = await batch.submit_batch(db, news)
+        self._news.tell()
+        return submitted
 
     async def task(self, task_id: int) -> Task | None:
         return await self._tasks.add(task_id)
@@ -371,7 +379,9 @@ class PostgresStore:
 
     async def cancel(self, task_id: int, *, account_id: int, now: int) -> Task | None:
         async with self._db.connection() as db, db.transaction():
-            return await cancelling.cancel(db, task_id, account_id=account_id, now=now)
+            task = await cancelling.cancel(db, task_id, account_id=account_id, now=now)
+        self._news.tell()
+        return task
 
     async def keep_arrived(
         self,
@@ -471,8 +481,8 @@ class PostgresStore:
     async def events_end(self) -> str:
         return str((await self._db.fetch(log.END))[0][0])
 
-    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002 -- as the port says
-        return _nothing
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._news.watch(callback)
 
     # What processes tell each other
 
@@ -529,7 +539,9 @@ class PostgresStore:
 
     async def _submit_all(self, tasks: Sequence[NewTask]) -> Sequence[Submitted | Exception]:
         async with self._hot.connection() as db:
-            return await batch.submit_all(db, tasks)
+            submitted = await batch.submit_all(db, tasks)
+        self._news.tell()
+        return submitted
 
     async def _read_tasks(self, ids: Sequence[int]) -> Sequence[Task | None]:
         found = await self._hot.fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)
@@ -544,7 +556,3 @@ class PostgresStore:
     async def _deafen(self, listener: Listener) -> None:
         self._listeners.discard(listener)
         await listener.close()
-
-
-def _nothing() -> None:
-    """What there is to end of watching nothing."""
