@@ -48,7 +48,7 @@ class Database:
                         command_timeout=COMMAND_SECONDS,
                         timeout=CONNECT_SECONDS,
                         init=self._set_up if self._session else None,
-                        reset=_as_it_is if self._session else None,
+                        reset=as_it_is if self._session else None,
                     )
             async with self._pool.acquire(timeout=None if patient else ACQUIRE_SECONDS) as db:
                 yield db
@@ -74,5 +74,5 @@ class Database:
             self._pool = None
 
 
-async def _as_it_is(_connection: Connection) -> None:
+async def as_it_is(_connection: Connection) -> None:
     """Give a connection back without the round trip of a reset; asyncpg ends its transaction."""
