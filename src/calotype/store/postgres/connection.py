@@ -19,7 +19,7 @@ _NAME: Final = re.compile(r"(\d{4})_\w+\.sql\Z")
 _WORKS_FROM: Final = re.compile(r"-- works from: (\d+)\n")
 """A migration's first line: the oldest schema whose code can work with the new one."""
 _LOCK: Final = 0x63616C6F  # 'calo': one migration at a time
-POOL: Final = 5
+POOL: Final = 4
 """Connections of one process for all but what is done for every task."""
 HOT: Final = 4
 """Its connections for what is: batches of submissions, of reads by id and of transitions."""
