@@ -2,11 +2,16 @@
 
 import asyncio
 
+import asyncpg
+import pytest
+
 from calotype.domain.errors import failure
 from calotype.domain.money import Balance
 from calotype.domain.task import Event, State, Task
 from calotype.store.port import Fenced, Store
-from calotype.store.postgres import PostgresStore
+from calotype.store.postgres import PostgresStore, transitions
+from calotype.store.postgres.connection import HOT_SESSION
+from calotype.store.postgres.submission import SUBMIT, SUBMIT_WITH_METADATA
 from conformance.tasks import NOW, PRICE, funded, image, new_task, read, submitted, taken
 
 MANY = 40
@@ -100,3 +105,35 @@ async def test_processes_that_settle_the_same_accounts_at_once_never_wait_in_a_c
     assert await first.prove() == []
     await first.close()
     await second.close()
+
+
+HOT = {
+    "take": transitions.TAKE.statement,
+    "keep_references": transitions.KEEP_REFERENCES.statement,
+    "advance": transitions.MOVE[Event.RUN].statement,
+    "begin_attempt": transitions.BEGIN_ATTEMPT[Event.QUEUE].statement,
+    "accept_attempt": transitions.ACCEPT_ATTEMPT.statement,
+    "close_attempt": transitions.CLOSE_ATTEMPT.statement,
+    "keep_arrived": transitions.KEEP_ARRIVED.statement,
+    "complete": transitions.COMPLETE.statement,
+    "fail": transitions.FAIL.statement,
+    "submit": SUBMIT,
+    "submit with metadata": SUBMIT_WITH_METADATA,
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_what_every_task_needs_looks_rows_up_by_keys_and_reads_no_table_through(
+    name: str, postgres_url: str
+) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(HOT_SESSION)
+    number = len((await connection.prepare(HOT[name])).get_parameters())
+    await connection.execute(f"PREPARE hot AS {HOT[name]}")
+    values = ", ".join(["NULL"] * number)
+    plan = [row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE hot ({values})")]
+    await connection.close()
+    assert not [line for line in plan if "Seq Scan" in line]
+    looked_up = [line for line in plan if "Index Scan" in line or "Index Only Scan" in line]
+    assert looked_up
+    assert sum("Index Cond" in line for line in plan) == len(looked_up)

@@ -11,7 +11,7 @@ settlement does to an account from ``money.EFFECTS``.
 from typing import Final
 
 from calotype.domain.money import EFFECTS, EntryKind
-from calotype.domain.task import AttemptState, BillingStatus, Event, State, Task
+from calotype.domain.task import FINAL, AttemptState, BillingStatus, Event, State, Task
 from calotype.domain.webhooks import EVENTS, receiver_of
 from calotype.store import rows
 from calotype.store.postgres.enqueue import ENQUEUE_AGAIN
@@ -26,7 +26,9 @@ _TOLD: Final = (
 _MOVED: Final = "tasks.id, account_id, seq, state, progress, updated_at"
 _WANTED: Final = "cancel_at IS NULL"
 """The client has not asked for the task to be stopped."""
-_HELD: Final = "claim = of_claim AND completed_at IS NULL"
+_FINAL: Final = ", ".join(f"'{state}'" for state in sorted(FINAL))
+_HELD: Final = f"claim = of_claim AND state NOT IN ({_FINAL})"
+"""By ``state``: naming ``completed_at``, a plan may walk along the index of unfinished tasks."""
 
 
 def _given(columns: str, guard: str) -> str:
@@ -78,11 +80,11 @@ _SETTLED: Final = f"""purses AS (
         reserved = accounts.reserved + sums.reserved, unfinished = unfinished - sums.number
     FROM sums WHERE accounts.id = account_id
 )"""
-_OPEN: Final = """(number IS NULL OR EXISTS (
-    SELECT 1 FROM attempts
+_OPEN: Final = """(number IS NULL OR (
+    SELECT finished_at IS NULL FROM attempts
     WHERE attempts.task_id = asked.task_id AND attempts.number = asked.number
-        AND finished_at IS NULL
 ))"""
+"""No ``EXISTS``: beside an ``OR``, PostgreSQL may read all open attempts to look into them."""
 _HAS_WEBHOOK: Final = HAS_WEBHOOK.format(url="own_url")
 
 
