@@ -190,11 +190,45 @@ async def test_a_watcher_that_breaks_disturbs_nobody(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_who_watches_a_shared_store_may_end_it(postgres_url: str) -> None:
-    store, bell = PostgresStore(postgres_url), Bell()
-    end = store.watch(bell)
-    end()
+async def test_who_watches_a_shared_store_is_told_of_its_own_events_and_of_others(
+    postgres_url: str,
+) -> None:
+    store, other = PostgresStore(postgres_url), PostgresStore(postgres_url)
+    account, own, others = await funded(store), Bell(), Bell()
+    end_own, end_others = store.watch(own), other.watch(others)
+    task_id = await submitted(store, account)
+    await own.rings()
+    while not others.rung:  # its listener may still be on its way
+        task_id = await submitted(store, account)
+    await taken(other, task_id)
+    await own.rings()
+    end_own()
+    end_others()
+    rung = own.rung
+    await submitted(store, account)
+    await asyncio.sleep(0)
+    assert own.rung == rung
     await store.close()
+    await other.close()
+
+
+async def test_a_watcher_of_a_shared_store_that_breaks_disturbs_no_writer(
+    postgres_url: str,
+) -> None:
+    store, bell, told = PostgresStore(postgres_url), Bell(), list[str]()
+
+    def broken() -> None:
+        raise ValueError("broken")
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(str(context.get("exception"))))
+    account = await funded(store)
+    store.watch(broken)
+    store.watch(bell)
+    await submitted(store, account)
+    await bell.rings()
+    await store.close()
+    assert set(told) == {"broken"}
 
 
 # What only PostgreSQL can get wrong

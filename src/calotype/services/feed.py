@@ -15,7 +15,9 @@ from calotype.domain.task import Task
 from calotype.store.port import SharedStore, Store
 
 TAIL_SECONDS: Final = 0.05
-"""Between two looks at a log that other processes write to."""
+"""Between two looks at a log that other processes write to, if none of them tells of news."""
+SETTLING_SECONDS: Final = 0.005
+"""After a look at news: what was written meanwhile may have held some of them back."""
 FAULT_SECONDS: Final = 1.0
 PAGE: Final = 500
 MANY: Final = 8
@@ -36,6 +38,7 @@ class Feed:
         self._reader: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] | None = None
         self._fresh = asyncio.Event()
+        self._told = False
         self.closing = False
         """True when nobody is to wait any longer."""
 
@@ -113,12 +116,14 @@ class Feed:
             unwatch()
 
     async def _pause(self) -> None:
+        """Wait for news, but at most until it is time to look without any."""
+        longest = FAULT_SECONDS  # so that it ends when nobody waits any more
         if self._shared:
-            await asyncio.sleep(TAIL_SECONDS)
-            return
-        with suppress(TimeoutError):  # so that it ends when nobody waits any more
-            async with asyncio.timeout(FAULT_SECONDS):
+            longest = SETTLING_SECONDS if self._told else TAIL_SECONDS
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest):
                 await self._fresh.wait()
+        self._told = self._fresh.is_set()
         self._fresh.clear()
 
     async def _tell(self, cursor: str) -> str:

@@ -586,8 +586,9 @@ class Store(Protocol):
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have it called in the event loop soon after this process has committed events.
 
-        One call may stand for many events. A shared store, whose events come from other
-        processes too, never calls: look at its log by the clock. Call it in the event loop.
+        One call may stand for many events. A shared store calls for the events of other processes
+        too, as far as it hears of them: look at its log by the clock as well. Call it in the event
+        loop.
 
         Returns:
             What ends it.

@@ -7,6 +7,7 @@ from calotype.domain.task import FINAL, Task
 from calotype.store import rows
 from calotype.store.postgres import transitions
 from calotype.store.postgres.connection import Connection
+from calotype.store.postgres.moves import Step
 
 _TASK: Final = f"SELECT {rows.TASK} FROM tasks WHERE id = $1 AND account_id = $2 FOR UPDATE"
 _OPEN: Final = "SELECT 1 FROM attempts WHERE task_id = $1 AND finished_at IS NULL"
@@ -29,7 +30,7 @@ async def cancel(connection: Connection, task_id: int, *, account_id: int, now: 
         error = rows.encode(CANCELLED)
         to = transitions.webhook_columns(task)
         values = (task_id, task.claim, error, now, None, None, *why, 0, *to)
-        await connection.fetch(transitions.FAIL, *values)
+        await transitions.FAIL.one(connection, Step(values))
     elif task.cancel_at is None:
         await connection.fetch(transitions.MARK, task_id, now)
     return rows.task((await connection.fetch(_TASK, task_id, account_id))[0])

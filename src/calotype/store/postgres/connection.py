@@ -19,8 +19,19 @@ _NAME: Final = re.compile(r"(\d{4})_\w+\.sql\Z")
 _WORKS_FROM: Final = re.compile(r"-- works from: (\d+)\n")
 """A migration's first line: the oldest schema whose code can work with the new one."""
 _LOCK: Final = 0x63616C6F  # 'calo': one migration at a time
-POOL: Final = 8
-"""Connections of one process for reads and transitions; submissions have one of their own."""
+POOL: Final = 4
+"""Connections of one process for all but what is done for every task."""
+HOT: Final = 4
+"""Its connections for what is: batches of submissions, of reads by id and of transitions."""
+HOT_SESSION: Final = (
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; "
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+)
+"""Their statements find each row by a key, so they are planned once, and for tables of any size.
+
+Left to itself, PostgreSQL would plan most of them anew every time, and keep what was best for a
+table that has grown since.
+"""
 COMMAND_SECONDS: Final = 20.0
 CONNECT_SECONDS: Final = 3.0
 """A database that does not even take a connection for so long is not there."""

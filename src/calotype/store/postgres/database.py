@@ -19,10 +19,19 @@ from calotype.store.postgres.connection import (
 
 
 class Database:
-    """Runs statements; whatever is wrong with the database itself becomes ``Unavailable``."""
+    """Runs statements; whatever is wrong with the database itself becomes ``Unavailable``.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: the database.
+        connections: how many at most.
+        session: how a new connection is set up, for good: it is not reset after each use.
+
+    """
+
+    def __init__(self, url: str, *, connections: int = POOL, session: str = "") -> None:
         self.url = url
+        self._connections = connections
+        self._session = session
         self._opening = asyncio.Lock()
         self._pool: asyncpg.Pool[Any] | None = None
 
@@ -35,9 +44,11 @@ class Database:
                     self._pool = await asyncpg.create_pool(
                         self.url,
                         min_size=0,
-                        max_size=POOL,
+                        max_size=self._connections,
                         command_timeout=COMMAND_SECONDS,
                         timeout=CONNECT_SECONDS,
+                        init=self._set_up if self._session else None,
+                        reset=as_it_is if self._session else None,
                     )
             async with self._pool.acquire(timeout=None if patient else ACQUIRE_SECONDS) as db:
                 yield db
@@ -53,8 +64,15 @@ class Database:
             done = await db.execute(statement, *values)
         return int(done.rpartition(" ")[2])
 
+    async def _set_up(self, connection: Connection) -> None:
+        await connection.execute(self._session)
+
     async def close(self) -> None:
         """Let go of the connections."""
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
+
+
+async def as_it_is(_connection: Connection) -> None:
+    """Give a connection back without the round trip of a reset; asyncpg ends its transaction."""

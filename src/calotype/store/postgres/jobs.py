@@ -18,12 +18,19 @@ from pgqueuer.domain.models import Job, TracebackRecord
 from pgqueuer.domain.types import JOB_STATUS, JobId
 from pgqueuer.ports.driver import NotifyCallback
 
-from calotype.store.postgres.connection import COMMAND_SECONDS, OUTAGES
+from calotype.store.postgres.connection import COMMAND_SECONDS, OUTAGES, Connection
+from calotype.store.postgres.database import as_it_is
 from calotype.store.postgres.listening import Listener
 
 CONNECTIONS: Final = 4
 PAUSE_SECONDS: Final = 1.0
 
+_SESSION: Final = "SET synchronous_commit = off; SET jit = off"
+"""A job says nothing that its task does not say, so nobody waits until a disk has it.
+
+The log of a database has one order: whatever a task's taking has made durable, its job's taking
+came before that. A job whose end is lost in a crash comes once more, and finds its task ended.
+"""
 _OWNED: Final = """
 SELECT q.id FROM pgqueuer q JOIN unnest($1::bigint[], $2::uuid[]) AS mine (id, manager)
 ON q.id = mine.id AND q.queue_manager_id = mine.manager
@@ -197,9 +204,18 @@ class _Driver(AsyncpgPoolDriver):
 async def open_jobs(url: str) -> Jobs:
     """The queue's tables, by a pool of their own."""
     pool = await asyncpg.create_pool(
-        url, min_size=0, max_size=CONNECTIONS, command_timeout=COMMAND_SECONDS
+        url,
+        min_size=0,
+        max_size=CONNECTIONS,
+        command_timeout=COMMAND_SECONDS,
+        init=_set_up,
+        reset=as_it_is,
     )
     return Jobs(pool, url)
+
+
+async def _set_up(connection: Connection) -> None:
+    await connection.execute(_SESSION)
 
 
 async def _or(

@@ -15,6 +15,7 @@ from calotype.store.port import Reconciled
 from calotype.store.postgres import transitions
 from calotype.store.postgres.connection import Connection
 from calotype.store.postgres.enqueue import ENQUEUE
+from calotype.store.postgres.moves import Step
 
 LEASE: Final = 0x72656373  # 'recs'
 BATCH: Final = 500
@@ -81,7 +82,7 @@ async def reconcile(
 
 async def _end(connection: Connection, task_id: int, *, now: int, price: Price, days: Days) -> None:
     """Take the task, so that nobody else can write it, and end it with what has come of it."""
-    found = await connection.fetch(transitions.TAKE, task_id, now)
+    found = await transitions.TAKE.one(connection, Step((task_id, now)))
     if not found:
         return
     task = rows.task(found[0])
@@ -98,12 +99,13 @@ async def _end(connection: Connection, task_id: int, *, now: int, price: Price, 
         result = [each.image for each in task.arrived]
         shown = rows.encode_result((), result)
         end: tuple[Any, ...] = (open_attempt, None, state, why.message, why.code, None)
-        columns = (*transitions.asset_columns(()), *to, days(task.model), rows.earlier((), result))
-        written = (task_id, task.claim, actual, shown, now, *end, *columns)
-        await connection.fetch(transitions.COMPLETE, *written)
+        values = (task_id, task.claim, actual, shown, now, *end, *to, days(task.model))
+        step = Step(values, earlier=rows.earlier((), result))
+        await transitions.COMPLETE.one(connection, step)
         return
     end = (open_attempt, state, why.message, why.code, None, None, 0, *to)
-    await connection.fetch(transitions.FAIL, task_id, task.claim, rows.encode(why), now, *end)
+    step = Step((task_id, task.claim, rows.encode(why), now, *end))
+    await transitions.FAIL.one(connection, step)
 
 
 def _count(done: str) -> int:

@@ -57,12 +57,14 @@ from calotype.store.postgres import (
     transitions,
 )
 from calotype.store.postgres.batcher import Batcher
-from calotype.store.postgres.connection import outages_told
+from calotype.store.postgres.connection import HOT, HOT_SESSION, outages_told
 from calotype.store.postgres.database import Database
 from calotype.store.postgres.files import PostgresFiles
 from calotype.store.postgres.gallery import PostgresGallery
 from calotype.store.postgres.lifetimes import PostgresLifetimes
 from calotype.store.postgres.listening import Listener
+from calotype.store.postgres.moves import Move, Moves, Step
+from calotype.store.postgres.news import News
 from calotype.store.postgres.operating import PostgresOperating
 from calotype.store.postgres.revocations import CHANNEL as REVOKED
 from calotype.store.postgres.revocations import Revocations
@@ -80,9 +82,12 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         self._url = url
         self._db = Database(url)
+        self._hot = Database(url, connections=HOT, session=HOT_SESSION)
         self._submissions = Batcher(self._submit_all)
         self._tasks = Batcher(self._read_tasks)
         self._standings = Batcher(self._read_standings)
+        self._news = News(self._hot)
+        self._moves = Moves(self._hot, then=self._news.tell)
         self._jobs: jobs.Jobs | None = None
         self._listeners = set[Listener]()
         self._revocations = Revocations(url)
@@ -111,7 +116,10 @@ class PostgresStore:
     ) -> Reconciled | None:
         """Set right what no worker will; None while another process is at it."""
         async with self._db.connection() as db:
-            return await reconciliation.reconcile(db, now=now, price=price, days=days)
+            done = await reconciliation.reconcile(db, now=now, price=price, days=days)
+        if done is not None and done.ended:
+            self._news.tell()
+        return done
 
     async def ping(self) -> None:
         async with self._db.connection() as db:
@@ -121,12 +129,15 @@ class PostgresStore:
         await self._submissions.close()
         await self._tasks.close()
         await self._standings.close()
+        await self._moves.close()
+        await self._news.close()
         if self._jobs is not None:
             await self._jobs.close()
             self._jobs = None
         for listener in list(self._listeners):
             await self._deafen(listener)
         await self._revocations.close()
+        await self._hot.close()
         await self._db.close()
 
     # Accounts, keys, money
@@ -230,7 +241,9 @@ class PostgresStore:
 
     async def submit_batch(self, news: Sequence[NewTask]) -> Sequence[Submitted | CalotypeError]:
         async with self._db.connection() as db:
-            return await batch.submit_batch(db, news)
+            submitted = await batch.submit_batch(db, news)
+        self._news.tell()
+        return submitted
 
     async def task(self, task_id: int) -> Task | None:
         return await self._tasks.add(task_id)
@@ -317,14 +330,13 @@ class PostgresStore:
         return [row[0] for row in await self._db.fetch(statements.UNFINISHED_CHANNELS)]
 
     async def take(self, task_id: int, *, now: int) -> Taken | None:
-        async with self._db.connection(patient=True) as db:
-            found = await db.fetch(transitions.TAKE, task_id, now)
-            if not found:
-                return None
-            attempts = await db.fetch(
-                f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = $1 ORDER BY number", task_id
-            )
-        return Taken(rows.task(found[0]), tuple(rows.attempt(row) for row in attempts))
+        try:
+            task = rows.task(await self._moves.make(transitions.TAKE, Step((task_id, now))))
+        except Fenced:
+            return None
+        if task.claim == 1:  # nobody has had it before, so nobody has sent anything
+            return Taken(task, ())
+        return Taken(task, tuple(await self.attempts(task_id)))
 
     async def keep_references(
         self,
@@ -334,20 +346,16 @@ class PostgresStore:
         *,
         days: int,
     ) -> None:
-        await self._guarded(
-            transitions.KEEP_REFERENCES,
-            task,
-            rows.encode(references),
-            *transitions.asset_columns(assets),
-            days,
-        )
+        values = (rows.encode(references), days)
+        await self._move(transitions.KEEP_REFERENCES, task, *values, images=assets)
 
     async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
-        statement = transitions.BEGIN_ATTEMPT[event]
-        return await self._guarded(statement, task, 0, now, channel_id)
+        begun = await self._move(transitions.BEGIN_ATTEMPT[event], task, 0, now, channel_id)
+        number: int = begun[1]
+        return number
 
     async def accept_attempt(self, task: Task, number: int, *, upstream_id: str) -> None:
-        await self._guarded(transitions.ACCEPT_ATTEMPT, task, number, upstream_id)
+        await self._move(transitions.ACCEPT_ATTEMPT, task, number, upstream_id)
 
     async def close_attempt(
         self,
@@ -361,17 +369,19 @@ class PostgresStore:
         fault: str | None = None,
     ) -> None:
         values = (number, state, detail, now, code, fault)
-        await self._guarded(transitions.CLOSE_ATTEMPT, task, *values)
+        await self._move(transitions.CLOSE_ATTEMPT, task, *values)
 
     async def reroute(self, task: Task, channel_id: int, *, now: int) -> None:
         await self._guarded(transitions.REROUTE, task, channel_id, now)
 
     async def advance(self, task: Task, event: Event, *, progress: int, now: int) -> None:
-        await self._guarded(transitions.MOVE[event], task, progress, now)
+        await self._move(transitions.MOVE[event], task, progress, now)
 
     async def cancel(self, task_id: int, *, account_id: int, now: int) -> Task | None:
         async with self._db.connection() as db, db.transaction():
-            return await cancelling.cancel(db, task_id, account_id=account_id, now=now)
+            task = await cancelling.cancel(db, task_id, account_id=account_id, now=now)
+        self._news.tell()
+        return task
 
     async def keep_arrived(
         self,
@@ -384,9 +394,9 @@ class PostgresStore:
         days: int = 0,
     ) -> None:
         written = rows.encode(arrived)
-        values = (progress, written, now, *transitions.asset_columns(images), days)
+        values = (progress, written, now, days)
         try:
-            await self._guarded(transitions.KEEP_ARRIVED, task, *values)
+            await self._move(transitions.KEEP_ARRIVED, task, *values, images=images)
         except Fenced:
             await self._guarded(transitions.ARRIVED, task, written)
 
@@ -405,13 +415,9 @@ class PostgresStore:
     ) -> None:
         shown = rows.encode_result(images, result)
         closing = (number, cost, end.state, end.detail, end.code, end.fault)
-        columns = (
-            *transitions.asset_columns(images),
-            *transitions.webhook_columns(task),
-            days,
-            rows.earlier(images, result),
-        )
-        await self._guarded(transitions.COMPLETE, task, actual, shown, now, *closing, *columns)
+        values = (actual, shown, now, *closing, *transitions.webhook_columns(task), days)
+        earlier = rows.earlier(images, result)
+        await self._move(transitions.COMPLETE, task, *values, images=images, earlier=earlier)
 
     async def fail(
         self,
@@ -429,7 +435,7 @@ class PostgresStore:
         error = rows.encode(failure)
         why = (detail or failure.message, failure.code, fault, cost)
         to = transitions.webhook_columns(task)
-        await self._guarded(transitions.FAIL, task, error, now, number, state, *why, charge, *to)
+        await self._move(transitions.FAIL, task, error, now, number, state, *why, charge, *to)
 
     # Channels
 
@@ -475,8 +481,8 @@ class PostgresStore:
     async def events_end(self) -> str:
         return str((await self._db.fetch(log.END))[0][0])
 
-    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002 -- as the port says
-        return _nothing
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._news.watch(callback)
 
     # What processes tell each other
 
@@ -512,6 +518,18 @@ class PostgresStore:
 
     # Plumbing
 
+    async def _move(
+        self,
+        move: Move,
+        task: Task,
+        *values: Any,
+        images: Sequence[Asset] = (),
+        earlier: Sequence[int] = (),
+    ) -> rows.Row:
+        """Make a move while the claim and the state hold."""
+        step = Step((task.id, task.claim, *values), images, earlier)
+        return await self._moves.make(move, step)
+
     async def _guarded(self, statement: str, task: Task, *values: Any) -> int:
         """Run a statement that finds one row while the claim and the state hold."""
         found = await self._db.fetch(statement, task.id, task.claim, *values, patient=True)
@@ -520,23 +538,21 @@ class PostgresStore:
         return int(found[0][0])
 
     async def _submit_all(self, tasks: Sequence[NewTask]) -> Sequence[Submitted | Exception]:
-        async with self._db.connection() as db:
-            return await batch.submit_all(db, tasks)
+        async with self._hot.connection() as db:
+            submitted = await batch.submit_all(db, tasks)
+        self._news.tell()
+        return submitted
 
     async def _read_tasks(self, ids: Sequence[int]) -> Sequence[Task | None]:
-        found = await self._db.fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)
+        found = await self._hot.fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)
         by_id = {row[0]: rows.task(row) for row in found}
         return [by_id.get(task_id) for task_id in ids]
 
     async def _read_standings(self, ids: Sequence[int]) -> Sequence[Standing | None]:
         statement = f"SELECT id, {rows.STANDING} FROM tasks WHERE id = ANY($1)"
-        by_id = {row[0]: rows.standing(row[1:]) for row in await self._db.fetch(statement, ids)}
+        by_id = {row[0]: rows.standing(row[1:]) for row in await self._hot.fetch(statement, ids)}
         return [by_id.get(task_id) for task_id in ids]
 
     async def _deafen(self, listener: Listener) -> None:
         self._listeners.discard(listener)
         await listener.close()
-
-
-def _nothing() -> None:
-    """What there is to end of watching nothing."""

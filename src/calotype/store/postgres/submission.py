@@ -87,8 +87,8 @@ SELECT id, backlog FROM accepted
 """
 
 
-_SUBMIT: Final = _statement(with_metadata=False)
-_SUBMIT_WITH_METADATA: Final = _statement(with_metadata=True)
+SUBMIT: Final = _statement(with_metadata=False)
+SUBMIT_WITH_METADATA: Final = _statement(with_metadata=True)
 REPLAYED: Final = """
 SELECT k.fingerprint, k.task_id, t.request_id, t.created_at
 FROM idempotency_keys k JOIN tasks t ON t.id = k.task_id
@@ -179,9 +179,9 @@ async def accept(connection: Connection, tasks: Sequence[NewTask]) -> dict[int, 
     values = [*_task_columns(tasks), *_upload_columns(tasks)]
     if any(new.metadata for new in tasks):
         values += _metadata_columns(tasks)
-        rows = await connection.fetch(_SUBMIT_WITH_METADATA, *values)
+        rows = await connection.fetch(SUBMIT_WITH_METADATA, *values)
     else:
-        rows = await connection.fetch(_SUBMIT, *values)
+        rows = await connection.fetch(SUBMIT, *values)
     return {row[0]: row[1] for row in rows}
 
 

@@ -39,9 +39,8 @@ outbox AS (
 """
 """Puts the webhook of the task that was ``moved`` to its end into the outbox."""
 HAS_WEBHOOK: Final = """
-has_webhook = CASE WHEN {url} IS NOT NULL OR EXISTS (
-    SELECT 1 FROM webhook_settings AS s WHERE s.account_id = tasks.account_id
-        AND s.url IS NOT NULL
+has_webhook = CASE WHEN {url} IS NOT NULL OR (
+    SELECT s.url IS NOT NULL FROM webhook_settings AS s WHERE s.account_id = tasks.account_id
 ) THEN 1 ELSE 0 END
 """
 
