@@ -1,0 +1,61 @@
+"""What SQLite is made to do, counted in its own programs."""
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from calotype.store.sqlite import connection, submission, transitions
+
+HOT = {
+    "a submission's task": submission._INSERT_TASK,
+    "a submission's event": submission._INSERT_EVENT,
+    "a submission's ledger entry": submission._INSERT_ENTRY,
+    "a settlement's ledger entry": transitions._ENTRY,
+    "taking a task up": transitions._TAKE,
+    **{f"moving on by {event}": sql for event, sql in transitions._MOVE.items()},
+    **{f"ending by {event}": sql for event, sql in transitions._FINISH.items()},
+}
+
+
+def opened(path: Path, sql: str) -> list[str]:
+    """The tables that SQLite fills for itself alone while it runs a statement."""
+    with closing(connection.connect(path)) as database:
+        values = [None] * (max(map(int, re.findall(r"\?(\d+)", sql)), default=0) or sql.count("?"))
+        program = database.execute(f"EXPLAIN {sql}", values).fetchall()
+    return [row[5] for row in program if row[1] == "OpenEphemeral"]
+
+
+@pytest.mark.parametrize("sql", HOT.values(), ids=HOT)
+def test_no_table_is_filled_to_check_a_row(tmp_path: Path, sql: str) -> None:
+    connection.migrate(tmp_path / "c.db")
+    assert len(opened(tmp_path / "c.db", sql)) == ("RETURNING" in sql)
+
+
+@pytest.mark.parametrize("version", [1, 3, 6])
+def test_a_database_of_before_gets_the_checks_of_a_new_one(tmp_path: Path, version: int) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    with closing(connection.connect(old)) as database:
+        folder = Path(connection.__file__).parent / "migrations"
+        for script in sorted(folder.glob("*.sql"))[:version]:
+            database.executescript(script.read_text(encoding="utf-8"))
+        database.execute(f"PRAGMA user_version = {version}")
+    connection.migrate(old)
+    connection.migrate(new)
+    assert schema(old) == schema(new)
+    with closing(connection.connect(old)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        for kind in ("gift", "Reserve", ""):
+            with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+                database.execute(
+                    "INSERT INTO ledger (account_id, kind, amount, created_at) VALUES (1, ?, 1, 1)",
+                    (kind,),
+                )
+
+
+def schema(path: Path) -> list[tuple[str]]:
+    """Every statement that makes up a database."""
+    with closing(connection.connect(path)) as database:
+        return database.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
