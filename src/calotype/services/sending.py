@@ -6,7 +6,7 @@ import logging
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -180,6 +180,23 @@ def reference_of(task_id: int, purchase: int) -> str:
 def jittered(seconds: float, chance: random.Random) -> float:
     """A pause, made a little longer by chance."""
     return seconds * (1 + JITTER * chance.random())
+
+
+class Together:
+    """A check that is made once for all who ask for it while it is made.
+
+    Sends begin in crowds: what was written in one transaction goes on in one moment.
+    """
+
+    def __init__(self, check: Callable[[], Awaitable[None]]) -> None:
+        self._check = check
+        self._made: asyncio.Future[None] | None = None
+
+    async def __call__(self) -> None:
+        """Make the check, or wait for the one that is being made; raises what it raises."""
+        if self._made is None or self._made.done():
+            self._made = asyncio.ensure_future(self._check())
+        await asyncio.shield(self._made)
 
 
 class Reporter:
