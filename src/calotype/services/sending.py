@@ -207,21 +207,22 @@ class Reporter:
         self._task = task
         self._clock = clock
         self._percent = 0
-        self._fresh = asyncio.Event()
+        self._fresh: asyncio.Event | None = None
         self._writer: asyncio.Task[None] | None = None
 
     def report(self, percent: int) -> None:
         """Take in a percentage; what it falls behind is left out."""
         if percent > self._percent:
             self._percent = percent
+            if self._fresh is None:  # most jobs never tell, and there may be many of them
+                self._fresh = asyncio.Event()
+                self._writer = asyncio.create_task(self._write(self._fresh))
             self._fresh.set()
-            if self._writer is None:
-                self._writer = asyncio.create_task(self._write())
 
-    async def _write(self) -> None:
+    async def _write(self, fresh: asyncio.Event) -> None:
         while True:
-            await self._fresh.wait()
-            self._fresh.clear()
+            await fresh.wait()
+            fresh.clear()
             try:
                 await self._store.advance(
                     self._task, Event.RUN, progress=self._percent, now=self._clock()
