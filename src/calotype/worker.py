@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
@@ -30,7 +30,7 @@ from calotype.net.webhooks import WebhookClient
 from calotype.providers.kind import kind_of
 from calotype.providers.line import Tools
 from calotype.providers.port import Provider
-from calotype.queue import EmbeddedQueue, SharedQueue
+from calotype.queue import EmbeddedQueue
 from calotype.services import cancelling
 from calotype.services.assets import UPSTREAM_SECONDS, Assets
 from calotype.services.callbacks import TOPIC, unpacked
@@ -42,6 +42,9 @@ from calotype.services.running import Links, Runner
 from calotype.services.thumbnails import Thumbnails
 from calotype.settings import Settings, SettingsError
 from calotype.store.port import SharedStore
+
+if TYPE_CHECKING:
+    from calotype.sharedqueue import SharedQueue
 
 RECONCILE_SECONDS: Final = 10.0
 CHECK_SECONDS: Final = 1.0
@@ -232,6 +235,8 @@ class Worker:
         await self._deliverer.start()
 
     async def _start_shared(self) -> None:
+        from calotype.sharedqueue import SharedQueue  # its library takes time and memory
+
         store = self._core.store
         if not isinstance(store, SharedStore):
             raise TypeError("only a shared store has a shared queue")

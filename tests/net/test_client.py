@@ -11,7 +11,8 @@ import pytest
 from calotype.domain.outcomes import SourceError
 from calotype.net.bodies import Inline, json_body, raw_body
 from calotype.net.client import Answer, BrokenOff, NotSent, TooLarge, UpstreamClient
-from net.calls import IMAGE, LETTERS, bytes_of, create, names_in, opening
+from harness import until
+from net.calls import IMAGE, LETTERS, bytes_of, create, names_in, open_files, opening
 from net.names import Lookup
 from net.servers import Exchange, ok, saying, serving
 from net.tls import serving_tls, trusting
@@ -40,7 +41,6 @@ async def test_a_request_says_who_asks_and_carries_the_credential(client: Upstre
         "authorization": "Bearer hunter2",
         "content-type": "application/json",
         "content-length": str(len(seen.body)),
-        "connection": "close",
     }
 
 
@@ -72,13 +72,46 @@ async def test_no_url_becomes_more_than_one_request_line(
     assert "x" not in server.seen[0].headers
 
 
-async def test_a_create_has_a_connection_of_its_own_and_others_share(
+async def test_a_create_right_behind_another_has_a_connection_of_its_own_and_others_share(
     client: UpstreamClient,
 ) -> None:
     async with saying(ok(b"{}"), hang_up=False) as server:
         for fresh in (False, False, True, True, False):
             await create(client, server.url, fresh=fresh)
     assert [seen.connection for seen in server.seen] == [0, 0, 1, 2, 0]
+
+
+async def test_a_create_shares_a_connection_that_has_rested_and_is_no_second_old(
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with saying(ok(b"{}"), hang_up=False) as server:
+        for rest in (0.0, 0.0, 60.0, 0.0):
+            monkeypatch.setattr("calotype.net.client.REST_SECONDS", rest)
+            await create(client, server.url)
+    assert [seen.connection for seen in server.seen] == [0, 0, 1, 0]
+
+
+async def test_a_create_shares_no_connection_whose_time_is_over(
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.net.client.REST_SECONDS", 0.0)
+    monkeypatch.setattr("calotype.net.client.KEPT_SECONDS", 0.0)
+    async with saying(ok(b"{}"), hang_up=False) as server:
+        for _ in range(2):
+            await create(client, server.url)
+    assert [seen.connection for seen in server.seen] == [0, 1]
+
+
+async def test_a_create_shares_no_connection_that_its_server_has_closed(
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.net.client.REST_SECONDS", 0.0)
+    async with saying(ok(b"{}")) as server:
+        before = len(open_files())
+        for _ in range(2):
+            await create(client, server.url)
+            await until(lambda: len(open_files()) == before)
+    assert [seen.connection for seen in server.seen] == [0, 1]
 
 
 async def test_cookies_redirects_and_proxies_of_the_environment_are_left_alone(

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from calotype.domain.errors import Unavailable
 from calotype.queue import EmbeddedQueue
 from harness import until
 from services.bench import CHANNEL
@@ -107,3 +108,50 @@ async def test_a_task_that_is_moved_runs_in_its_new_place_once_the_old_run_has_e
 
 async def test_a_queue_that_never_started_stops() -> None:
     assert await EmbeddedQueue(Runs(), channels=[CHANNEL]).stop(20) == 0
+
+
+async def test_tasks_wait_for_a_place_at_their_channel_by_priority_then_by_age() -> None:
+    runs = Runs()
+    narrow = msgspec.structs.replace(CHANNEL, concurrency=1)
+    queue = EmbeddedQueue(runs, channels=[narrow])
+    queue.start()
+    for task_id, priority in ((1, 0), (2, 9), (3, 5), (4, 5)):
+        queue.put(task_id, CHANNEL.id, priority)
+    await until(lambda: runs.begun == [2])
+    queue.put(5, CHANNEL.id, 7)
+    runs.go_on.set()
+    await until(lambda: runs.ended == [2, 5, 3, 4, 1])
+    assert await queue.stop(20) == 0
+
+
+async def test_a_channel_that_nobody_serves_yet_gets_its_tasks_once_it_is_served() -> None:
+    runs = Runs()
+    queue = EmbeddedQueue(runs, channels=[])
+    queue.start()
+    queue.put(1, CHANNEL.id, 0)
+    queue.put(2, CHANNEL.id, 0)
+    await asyncio.sleep(0)
+    queue.serve([msgspec.structs.replace(CHANNEL, concurrency=1)])
+    await until(lambda: runs.begun == [1])
+    queue.serve([CHANNEL])
+    await until(lambda: runs.begun == [1, 2])
+    assert await queue.stop(0) == 2
+
+
+async def test_what_breaks_or_is_to_wait_is_run_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("calotype.queue.RETRY_SECONDS", 0.01)
+    answers: list[Exception | float | None] = [RuntimeError("broke"), Unavailable("away"), 0.01]
+
+    async def run(_task_id: int) -> float | None:
+        answer = answers.pop(0) if answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    queue = EmbeddedQueue(run, channels=[CHANNEL])
+    queue.start()
+    queue.put(1, CHANNEL.id, 0)
+    await until(lambda: not answers and queue.running == 0)
+    assert await queue.stop(20) == 0

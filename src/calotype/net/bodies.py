@@ -88,16 +88,21 @@ class _File(msgspec.Struct, frozen=True):
 def json_body(document: object) -> Body:
     """A JSON document, in which ``Inline`` may stand as any value."""
     files: list[_File] = []
-    # Drawn for this document alone, so that nothing in it can be taken for one.
-    mark = secrets.token_hex(16)
+    mark = ""
 
     def leave_out(value: object) -> str:
+        nonlocal mark
         if not isinstance(value, Inline):
             raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON")
+        # Drawn for this document alone, so that nothing in it can be taken for one.
+        mark = mark or secrets.token_hex(16)
         files.append(_File(value.open, value.size, base64=True))
         return f"{value.prefix}{mark}"
 
-    first, *others = msgspec.json.encode(document, enc_hook=leave_out).split(mark.encode())
+    written = msgspec.json.encode(document, enc_hook=leave_out)
+    if not files:
+        return _body("application/json", [written])
+    first, *others = written.split(mark.encode())
     pieces: list[bytes | _File] = [first]
     for file, text in zip(files, others, strict=True):
         pieces += (file, text)

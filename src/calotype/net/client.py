@@ -12,6 +12,9 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from calotype.domain.errors import Unavailable
@@ -37,7 +40,12 @@ __all__ = [
 
 RESULT_BYTES: Final = 512 * 1024 * 1024
 """Of one image that an upstream made."""
+REST_SECONDS: Final = 0.1
+"""So long a connection is left alone after an answer: who hangs up behind it has done so then."""
+KEPT_SECONDS: Final = 1.0
+"""So long it is good for another create: far less than any server lets one be idle."""
 _ROOM_SECONDS: Final = 5
+_IDLE_SECONDS: Final = 15.0
 _READ: Final = 16 * 1024
 _TURNS: Final = 64
 _WEBSOCKET_MESSAGE: Final = 64 * 1024 * 1024
@@ -151,7 +159,8 @@ class UpstreamClient:
             url: whole, with its query.
             headers: the credential among them.
             body: what is sent; None for nothing.
-            fresh: over a connection of its own, that nothing was sent over before.
+            fresh: over a new connection, or one that cannot have been closed for being idle: its
+                last answer ended between ``REST_SECONDS`` and ``KEPT_SECONDS`` ago.
             timeout_seconds: from lookup to the answer's last byte; waiting for other answers of
                 ours to be read does not count.
             max_bytes: limit on the answer's body, uncompressed.
@@ -290,9 +299,13 @@ class UpstreamClient:
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_create_end.append(_note_connection)
         tracing.on_connection_reuseconn.append(_note_connection)
+        kind = _Rested if fresh else aiohttp.TCPConnector
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=self._resolver, force_close=fresh, limit=0, ssl=self._tls or True
+            connector=kind(
+                resolver=self._resolver,
+                keepalive_timeout=KEPT_SECONDS if fresh else _IDLE_SECONDS,
+                limit=0,
+                ssl=self._tls or True,
             ),
             headers=_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -304,6 +317,16 @@ class UpstreamClient:
         # Else aiohttp sends what it takes for idempotent twice over a connection that is cut.
         session._retry_connection = False  # noqa: SLF001 -- there is no public switch
         return session
+
+
+class _Rested(aiohttp.TCPConnector):
+    """Uses no connection again right behind an answer, where some servers hang up unannounced."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        idle = self._conns.get(key)  # those that have rested longest come first
+        if idle and time.monotonic() - idle[0][1] < REST_SECONDS:
+            return None
+        return await super()._get(key, traces)
 
 
 class _Sending(aiohttp.Payload):

@@ -1,7 +1,8 @@
 """A channel's line to its upstream: base URL, credential, verdicts; what every protocol shares.
 
-``create`` sends once, over a connection of its own. ``ask`` is for everything that may be
-repeated. Both return an outcome instead of an ``Answer`` where there is nothing to look at.
+``create`` sends once, over a connection that its server surely holds (``client.KEPT_SECONDS``).
+``ask`` is for everything that may be repeated. Both return an outcome instead of an ``Answer``
+where there is nothing to look at.
 """
 
 from collections.abc import Callable, Mapping

@@ -55,6 +55,7 @@ from calotype.services.sending import (
     Bench,
     History,
     Reporter,
+    Together,
     is_free,
     make_job,
 )
@@ -140,6 +141,8 @@ class Runner:
         self._references = references
         self._clock = clock
         self._links = links or Links()
+        self._check_room = Together(self._links.check_room)
+        self._check_assets = Together(assets.store.ping)
         self._chance = random.Random()  # noqa: S311 -- spreads polls, guards nothing
         self._endings = Endings(
             store,
@@ -464,9 +467,9 @@ class Runner:
 
         """
         task, channel = bench.task, bench.channel
-        await self._links.check_room()
+        await self._check_room()
         if bench.provider.synchronous:
-            await self._assets.store.ping()  # its image comes but once: is there a place for it?
+            await self._check_assets()  # its image comes but once: is there a place for it?
         if not channel.requests_per_minute:
             return self._still_open(bench, now)
         before = min(task.deadline_at - 1, now + WAIT_HERE_MS)

@@ -6,7 +6,7 @@ import logging
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -182,6 +182,23 @@ def jittered(seconds: float, chance: random.Random) -> float:
     return seconds * (1 + JITTER * chance.random())
 
 
+class Together:
+    """A check that is made once for all who ask for it while it is made.
+
+    Sends begin in crowds: what was written in one transaction goes on in one moment.
+    """
+
+    def __init__(self, check: Callable[[], Awaitable[None]]) -> None:
+        self._check = check
+        self._made: asyncio.Future[None] | None = None
+
+    async def __call__(self) -> None:
+        """Make the check, or wait for the one that is being made; raises what it raises."""
+        if self._made is None or self._made.done():
+            self._made = asyncio.ensure_future(self._check())
+        await asyncio.shield(self._made)
+
+
 class Reporter:
     """Writes down how far a job is while its ``submit`` waits, one write at a time."""
 
@@ -190,21 +207,22 @@ class Reporter:
         self._task = task
         self._clock = clock
         self._percent = 0
-        self._fresh = asyncio.Event()
+        self._fresh: asyncio.Event | None = None
         self._writer: asyncio.Task[None] | None = None
 
     def report(self, percent: int) -> None:
         """Take in a percentage; what it falls behind is left out."""
         if percent > self._percent:
             self._percent = percent
+            if self._fresh is None:  # most jobs never tell, and there may be many of them
+                self._fresh = asyncio.Event()
+                self._writer = asyncio.create_task(self._write(self._fresh))
             self._fresh.set()
-            if self._writer is None:
-                self._writer = asyncio.create_task(self._write())
 
-    async def _write(self) -> None:
+    async def _write(self, fresh: asyncio.Event) -> None:
         while True:
-            await self._fresh.wait()
-            self._fresh.clear()
+            await fresh.wait()
+            fresh.clear()
             try:
                 await self._store.advance(
                     self._task, Event.RUN, progress=self._percent, now=self._clock()
