@@ -10,12 +10,12 @@ from typing import Final
 import msgspec
 
 from calotype.domain.channel import Channel
-from calotype.domain.task import FINAL, Task
+from calotype.domain.task import Task
 
 MAX_DOCUMENTS: Final = 4096
 """About 2 KiB each."""
-UNFINISHED_MS: Final = 250
-FINAL_MS: Final = 1000
+KEPT_MS: Final = 1000
+"""By so much may a hint be behind the clock."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ class ReadyDocuments:
         now: int,
     ) -> None:
         """Keep one; that which was made longest ago goes for it."""
-        until = now + (FINAL_MS if task.state in FINAL else UNFINISHED_MS)
+        until = now + KEPT_MS
         if task.expires_at is not None and task.expires_at > now:
             until = min(until, task.expires_at)
         self._kept.pop((task_word, base_url), None)
