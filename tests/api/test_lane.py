@@ -27,7 +27,8 @@ FORM = (
 _CHANGING = [
     (re.compile(rb"task_[0-9a-z]{13}"), b"TASK"),
     (re.compile(rb"req_[0-9a-f]+"), b"REQUEST"),
-    (re.compile(rb'(date: |_at":|;t=)[^\r,}]+'), rb"\1THEN"),
+    (re.compile(rb'(date: [A-Z]|_at":|_seconds":|_ms":|;t=)[^\r,}]+'), rb"\1THEN"),
+    (re.compile(rb"THEN, [^\r]+"), b"THEN"),
     (re.compile(rb"127\.0\.0\.1:\d+"), b"ADDRESS"),
 ]
 

@@ -29,26 +29,18 @@ class Lane(FileSender):
     _idle_since: float | None = None
     """When the last answer was given; None once something has come since."""
 
-    def on_message_begin(self) -> None:
-        """Make the scope of a request."""
-        super().on_message_begin()
-        self._answered = False
-        self.scope["state"]["answer"] = self.answer
-
     def on_headers_complete(self) -> None:
         """Answer what is ready, and begin to answer everything else."""
-        if self._is_free() and (match := _TASK.match(self.url)):
-            answer = self._ready(match[1].decode())
-            if answer is not None:
-                self._answered = True
-                self._at_once += 1
-                self.transport.write(self._bytes_of(answer))
-                self.server_state.total_requests += 1
-                self._idle_since = self.loop.time()
-                if self.timeout_keep_alive_task is None:
-                    self._arm(self.timeout_keep_alive)
-                return
-        super().on_headers_complete()
+        match = _TASK.match(self.url)
+        answer = self._ready(match[1].decode()) if match and self._is_free() else None
+        self._answered = answer is not None
+        if answer is None:
+            self.scope["state"]["answer"] = self.answer
+            super().on_headers_complete()
+            return
+        self._at_once += 1
+        self.transport.write(self._bytes_of(answer))
+        self._rest()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body that somebody waits for."""
@@ -92,8 +84,18 @@ class Lane(FileSender):
 
     def on_response_complete(self) -> None:
         """Go on with what waits behind an answer, or wait for the next request."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.flow.resume_reading()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait for the next request."""
+        self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
-        super().on_response_complete()
+        if self.timeout_keep_alive_task is None:
+            self._arm(self.timeout_keep_alive)
 
     def _arm(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(

@@ -23,11 +23,6 @@ _OFFER: Final = {b"connection", b"upgrade", b"http2-settings"}
 class Protocol(Lane):
     """To be given to uvicorn as ``http``."""
 
-    def on_message_begin(self) -> None:
-        """Make the scope of a request."""
-        super().on_message_begin()
-        self.scope["state"]["hang_up"] = self.transport.close
-
     def data_received(self, data: bytes) -> None:
         """Feed the parser; an offer to upgrade is taken out, as RFC 9110 (7.8) allows."""
         self._idle_since = None
@@ -47,6 +42,7 @@ class Protocol(Lane):
         if self.parser.should_upgrade():
             self.scope["method"] = self.parser.get_method().decode("ascii")
         else:
+            self.scope["state"]["hang_up"] = self.transport.close
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
