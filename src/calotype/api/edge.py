@@ -1,7 +1,7 @@
 """The outermost layer: request ids, errors, and the short way to the two busiest routes."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from calotype.api.body import ClientGone, Incoming
 from calotype.api.context import RequestIds
 from calotype.api.images import Generations
 from calotype.api.openai import errors as openai
-from calotype.api.render import Answer, error_answer
+from calotype.api.render import Answer, error_answer, whole
 from calotype.api.tasks import Tasks
 from calotype.domain.errors import (
     CalotypeError,
@@ -26,6 +26,9 @@ from calotype.domain.errors import (
 )
 
 _FIRST_ERROR: Final = 400
+
+Sender = Callable[[Answer], Awaitable[None]]
+"""Sends a whole answer in one piece: ``api/lane.py``."""
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +82,13 @@ class Edge:
         self._rest = rest
         self._request_ids = RequestIds()
 
+    def ready(self, scope: Scope, word: str) -> Answer | None:
+        """The answer to ``GET /v1/tasks/{word}``, where nothing has to be waited for."""
+        answer = self._tasks.ready(scope, word)
+        if answer is None:
+            return None
+        return whole(answer, [(b"x-request-id", self._request_ids.of(scope).encode())])
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's start and end."""
         if scope["type"] != "http":
@@ -102,7 +112,7 @@ class Edge:
             message = f"Something broke on our side; the logs tell more of {response.request_id}."
             answer = self._told(scope, InternalError(message))
         if answer is not None:
-            await response.finish(answer, body)
+            await response.finish(answer, body, scope["state"].get("answer"))
 
     def _told(self, scope: Scope, error: CalotypeError) -> Answer:
         """An error as whoever asks is told of it."""
@@ -149,15 +159,16 @@ class _Response:
             message = {**message, "headers": headers}
         await self._send(message)
 
-    async def finish(self, answer: Answer, body: Incoming) -> None:
-        headers = [
-            *answer.headers,
-            (b"content-length", str(len(answer.body)).encode()),
-            *self.headers,
-        ]
+    async def finish(self, answer: Answer, body: Incoming, at_once: Sender | None) -> None:
+        answer = whole(answer, self.headers)
+        may_end = answer.status < _FIRST_ERROR or body.ended
+        if may_end and at_once is not None:
+            await at_once(answer)
+            return
+        headers = list(answer.headers)
         start = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await self._send(start)
-        if answer.status < _FIRST_ERROR or body.ended:
+        if may_end:
             await self._send({"type": "http.response.body", "body": answer.body})
             return
         # Ending here could close the connection under a client that is still sending: it would

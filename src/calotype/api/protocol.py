@@ -5,6 +5,7 @@
 * A request that is no HTTP is refused in the contract's shape, with a request id.
 * ``scope["state"]["hang_up"]`` ends the connection in the middle of an answer, on purpose.
 * ``scope["state"]["send_file"]`` sends a file: ``api/sendfile.py``.
+* The short way of whole and ready answers: ``api/lane.py``.
 """
 
 import secrets
@@ -12,24 +13,20 @@ from typing import Final
 
 import httptools
 
+from calotype.api.lane import Lane
 from calotype.api.render import error_answer
-from calotype.api.sendfile import FileSender
 from calotype.domain.errors import MalformedBody
 
 _OFFER: Final = {b"connection", b"upgrade", b"http2-settings"}
 
 
-class Protocol(FileSender):
+class Protocol(Lane):
     """To be given to uvicorn as ``http``."""
-
-    def on_message_begin(self) -> None:
-        """Make the scope of a request."""
-        super().on_message_begin()
-        self.scope["state"]["hang_up"] = self.transport.close
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; an offer to upgrade is taken out, as RFC 9110 (7.8) allows."""
-        self._unset_keepalive_if_required()
+        self._idle_since = None
+        self._at_once = 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -45,6 +42,7 @@ class Protocol(FileSender):
         if self.parser.should_upgrade():
             self.scope["method"] = self.parser.get_method().decode("ascii")
         else:
+            self.scope["state"]["hang_up"] = self.transport.close
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -71,7 +71,7 @@ STATUSES: Final = {
 }
 """Code of an error → HTTP status; a test finds codes that have none."""
 
-_JSON: Final = (b"content-type", b"application/json")
+JSON: Final = (b"content-type", b"application/json")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     status: int
     body: bytes
-    headers: Headers = (_JSON,)
+    headers: Headers = (JSON,)
 
     def response(self) -> Response:
         """The same for Starlette."""
@@ -88,9 +88,15 @@ class Answer(msgspec.Struct, frozen=True):
         return response
 
 
+def whole(answer: Answer, headers: Headers) -> Answer:
+    """The answer with all its headers, these and its length."""
+    length = (b"content-length", b"%d" % len(answer.body))
+    return Answer(answer.status, answer.body, (*answer.headers, length, *headers))
+
+
 def json_answer(status: int, document: Any, *, headers: Headers = ()) -> Answer:
     """A JSON answer."""
-    return Answer(status, _encode(document), (_JSON, *headers))
+    return Answer(status, _encode(document), (JSON, *headers))
 
 
 def cacheable(answer: Answer, *, max_age: int = 60) -> Answer:

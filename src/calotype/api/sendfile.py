@@ -25,10 +25,10 @@ class FileSender(HttpToolsProtocol):
     _full: asyncio.Future[None] | None = None
     """Done when a socket that was full takes more, or is gone."""
 
-    def on_message_begin(self) -> None:
-        """Make the scope of a request."""
-        super().on_message_begin()
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
         self.scope["state"]["send_file"] = self.send_file
+        super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake whoever is sending: nobody will read it."""

@@ -6,14 +6,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from calotype.api.context import Context, authenticate, base_url
-from calotype.api.render import Answer, json_answer
+from calotype.api.context import Context, authenticate, base_url, bearer
+from calotype.api.render import JSON, Answer, json_answer
 from calotype.api.waiting import asked_wait, changed
+from calotype.domain.errors import CalotypeError
 
 PREFIX: Final = "/v1/tasks/"
 
 FRESH: Final = (b"cache-control", b"no-store")
 """The header of what changes at any time."""
+_HEADERS: Final = (JSON, FRESH)
 
 
 class Tasks:
@@ -26,14 +28,30 @@ class Tasks:
         """The task that the path names."""
         key = await authenticate(scope, self._context.accounts)
         word = scope["path"].removeprefix(PREFIX)
-        task = await self._context.delivery.find(word, account_id=key.account_id)
-        if scope["query_string"]:
-            wait, since = asked_wait(scope)
-            task = await changed(self._context, task, seconds=wait, since=since)
-        document = await self._context.delivery.document(
-            task, base_url=base_url(scope, self._context.public_url)
-        )
-        return json_answer(200, document, headers=[FRESH])
+        base = base_url(scope, self._context.public_url)
+        delivery = self._context.delivery
+        if not scope["query_string"]:
+            body = await delivery.encoded(word, account_id=key.account_id, base_url=base)
+            return Answer(200, body, _HEADERS)
+        task = await delivery.find(word, account_id=key.account_id)
+        wait, since = asked_wait(scope)
+        task = await changed(self._context, task, seconds=wait, since=since)
+        return json_answer(200, await delivery.document(task, base_url=base), headers=[FRESH])
+
+    def ready(self, scope: Scope, word: str) -> Answer | None:
+        """What ``handle`` answers to a request without a query; None where that takes waiting."""
+        try:
+            key = self._context.accounts.recognise(bearer(scope))
+            if key is None:
+                return None
+            body = self._context.delivery.ready(
+                word,
+                account_id=key.account_id,
+                base_url=base_url(scope, self._context.public_url),
+            )
+        except CalotypeError:  # told of by ``handle``
+            return None
+        return None if body is None else Answer(200, body, _HEADERS)
 
     async def delete(self, request: Request) -> Response:
         """Nothing, once the images of the task are gone; a body means nothing."""

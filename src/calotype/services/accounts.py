@@ -36,11 +36,26 @@ class Accounts:
             errors.InvalidKey: malformed, unknown, expired or revoked.
 
         """
+        if (known := self.recognise(key)) is not None:
+            return known
         if not keys.is_well_formed(key):
             raise InvalidKey("This is no API key of this server; keys begin with 'ck_'.")
         found = await self._store.find_key(keys.hash_key(key))
         if found is None:
             raise InvalidKey("This API key is not known here; check it, or create a new one.")
+        return self._checked(found)
+
+    def recognise(self, key: str) -> ApiKey | None:
+        """The same at once; None where the database has to be asked.
+
+        Raises:
+            errors.InvalidKey: expired or revoked.
+
+        """
+        found = self._store.known_key(keys.hash_key(key))
+        return None if found is None else self._checked(found)
+
+    def _checked(self, found: ApiKey) -> ApiKey:
         if found.revoked_at is not None:
             raise InvalidKey("This API key was revoked; create a new one.")
         now = self._clock()

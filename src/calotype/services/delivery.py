@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from calotype.domain.catalog import Catalog
 from calotype.domain.clock import Clock
 from calotype.domain.errors import TaskNotFound, UnknownModel
@@ -11,12 +13,15 @@ from calotype.domain.ids import decode, encode
 from calotype.domain.task import Asset, ResultImage, Task
 from calotype.domain.webhooks import Webhook
 from calotype.services.assets import Assets
+from calotype.services.ready import ReadyDocuments
 from calotype.services.routing import Router
 from calotype.services.webhooks import summary
 from calotype.store.port import Store
 
 MIN_POLL_MS: Final = 1000
 MAX_POLL_MS: Final = 15_000
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Delivery:
@@ -30,6 +35,33 @@ class Delivery:
         self._router = router
         self._assets = assets
         self._clock = clock
+        self._ready = ReadyDocuments()
+
+    def ready(self, task_word: str, *, account_id: int, base_url: str) -> bytes | None:
+        """What ``encoded`` gives, where it is known at once to be what it would give now."""
+        kept = self._ready.get(task_word, base_url, now=self._clock())
+        if kept is None or kept.account_id != account_id:
+            return None
+        if self._router.get(kept.channel_id) is not kept.channel:
+            return None
+        return kept.body if kept.version == self._store.version() else None
+
+    async def encoded(self, task_word: str, *, account_id: int, base_url: str) -> bytes:
+        """The public form of a task as JSON.
+
+        Raises:
+            errors.TaskNotFound: there is none, or it is someone else's.
+
+        """
+        version = self._store.version()
+        task = await self.find(task_word, account_id=account_id)
+        body = _encode(await self.document(task, base_url=base_url))
+        if version is not None:
+            channel, now = self._router.get(task.channel_id), self._clock()
+            self._ready.keep(
+                task_word, base_url, task, body, version=version, channel=channel, now=now
+            )
+        return body
 
     async def find(self, task_word: str, *, account_id: int) -> Task:
         """A task by its public id.

@@ -248,6 +248,10 @@ class Store(Protocol):
         """The key with this hash, expired and revoked ones too."""
         ...
 
+    def known_key(self, digest: bytes) -> ApiKey | None:
+        """The same at once, where it is in memory and known to be what the database has."""
+        ...
+
     async def key(self, key_id: int) -> ApiKey | None:
         """A key by its id, expired and revoked ones too, as it stands now."""
         ...
@@ -313,6 +317,13 @@ class Store(Protocol):
 
     async def task(self, task_id: int) -> Task | None:
         """A task, whoever owns it."""
+        ...
+
+    def version(self) -> int | None:
+        """Of the whole database: another after each commit, whoever made it.
+
+        None where asking costs more than reading a task anew.
+        """
         ...
 
     async def standing(self, task_id: int) -> Standing | None:

@@ -191,6 +191,9 @@ class PostgresStore:
             if key.metered:
                 await db.execute(keys.ADD_METER, *rows.meter_values(key))
 
+    def known_key(self, digest: bytes) -> ApiKey | None:
+        return self._keys.get(digest)
+
     async def find_key(self, digest: bytes) -> ApiKey | None:
         if (known := self._keys.get(digest)) is not None:
             return known
@@ -244,6 +247,9 @@ class PostgresStore:
             submitted = await batch.submit_batch(db, news)
         self._news.tell()
         return submitted
+
+    def version(self) -> int | None:
+        return None
 
     async def task(self, task_id: int) -> Task | None:
         return await self._tasks.add(task_id)

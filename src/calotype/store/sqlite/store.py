@@ -81,6 +81,7 @@ class SqliteStore:
         self._lazy_writer: Writer | None = None
         self._lazy_reader: sqlite3.Connection | None = None
         self._lazy_revocations: SharedMark | None = None
+        self._version: int | None = None
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
         self.gallery = Gallery(SqliteGallery(write=self._write, reading=self._with_own_reader))
@@ -142,6 +143,9 @@ class SqliteStore:
     async def add_key(self, key: ApiKey, *, digest: bytes) -> None:
         await self._write(partial(accounts.add_key, key=key, digest=digest))
 
+    def known_key(self, digest: bytes) -> ApiKey | None:
+        return self._keys.get(digest)
+
     async def find_key(self, digest: bytes) -> ApiKey | None:
         mark = self._revocation_mark()
         if (known := self._keys.get(digest)) is not None:
@@ -192,6 +196,19 @@ class SqliteStore:
     async def task(self, task_id: int) -> Task | None:
         found = self._read(f"SELECT {rows.TASK} FROM tasks WHERE id = ?", task_id)
         return rows.task(found[0]) if found else None
+
+    def version(self) -> int | None:
+        """SQLite's own count of what others have committed, asked for once in a turn of the loop.
+
+        Whoever asks in the same turn sent the request before the answer was known.
+        """
+        if self._version is None:
+            self._version = self._read("PRAGMA data_version")[0][0]
+            asyncio.get_running_loop().call_soon(self._ask_again)
+        return self._version
+
+    def _ask_again(self) -> None:
+        self._version = None
 
     async def standing(self, task_id: int) -> Standing | None:
         found = self._read(f"SELECT {rows.STANDING} FROM tasks WHERE id = ?", task_id)

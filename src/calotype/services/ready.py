@@ -1,0 +1,66 @@
+"""Documents of tasks as they were last sent, for whoever reads the same task again.
+
+One is good while nobody has committed anything to the database since it was made, so that a read
+is never older than the last transition; and not for long, as it also tells of time: how long the
+task may still take, and until when its images may be fetched.
+"""
+
+from typing import Final
+
+import msgspec
+
+from calotype.domain.channel import Channel
+from calotype.domain.task import Task
+
+MAX_DOCUMENTS: Final = 4096
+"""About 2 KiB each."""
+KEPT_MS: Final = 1000
+"""By so much may a hint be behind the clock."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A document, and what it holds good for."""
+
+    body: bytes
+    account_id: int
+    version: int
+    """Of the database when it was read."""
+    channel_id: int
+    channel: Channel | None
+    """As it was called, whoever develops the task."""
+    since: int
+    until: int
+
+
+class ReadyDocuments:
+    """The documents that were made last, by task and by what stands before their URLs."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], Ready] = {}
+
+    def get(self, task_word: str, base_url: str, *, now: int) -> Ready | None:
+        """One whose time is not over."""
+        kept = self._kept.get((task_word, base_url))
+        return kept if kept is not None and kept.since <= now < kept.until else None
+
+    def keep(
+        self,
+        task_word: str,
+        base_url: str,
+        task: Task,
+        body: bytes,
+        *,
+        version: int,
+        channel: Channel | None,
+        now: int,
+    ) -> None:
+        """Keep one; that which was made longest ago goes for it."""
+        until = now + KEPT_MS
+        if task.expires_at is not None and task.expires_at > now:
+            until = min(until, task.expires_at)
+        self._kept.pop((task_word, base_url), None)
+        if len(self._kept) >= MAX_DOCUMENTS:
+            del self._kept[next(iter(self._kept))]
+        self._kept[task_word, base_url] = Ready(
+            body, task.account_id, version, task.channel_id, channel, now, until
+        )

@@ -1,0 +1,80 @@
+"""A task that is read again and again is never shown older than its last change."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from harness import OUR_CODE, Reply, Server
+
+
+async def read(server: Server, word: str) -> Reply:
+    """The task by the third of three reads, which is of what the second has left."""
+    for _ in range(2):
+        await server.call("GET", f"/v1/tasks/{word}")
+    return await server.call("GET", f"/v1/tasks/{word}")
+
+
+@asynccontextmanager
+async def another_process(server: Server) -> AsyncIterator[str]:
+    """The URL of a second server on the same data folder, a process of its own."""
+    environment = {**OUR_CODE, "CALOTYPE_DATA_DIR": str(server.data), "CALOTYPE_PORT": "0"}
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "calotype", "serve", "--no-worker"),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert program.stdout is not None
+    try:
+        yield (await program.stdout.readline()).decode().split()[3]
+    finally:
+        program.terminate()
+        await program.wait()
+
+
+async def test_a_read_tells_of_what_this_process_has_just_written(idle_server: Server) -> None:
+    for _ in range(20):
+        word = (await idle_server.accepted())["task_id"]
+        assert (await read(idle_server, word)).json["state"] == "waiting"
+        await idle_server.call("POST", f"/v1/tasks/{word}/cancel")
+        assert (await read(idle_server, word)).json["state"] == "fail"
+
+
+async def test_a_read_tells_of_what_another_process_has_just_written(idle_server: Server) -> None:
+    async with another_process(idle_server) as url:
+        for _ in range(20):
+            word = (await idle_server.accepted())["task_id"]
+            assert (await read(idle_server, word)).json["state"] == "waiting"
+            await idle_server.call("POST", f"{url}/v1/tasks/{word}/cancel")
+            now = await idle_server.call("GET", f"/v1/tasks/{word}")
+            assert now.json["state"] == "fail"
+
+
+async def test_a_task_that_is_ready_is_nothing_to_another_account(idle_server: Server) -> None:
+    word = (await idle_server.accepted())["task_id"]
+    assert (await read(idle_server, word)).status == 200
+    other = await idle_server.for_account()
+    (await read(other, word)).assert_refused(404, "task_not_found")
+    assert (await read(idle_server, word)).status == 200
+
+
+async def test_a_revoked_key_reads_nothing_that_is_ready(idle_server: Server) -> None:
+    word = (await idle_server.accepted())["task_id"]
+    assert (await read(idle_server, word)).status == 200
+    (key,) = await idle_server.core.store.keys()
+    await idle_server.core.accounts.revoke(key)
+    (await read(idle_server, word)).assert_refused(401, "invalid_api_key")
+
+
+async def test_hosts_have_documents_of_their_own(server: Server) -> None:
+    task = await server.outcome()
+    for host in ("one.example", "two.example", "one.example"):
+        shown = await server.call("GET", task["poll_url"], headers={"Host": host})
+        assert shown.json["result"]["data"][0]["url"].startswith(f"http://{host}/v1/assets/")
+
+
+async def test_deleted_images_are_gone_from_what_was_ready(server: Server) -> None:
+    word = (await server.outcome())["task_id"]
+    assert "url" in (await read(server, word)).json["result"]["data"][0]
+    assert (await server.call("DELETE", f"/v1/tasks/{word}")).status == 204
+    assert "url" not in (await read(server, word)).json["result"]["data"][0]
