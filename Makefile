@@ -61,7 +61,7 @@ check: $(DEV) ## Judge format, lint, types, layers and sizes; stops at the first
 	@printf '\nAll gates passed.\n'
 
 bench: $(DEV) ## Measure throughput, latency and memory; ARGS="…" goes to the benchmark
-	@$(VENV_PYTHON) benchmarks/bench.py $(ARGS)
+	@PYTHONPATH=tests $(VENV_PYTHON) benchmarks/bench.py $(ARGS)
 
 lock: $(VENV_PYTHON) ## Pin anew after a change in pyproject.toml; ARGS=--upgrade takes the newest of everything
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; trap 'exit 1' INT TERM; \
