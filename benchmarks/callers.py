@@ -101,9 +101,7 @@ async def callers(port: int, key: str, number: int) -> AsyncIterator[list[Caller
             caller.close()
 
 
-async def whole_tasks(
-    port: int, key: str, body: bytes, *, connections: int, seconds: float
-) -> Load:
+async def run_tasks(port: int, key: str, body: bytes, *, connections: int, seconds: float) -> Load:
     """From submission to success, again and again; the last of them to their end."""
     times = list[float]()
     began = time.perf_counter()

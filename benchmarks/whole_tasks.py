@@ -6,7 +6,7 @@ import msgspec
 
 import floors
 import wrk
-from callers import callers, whole_tasks
+from callers import callers, run_tasks
 from servers import Engine, Process
 from table import Figures, Floor, at_least, at_most
 
@@ -76,7 +76,7 @@ async def _run(
         async with callers(process.port, server.key, 1) as (caller,):
             await caller.ended((await caller.submit(body)).task_id)
         cpu = process.cpu_seconds()
-        load = await whole_tasks(
+        load = await run_tasks(
             process.port, server.key, body, connections=connections, seconds=seconds
         )
         cpu = process.cpu_seconds() - cpu
