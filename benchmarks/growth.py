@@ -58,7 +58,7 @@ async def _filled(stack: AsyncExitStack, engine: Engine, tasks: int) -> Server:
     else:
         await old_tasks.fill_sqlite(folder / "calotype.db", tasks)
     process = await stack.enter_async_context(serving(settings, "--no-worker"))
-    return Server(process, key, folder, url)
+    return Server(process, key, folder, url, settings)
 
 
 async def _paths(server: Server) -> list[str]:

@@ -89,12 +89,13 @@ class Process:
 
 
 class Server(NamedTuple):
-    """Calotype, a key with plenty of credit, and where it keeps what it knows."""
+    """Calotype, a key with plenty of credit, and what it was started with."""
 
     process: Process
     key: str
     folder: Path
     database_url: str
+    settings: dict[str, str]
 
 
 class Engine:
@@ -119,11 +120,11 @@ class Engine:
     async def server(self, *options: str, mock: Process | None = None) -> AsyncIterator[Server]:
         """A server on a fresh database, with the mock as its one upstream where there is one."""
         async with self.database() as (folder, url):
-            more: dict[str, str] = {}
-            if mock is not None:
-                more = mock_channel(folder, mock.port)
-            async with calotype(folder, *options, database_url=url, **more) as (process, key):
-                yield Server(process, key, folder, url)
+            more = mock_channel(folder, mock.port) if mock else {}
+            settings = configured(folder, url, **more)
+            key = await new_key(settings)
+            async with serving(settings, *options) as process:
+                yield Server(process, key, folder, url, settings)
 
 
 def mock_channel(folder: Path, port: int) -> dict[str, str]:
@@ -196,6 +197,19 @@ async def new_key(settings: dict[str, str]) -> str:
 def serving(settings: dict[str, str], *options: str) -> AbstractAsyncContextManager[Process]:
     """The server itself."""
     return started(*CALOTYPE, "serve", *options, environment=settings)
+
+
+@asynccontextmanager
+async def worker(settings: dict[str, str]) -> AsyncIterator[None]:
+    """A worker beside a server on the same database."""
+    process = await asyncio.create_subprocess_exec(
+        *(*CALOTYPE, "worker"), env=settings, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def run(settings: dict[str, str], *arguments: str) -> str:
