@@ -28,7 +28,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo serve test chaos fuzz check bench lock clean help
+.PHONY: demo serve test chaos fuzz check bench bench-peers lock clean help
 
 # An environment without its Python, or copied from another folder, whose code it would run, is stale.
 ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
@@ -61,7 +61,10 @@ check: $(DEV) ## Judge format, lint, types, layers and sizes; stops at the first
 	@printf '\nAll gates passed.\n'
 
 bench: $(DEV) ## Measure throughput, latency and memory; ARGS="…" goes to the benchmark
-	@$(VENV_PYTHON) benchmarks/bench.py $(ARGS)
+	@PYTHONPATH=tests $(VENV_PYTHON) benchmarks/bench.py $(ARGS)
+
+bench-peers: $(DEV) ## Measure other gateways beside Calotype; PEERS_HOME says where they are put
+	@PYTHONPATH=tests $(VENV_PYTHON) benchmarks/peers.py $(ARGS)
 
 lock: $(VENV_PYTHON) ## Pin anew after a change in pyproject.toml; ARGS=--upgrade takes the newest of everything
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; trap 'exit 1' INT TERM; \
@@ -80,7 +83,7 @@ clean: ## Remove .venv, caches, builds and the demo's data; calotype-data/ stays
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What is needed for serving; the dev lock holds the same versions and more.
 $(RUNTIME): $(VENV_PYTHON) requirements/runtime.lock pyproject.toml

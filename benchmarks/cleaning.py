@@ -13,7 +13,7 @@ from calotype.imaging.cleaning import cleaner
 from calotype.imaging.probe import SNIFF_BYTES, sniff
 
 if TYPE_CHECKING:
-    from bench import Rows
+    from table import Rows
 
 _CHUNK: Final = 64 * 1024
 _RUNS: Final = 40

@@ -11,7 +11,7 @@ import io
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
@@ -19,21 +19,21 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
-from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from bench import Process, Rows, calotype, client, finished, submit
 from downloaders import Downloads
+from mock_upstream import picture
 from programs import installed
+from servers import HERE, Process, calotype, client, finished, submit
+from table import Rows
 
 ROUNDS: Final = 5
 SECONDS: Final = 2.0
 """Of each download run."""
-SIZES: Final = {"65 KB": 65_000, "3 MB": 3_000_000, "20 MB": 20_000_000}
+SIDES: Final = {"65 KB": 147, "3 MB": 1000, "20 MB": 2582}
+"""Pixels of a picture, which are three bytes each."""
 CLIENTS: Final = (1, 64, 1000)
 REFERENCES: Final = 16
-REFERENCE_BYTES: Final = 30_000_000
+REFERENCE_SIDE: Final = 3162
 AT_ONCE: Final = (1, 4)
 """Requests with so many references."""
 RESULTS: Final = 200
@@ -42,7 +42,6 @@ SIDE: Final = 2600
 AT_REST: Final = 0.03
 """Seconds of CPU in a fifth of a second: whoever spends more has something to do."""
 
-_HERE: Final = Path(__file__).parent
 _NGINX: Final = """
 {user}worker_processes 1;
 worker_rlimit_nofile 8192;
@@ -86,7 +85,7 @@ async def measure(folder: Path, rows: Rows) -> None:
 async def downloads(folder: Path, rows: Rows) -> None:
     """Each size to one, to many and to very many clients, in turns with nginx."""
     async with calotype(folder, "--no-worker") as (server, key), client(server, key) as http:
-        paths = {name: await _uploaded(http, picture(size)) for name, size in SIZES.items()}
+        paths = {name: await _uploaded(http, picture(side)) for name, side in SIDES.items()}
         async with nginx(folder) as floor:
             for name, path in paths.items():
                 plain = _plain(folder / "assets", path)
@@ -110,9 +109,9 @@ async def _side_by_side(
     for _ in range(ROUNDS):
         bare = await _downloaded(*floor, clients)
         await _settled(server)
-        idle = _reset(server)
+        idle = _idle(server)
         run = await _downloaded(server.port, image, clients)
-        grown.append((_peak(server) - idle) / clients)
+        grown.append((server.peak_mib() * 1024 - idle) / clients)
         ratios.append(_rate(run) / _rate(bare))
         runs.append((run, bare))
     run, bare = sorted(runs, key=lambda pair: _rate(pair[0]))[ROUNDS // 2]
@@ -131,7 +130,7 @@ async def _side_by_side(
 async def _slow_clients(server: Process, path: str, rows: Rows) -> None:
     """Clients that ask for a large image and take nothing of it; a quick one meanwhile."""
     await _settled(server)
-    before = _reset(server)
+    before = _idle(server)
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     writers = []
     for _ in range(max(CLIENTS)):
@@ -143,7 +142,7 @@ async def _slow_clients(server: Process, path: str, rows: Rows) -> None:
         writers.append(slow)
     await _settled(server)
     quick = await _downloaded(server.port, path, 1)
-    each = (_peak(server) - before) / len(writers)
+    each = (server.peak_mib() * 1024 - before) / len(writers)
     for slow in writers:
         slow.close()
     rows.add(
@@ -156,15 +155,15 @@ async def _slow_clients(server: Process, path: str, rows: Rows) -> None:
 
 async def references(folder: Path, rows: Rows, *, requests: int) -> None:
     """Requests with as many references as a model takes, all at once."""
-    image = picture(REFERENCE_BYTES)
+    image = picture(REFERENCE_SIDE)
     async with calotype(folder, "--no-worker") as (server, key), client(server, key) as http:
-        await _uploaded(http, picture(SIZES["65 KB"]))
-        idle = _reset(server)
+        await _uploaded(http, picture(SIDES["65 KB"]))
+        idle = _idle(server)
         await asyncio.gather(*(_upload(http, [image] * REFERENCES) for _ in range(requests)))
-        grown = _peak(server) - idle
+        grown = server.peak_mib() * 1024 - idle
     _tell_growth(
         rows,
-        f"{requests} requests of {REFERENCES} references of {REFERENCE_BYTES / 1e6:.0f} MB",
+        f"{requests} requests of {REFERENCES} references of {len(image) / 1e6:.0f} MB",
         grown,
         in_flight=requests * REFERENCES,
     )
@@ -172,7 +171,7 @@ async def references(folder: Path, rows: Rows, *, requests: int) -> None:
 
 async def results(folder: Path, rows: Rows, *, way: str) -> None:
     """Very many large results that come in at once."""
-    command = [sys.executable, str(_HERE.parent / "tests/acceptance/flood.py")]
+    command = [sys.executable, str(HERE.parent / "tests/acceptance/flood.py")]
     flood = await asyncio.create_subprocess_exec(
         *command, str(SIDE), str(RESULTS), way, stdout=asyncio.subprocess.PIPE
     )
@@ -180,17 +179,17 @@ async def results(folder: Path, rows: Rows, *, way: str) -> None:
         raise SystemExit("no output")
     port = (await flood.stdout.readline()).decode().strip()
     configuration = _written(folder / "calotype.toml", _CHANNEL.format(port=port))
-    os.environ["CALOTYPE_CONFIG"] = str(configuration)  # noqa: TID251 -- for the server
     try:
-        async with calotype(folder) as (server, key), client(server, key) as http:
-            idle = _reset(server)
+        settings = {"CALOTYPE_CONFIG": str(configuration)}
+        async with calotype(folder, **settings) as (server, key), client(server, key) as http:
+            idle = _idle(server)
             tasks = [
                 (await submit(http, model="gpt-image-2", channel_id=20))["task_id"]
                 for _ in range(RESULTS)
             ]
             for task in tasks:
                 await finished(http, task)
-            grown = _peak(server) - idle
+            grown = server.peak_mib() * 1024 - idle
     finally:
         flood.kill()
         await flood.wait()
@@ -204,15 +203,6 @@ def _tell_growth(rows: Rows, path: str, grown: float, *, in_flight: int) -> None
         goal="< 1 MB each",
         note=f"{grown / 1024:,.0f} MiB in all",
     )
-
-
-def picture(size: int) -> bytes:
-    """A PNG of noise, of about so many bytes."""
-    side = int((size / 3) ** 0.5)
-    file = io.BytesIO()
-    noise = os.urandom(3 * side * side)
-    Image.frombytes("RGB", (side, side), noise).save(file, "PNG", compress_level=0)
-    return file.getvalue()
 
 
 async def _uploaded(http: aiohttp.ClientSession, image: bytes) -> str:
@@ -280,7 +270,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 async def _downloaded(port: int, path: str, clients: int) -> Downloads:
-    command = [sys.executable, str(_HERE / "downloaders.py")]
+    command = [sys.executable, str(HERE / "downloaders.py")]
     process = await asyncio.create_subprocess_exec(
         *(*command, str(port), path, str(clients), str(SECONDS)), stdout=asyncio.subprocess.PIPE
     )
@@ -305,27 +295,7 @@ def _rate(run: Downloads) -> float:
     return run.received / run.seconds / 1e6
 
 
-def _family(server: Process) -> Iterator[int]:
-    """The process and all that descend from it (Linux)."""
-    waiting = [server.pid]
-    while waiting:
-        pid = waiting.pop()
-        yield pid
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            waiting += [int(child) for child in (thread / "children").read_text().split()]
-
-
-def _reset(server: Process) -> float:
+def _idle(server: Process) -> float:
     """Memory now, in KiB; the peak counts from here on."""
-    for pid in _family(server):
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
-    return sum(_memory(pid, "VmRSS") for pid in _family(server))
-
-
-def _peak(server: Process) -> float:
-    return sum(_memory(pid, "VmHWM") for pid in _family(server))
-
-
-def _memory(pid: int, field: str) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0])
+    server.reset_peak()
+    return server.memory_mib() * 1024

@@ -9,7 +9,6 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-TASKS: Final = 1_000_000
 OPEN: Final = 300
 """The newest ones, which are not final."""
 TAGGED: Final = 3
@@ -49,7 +48,7 @@ Write = Callable[[str, Sequence[str], Sequence[Row]], Coroutine[Any, Any, None]]
 _json: Final = msgspec.json.Encoder().encode
 
 
-async def fill_sqlite(path: Path) -> None:
+async def fill_sqlite(path: Path, tasks: int) -> None:
     """Fill a database that the server is not running on."""
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA synchronous = OFF")
@@ -61,14 +60,14 @@ async def fill_sqlite(path: Path) -> None:
         database.executemany(named, rows)
 
     owners = database.execute("SELECT id, account_id FROM api_keys ORDER BY id").fetchall()
-    await _fill(owners, write)
-    for account_id, open_tasks in _open_of(owners).items():
+    await _fill(owners, write, tasks)
+    for account_id, open_tasks in _open_of(owners, tasks).items():
         database.execute(_UNFINISHED, (account_id, open_tasks, open_tasks * PRICE))
     database.execute("COMMIT")
     database.close()
 
 
-async def fill_postgres(url: str) -> None:
+async def fill_postgres(url: str, tasks: int) -> None:
     """Fill a database."""
     database = await asyncpg.connect(url)
 
@@ -77,8 +76,8 @@ async def fill_postgres(url: str) -> None:
 
     found = await database.fetch("SELECT id, account_id FROM api_keys ORDER BY id")
     owners = [(row[0], row[1]) for row in found]
-    await _fill(owners, write)
-    for account_id, open_tasks in _open_of(owners).items():
+    await _fill(owners, write, tasks)
+    for account_id, open_tasks in _open_of(owners, tasks).items():
         await database.execute(
             _UNFINISHED.replace("?", "$"), account_id, open_tasks, open_tasks * PRICE
         )
@@ -89,26 +88,27 @@ async def fill_postgres(url: str) -> None:
 _UNFINISHED: Final = "UPDATE accounts SET unfinished = ?2, reserved = ?3 WHERE id = ?1"
 
 
-def _open_of(owners: Sequence[tuple[int, int]]) -> dict[int, int]:
+def _open_of(owners: Sequence[tuple[int, int]], tasks: int) -> dict[int, int]:
     """How many open tasks each account has."""
     found = dict.fromkeys((account_id for _, account_id in owners), 0)
-    for number in range(TASKS - OPEN, TASKS):
+    for number in range(tasks - OPEN, tasks):
         found[_owner(owners, number)[1]] += 1
     return found
 
 
 def _owner(owners: Sequence[tuple[int, int]], number: int) -> tuple[int, int]:
     """Key and account of a task: four of five are the first one's."""
-    return owners[0] if number % 5 else owners[1 + number // 5 % (len(owners) - 1)]
+    return owners[0] if number % 5 else owners[-1 - number // 5 % max(1, len(owners) - 1)]
 
 
-async def _fill(owners: Sequence[tuple[int, int]], write: Write) -> None:
+async def _fill(owners: Sequence[tuple[int, int]], write: Write, tasks: int) -> None:
     now = int(time.time() * 1000)
     usage: dict[Row, list[int]] = {}
-    for first in range(0, TASKS, CHUNK):
+    for first in range(0, tasks, CHUNK):
         rows: Rows = {table: [] for table in COLUMNS}
-        for number in range(first, min(first + CHUNK, TASKS)):
-            _task(rows, usage, owners, number, now - YEAR_MS + number * YEAR_MS // TASKS)
+        for number in range(first, min(first + CHUNK, tasks)):
+            at = now - YEAR_MS + number * YEAR_MS // tasks
+            _task(rows, usage, owners, number, at, is_open=number >= tasks - OPEN)
         if not first:
             rows["audit"] = list(_actions(now))
             rows["channel_events"] = list(_faults(now))
@@ -124,10 +124,12 @@ def _task(
     owners: Sequence[tuple[int, int]],
     number: int,
     at: int,
+    *,
+    is_open: bool,
 ) -> None:
     key_id, account_id = _owner(owners, number)
     task_id, model = (at - _EPOCH_MS) << 22, MODELS[number * 2_654_435_761 // 1000 % len(MODELS)]
-    fails, is_open = number % 12 == 0, number >= TASKS - OPEN
+    fails = number % 12 == 0
     is_unknown, has_webhook = number % 1200 == 0, number % 5 < 2 and not is_open
     end, state = at + 9000, "fail" if fails else "success"
     metadata = {"order": str(number), "shop": "north" if number % 20 == TAGGED else "south"}

@@ -4,9 +4,7 @@ It follows the links and the pieces that htmx asks for, one page of each kind, o
 a million tasks; one request at a time, so that a figure is the page's own.
 """
 
-import asyncio
 import html
-import os
 import re
 import secrets
 import tempfile
@@ -21,10 +19,12 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 
 import old_tasks
-from bench import CALOTYPE, Process, Rows, started
+from servers import CALOTYPE, Process, environment, run, started
+from table import Rows
 
 GOAL_MS: Final = 100
 TIMES: Final = 15
+TASKS: Final = 1_000_000
 ACCOUNTS: Final = ("studio", "press", "museum")
 SEARCHES: Final = (
     "?text=observatory",
@@ -62,10 +62,10 @@ _NO_PAGES: Final = re.compile(r"/console/(static|images|sign-|enter|live)|/live\
 
 async def embedded(folder: Path, rows: Rows) -> None:
     """Every page on SQLite."""
-    environment = {"CALOTYPE_DATA_DIR": str(folder)}
-    keys = [await _key(environment, account) for account in ACCOUNTS]
-    await old_tasks.fill_sqlite(folder / "calotype.db")
-    await measure(environment, keys[0], rows, where="")
+    settings = environment(CALOTYPE_DATA_DIR=str(folder))
+    keys = [await _key(settings, account) for account in ACCOUNTS]
+    await old_tasks.fill_sqlite(folder / "calotype.db", TASKS)
+    await measure(settings, keys[0], rows, where="")
 
 
 async def shared(folder: Path, rows: Rows) -> None:
@@ -76,17 +76,18 @@ async def shared(folder: Path, rows: Rows) -> None:
         tempfile.TemporaryDirectory(prefix="calotype-pg-") as data,
         running_postgres(Path(data), "shared_buffers=512MB") as postgres,
     ):
-        environment = {"CALOTYPE_DATA_DIR": str(folder), "CALOTYPE_DATABASE_URL": postgres.url()}
-        await _run(environment, "migrate")
-        keys = [await _key(environment, account) for account in ACCOUNTS]
-        await old_tasks.fill_postgres(postgres.url())
-        await measure(environment, keys[0], rows, where="PostgreSQL: ")
+        url = postgres.url()
+        settings = environment(CALOTYPE_DATA_DIR=str(folder), CALOTYPE_DATABASE_URL=url)
+        await run(settings, "migrate")
+        keys = [await _key(settings, account) for account in ACCOUNTS]
+        await old_tasks.fill_postgres(url, TASKS)
+        await measure(settings, keys[0], rows, where="PostgreSQL: ")
 
 
-async def measure(environment: dict[str, str], key: str, rows: Rows, *, where: str) -> None:
+async def measure(settings: dict[str, str], key: str, rows: Rows, *, where: str) -> None:
     """Every page of a database that is filled."""
     password = secrets.token_hex(16)
-    ours = {**environment, "CALOTYPE_PORT": "0", "CALOTYPE_ADMIN_PASSWORD": password}
+    ours = {**settings, "CALOTYPE_PORT": "0", "CALOTYPE_ADMIN_PASSWORD": password}
     async with started(*CALOTYPE, "serve", "--no-worker", environment=ours) as server:
         for role, said in (
             ("account", {"way": "key", "key": key}),
@@ -164,16 +165,6 @@ async def _signed_in(server: Process, said: dict[str, str]) -> AsyncIterator[aio
         yield http
 
 
-async def _key(environment: dict[str, str], account: str) -> str:
+async def _key(settings: dict[str, str], account: str) -> str:
     options = ("--name", account, "--credits", "1000000")
-    return (await _run(environment, "keys", "create", *options)).strip()
-
-
-async def _run(environment: dict[str, str], *arguments: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *CALOTYPE,
-        *arguments,
-        env={**os.environ, **environment},  # noqa: TID251 -- handed on as it is
-        stdout=asyncio.subprocess.PIPE,
-    )
-    return (await process.communicate())[0].decode()
+    return (await run(settings, "keys", "create", *options)).strip()

@@ -5,8 +5,6 @@ that is known. What is measured is the way from there to those who wait; nothing
 """
 
 import asyncio
-import os
-import resource
 import sqlite3
 import sys
 import tempfile
@@ -21,12 +19,11 @@ import aiohttp
 import asyncpg
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
 import crowd
-from bench import CALOTYPE, Process, Rows, calotype, client, started, submit
 from calotype.domain.ids import decode
 from postgres import running_postgres
+from servers import HERE, Process, calotype, client, environment, run, script, submit
+from table import Rows
 
 POLLS: Final = 5000
 STREAMS: Final = 2000
@@ -35,7 +32,6 @@ ENDS_PER_SECOND: Final = 125
 ROUNDS: Final = 3
 SETTLE_SECONDS: Final = 2.0
 """Between the last request sent and the first end, for what has been sent to be read."""
-_HERE: Final = Path(__file__).parent
 _ENDS: Final = "SELECT task_id, at FROM events WHERE state = 'fail'"
 """By the stamp that an event has, a moment before it is committed."""
 _COMMITS: Final = (
@@ -80,7 +76,6 @@ class Held(NamedTuple):
 
 async def embedded(folder: Path, rows: Rows) -> None:
     """On SQLite, beside bare sockets in the same run."""
-    _allow_files()
     async with bare() as target:
         floor = await everything(target)
     async with calotype(folder, "--no-worker") as (server, key), client(server, key) as http:
@@ -91,7 +86,6 @@ async def embedded(folder: Path, rows: Rows) -> None:
 
 async def shared(folder: Path, rows: Rows) -> None:
     """On PostgreSQL, where an API process learns of ends by looking every 50 ms."""
-    _allow_files()
     async with bare() as target:
         floor = await everything(target)
     with (
@@ -101,13 +95,7 @@ async def shared(folder: Path, rows: Rows) -> None:
         ) as postgres,
     ):
         url = postgres.url()
-        migration = await asyncio.create_subprocess_exec(
-            *CALOTYPE,
-            "migrate",
-            env={**os.environ, "CALOTYPE_DATABASE_URL": url},  # noqa: TID251 -- handed on as it is
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        await migration.wait()
+        await run(environment(CALOTYPE_DATABASE_URL=url), "migrate")
         async with (
             calotype(folder, "--no-worker", database_url=url) as (server, key),
             client(server, key) as http,
@@ -195,7 +183,7 @@ async def waiting(
     marker, held = ("event: task.fail", ": still here") if stream else ('"state":"fail"', "")
     order = crowd.Order(target.server.port, crowd.lines(paths, target.key), marker, held)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(_HERE / "crowd.py")),
+        *(sys.executable, str(HERE / "crowd.py")),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=64 * 1024 * 1024,
@@ -229,7 +217,7 @@ async def bare() -> AsyncIterator[Target]:
         return asked
 
     async with (
-        started(sys.executable, str(_HERE / "floor_waiters.py")) as server,
+        script("floor_waiters.py") as server,
         client(server, "x" * 46) as http,
     ):
         yield Target(server, "x" * 46, http, tasks, ends)
@@ -317,8 +305,3 @@ def _show(
         (f"{STREAMS:,} streams of one account", ours[2], floor[2]),
     ):
         rows.add(f"{where}end → told, {what}", f"{waits}", goal="", note=f"bare sockets {least}")
-
-
-def _allow_files() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
