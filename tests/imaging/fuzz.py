@@ -108,7 +108,7 @@ class Judge:
         if len(stored) != asset.bytes:
             raise Wrong(f"{len(stored)} bytes are stored, {asset.bytes} are told")
         facts = probe(str(self.disk.path(asset.key)))
-        if facts != ImageFacts(asset.content_type, asset.width, asset.height):  # type: ignore[arg-type]  # one of the three
+        if facts != ImageFacts(asset.content_type, asset.width, asset.height, asset.bytes):  # type: ignore[arg-type]  # one of the three
             raise Wrong(f"{facts} is stored, {asset} is told")
         if as_it_was:
             same_picture(case.content, stored, sound=case.sound)

@@ -406,7 +406,7 @@ def test_a_jpeg_of_countless_scans_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(content)
     with pytest.raises(UnsupportedReferenceType, match="100 scans"):
-        judge_scans(str(path))
+        judge_scans(io.BytesIO(content))
 
 
 def test_a_jpeg_keeps_each_part_of_its_profile_once_and_no_more_than_there_can_be() -> None:

@@ -50,7 +50,7 @@ def mend(folder: Path) -> None:
 
 @pytest.fixture
 async def client(folder: Path) -> AsyncIterator[UpstreamClient]:
-    made = UpstreamClient(folder)
+    made = UpstreamClient(folder, memory=0)
     yield made
     await made.close()
 
@@ -209,11 +209,30 @@ async def test_no_room_is_found_where_nothing_can_be_written(
 async def test_no_room_is_found_on_a_disk_that_is_nearly_full(
     well: UpstreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(spool, "PROOF_SECONDS", 0)
     await well.check_room()
     monkeypatch.setattr(spool, "ROOM", 1 << 62)
     monkeypatch.setattr(spool, "SHARE", 1)
     with pytest.raises(Unavailable, match="bytes are free"):
         await well.check_room()
+
+
+async def test_a_proof_of_room_serves_for_a_while_and_no_longer_once_the_disk_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "PROOF_SECONDS", 1000)
+    folder = tmp_path / "spool"
+    client = UpstreamClient(folder, memory=0)
+    await client.check_room()
+    folder.rmdir()
+    folder.touch()
+    await client.check_room()
+    async with saying(ANSWER) as server:
+        with pytest.raises(NotKept):
+            await create(client, server.url, timeout_seconds=0.3)
+    with pytest.raises(Unavailable):
+        await client.check_room()
+    await client.close()
 
 
 # --- what is sent

@@ -1,7 +1,8 @@
 """Images in a cloud store, through obstore: S3 and what speaks its protocol, Google's and Azure's.
 
-Imported only where such a store is configured. An image is staged in a folder of this machine and
-sent from there, so that no more than a few parts of it are in memory at a time.
+Imported only where such a store is configured. A small image is sent from memory;
+a larger one is staged in a folder of this machine and sent from there, so that no more than a few
+parts of it are in memory at a time.
 """
 
 import asyncio
@@ -25,7 +26,6 @@ from calotype.assets.staging import (
     CHUNK,
     StagedFile,
     Staging,
-    faults_told,
     not_there,
     unavailable,
 )
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 PART: Final = 5 * 1024 * 1024
 """Bytes of a part; what is not longer is sent at once. S3 takes no shorter parts."""
 UPLOADS: Final = 4
-"""Images that are sent at a time: each has a part or two in memory."""
+"""Images that are sent at a time from their files: each has a part or two in memory."""
+SMALL_UPLOADS: Final = 32
+"""Of those that are small, and in memory."""
 RESUMES: Final = 5
 """How often in a row a download that broke off is gone on with, without a byte in between."""
 _ANSWER_SECONDS: Final = 25.0
@@ -78,6 +80,7 @@ class CloudAssets:
         self._staging = Staging(staging)
         self._signs = signs
         self._uploads = asyncio.Semaphore(UPLOADS)
+        self._small_uploads = asyncio.Semaphore(SMALL_UPLOADS)
         self._proved_at = float("-inf")
         self._trouble = False
 
@@ -96,34 +99,33 @@ class CloudAssets:
     @asynccontextmanager
     async def stage(self) -> AsyncIterator["_StagedFile"]:
         """Begin to take an image in."""
-        with faults_told():
-            staged = _StagedFile(self, self._staging.path())
+        staged = _StagedFile(self, self._staging)
         try:
             yield staged
         finally:
             staged.discard()
 
-    async def put(self, key: str, path: Path, *, content_type: str) -> None:
-        """Send the file at ``path``, whole or not at all.
+    async def put(
+        self, key: str, image: bytes | Path, *, content_type: str, in_parts: bool
+    ) -> None:
+        """Send an image, whole or not at all; a path is that of its file.
 
         Raises:
             errors.Unavailable: the store did not take it, though asked again for a while.
 
         """
-        async with self._uploads:
-            with faults_told():
-                size = (await asyncio.to_thread(path.stat)).st_size
+        async with self._uploads if isinstance(image, Path) else self._small_uploads:
             with self._told(missing_is_trouble=True):
                 await obstore.put_async(
                     self._client,
                     key,
-                    path,
+                    image,
                     attributes={
                         "Content-Type": content_type,
                         "Cache-Control": _KEPT,
                         "Content-Disposition": f'inline; filename="{key.rpartition("/")[2]}"',
                     },
-                    use_multipart=size > PART,
+                    use_multipart=in_parts,
                     chunk_size=PART,
                     max_concurrency=1,
                 )
@@ -283,13 +285,17 @@ class CloudAssets:
 
 
 class _StagedFile(StagedFile):
-    def __init__(self, store: CloudAssets, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, store: CloudAssets, staging: Staging) -> None:
+        super().__init__(staging)
         self._store = store
 
     async def publish(self, key: str, *, content_type: str) -> None:
-        await self.flush()
-        await self._store.put(key, self.path, content_type=content_type)
+        image: bytes | Path | None = self.held
+        in_parts = False
+        if image is None:
+            image = await self.finish()
+            in_parts = (await self.trip(image.stat)).st_size > PART
+        await self._store.put(key, image, content_type=content_type, in_parts=in_parts)
 
 
 class _Trial:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from calotype.assets.port import Stored
+from calotype.assets.publishing import Publisher
 from calotype.assets.staging import CHUNK, StagedFile, Staging, faults_told, not_there
 
 _STAGING: Final = "incoming"
@@ -22,7 +23,7 @@ class DiskAssets:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._staging = Staging(root / _STAGING)
-        self._synced: set[Path] = set()
+        self._publisher = Publisher(root)
         (root / _STAGING).mkdir(parents=True, exist_ok=True)
 
     async def prepare(self) -> None:
@@ -35,8 +36,7 @@ class DiskAssets:
     @asynccontextmanager
     async def stage(self) -> AsyncIterator["_StagedFile"]:
         """Begin to take an image in."""
-        with faults_told():
-            staged = _StagedFile(self._root, self._staging.path(), synced=self._synced)
+        staged = _StagedFile(self._staging, self._publisher)
         try:
             yield staged
         finally:
@@ -110,8 +110,9 @@ class DiskAssets:
         """Write and remove a small file."""
 
         def write() -> None:
-            path = self._staging.path()
-            path.write_bytes(b"ping")
+            path, file = self._staging.open()
+            with file:
+                file.write(b"ping")
             path.unlink()
 
         with faults_told():
@@ -123,32 +124,16 @@ class DiskAssets:
 
 
 class _StagedFile(StagedFile):
-    def __init__(self, root: Path, path: Path, *, synced: set[Path]) -> None:
-        super().__init__(path)
-        self._root = root
-        self._synced = synced
+    def __init__(self, staging: Staging, publisher: Publisher) -> None:
+        super().__init__(staging)
+        self._publisher = publisher
 
     async def publish(self, key: str, *, content_type: str) -> None:
         del content_type  # its ending tells
-        await self.flush()
+        if self._file is not None:  # large: it holds nobody else up
+            await self.trip(self.sync)
         with faults_told():
-            try:
-                await asyncio.to_thread(self._publish, key)
-            except FileNotFoundError:  # somebody removed the folder meanwhile
-                self._synced.clear()
-                await asyncio.to_thread(self._publish, key)
-
-    def _publish(self, key: str) -> None:
-        os.fsync(self.file.fileno())
-        folder = self._root
-        for name in Path(key).parent.parts:
-            parent, folder = folder, folder / name
-            if folder not in self._synced:
-                folder.mkdir(exist_ok=True)
-                _sync(parent)
-                self._synced.add(folder)
-        self.path.rename(self._root / key)
-        _sync(folder)
+            await self._publisher.publish(self, key)
 
 
 def _next_folder(
@@ -166,11 +151,3 @@ def _next_folder(
                 found.append(Stored(key, facts.st_size, facts.st_mtime_ns // 1_000_000))
         return found
     return None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

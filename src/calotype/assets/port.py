@@ -1,15 +1,17 @@
 """The asset store as the services see it.
 
-An image is staged first: written to a file on this machine while it is judged. Publishing makes it
-durable under its key; whatever is not published is gone when the staging ends.
+An image is staged first: it is judged while it is in memory or in a file on this machine.
+Publishing makes it durable under its key; whatever is not published is gone when the staging ends.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 
 class Misconfigured(Exception):
@@ -35,6 +37,13 @@ class Staged(Protocol):
 
     async def finish(self) -> Path:
         """End the writing; the file at the path returned holds all that was written."""
+        ...
+
+    async def look(self, judge: Callable[[BinaryIO], T]) -> T:
+        """What ``judge`` finds in all that was written; it may write over some of it.
+
+        It runs in the event loop where the image is small, and so must be quick.
+        """
         ...
 
     async def publish(self, key: str, *, content_type: str) -> None:

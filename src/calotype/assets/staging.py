@@ -1,19 +1,26 @@
-"""Images on their way in: files in a folder of this machine, judged there before they are kept."""
+"""Images on their way in: in memory or in a file of this machine, judged before they are kept."""
 
 import asyncio
 import fcntl
+import io
+import itertools
+import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import IO, BinaryIO, Final, TypeVar
 
 from calotype.domain.errors import AssetNotFound, Unavailable
 
+T = TypeVar("T")
+
 CHUNK: Final = 256 * 1024
-"""Bytes read, and bytes gathered for one write: each is a trip to a thread."""
+"""Bytes read at a time, each time by a trip to a thread."""
+GATHERED: Final = 512 * 1024
+"""Bytes gathered in memory for one write; an image that has no more is written when published."""
 _LOCK: Final = "lock"
 
 
@@ -26,17 +33,20 @@ class Staging:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._folder = root / secrets.token_hex(8)
+        self._folder = root
         self._lock: IO[str] | None = None
         self._holding = threading.Lock()
+        self._numbers = itertools.count()
 
-    def path(self) -> Path:
-        """A path for a new file; the folder is made and locked by the first one."""
+    def open(self) -> tuple[Path, BinaryIO]:
+        """A new file; the folder is made and locked by the first one. It blocks on the disk."""
         with self._holding:
-            if self._lock is None or not self._folder.exists():
+            if self._lock is not None:
+                with suppress(FileNotFoundError):  # somebody removed the folder
+                    return self._new()
                 self.release()
-                self._folder, self._lock = _hold(self._root)
-        return self._folder / secrets.token_hex(8)
+            self._folder, self._lock = _hold(self._root)
+            return self._new()
 
     def release(self) -> None:
         """Let go of the folder, which is empty by now."""
@@ -49,45 +59,99 @@ class Staging:
         """Remove what a process that is gone left; returns how many files."""
         return await asyncio.to_thread(_sweep, self._root)
 
+    def _new(self) -> tuple[Path, BinaryIO]:
+        path = self._folder / str(next(self._numbers))
+        return path, path.open("x+b", buffering=0)
+
 
 class StagedFile:
-    """A file that is being written."""
+    """An image that is being written: in memory as long as it is small and no file is asked for.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file: BinaryIO = path.open("wb", buffering=0)
+    Args:
+        staging: where its file will be.
+
+    """
+
+    def __init__(self, staging: Staging) -> None:
+        self._staging = staging
+        self._file: BinaryIO | None = None
+        self._path: Path | None = None
         self._gathered: list[bytes] = []
         self._size = 0
+
+    @property
+    def held(self) -> bytes | None:
+        """The whole image, where it is in memory."""
+        return b"".join(self._gathered) if self._file is None else None
 
     async def write(self, chunk: bytes) -> None:
         """Append to it."""
         self._gathered.append(chunk)
         self._size += len(chunk)
-        if self._size >= CHUNK:
-            await self.flush()
+        if self._size > GATHERED:
+            await self.trip(self.flush)
 
     async def finish(self) -> Path:
         """End the writing; the file at the path returned holds all that was written."""
-        await self.flush()
-        return self.path
+        return await self.trip(self.flush)
 
-    async def flush(self) -> None:
-        """Hand what was gathered to the system."""
+    async def look(self, judge: Callable[[BinaryIO], T]) -> T:
+        """What ``judge`` finds in all that was written; it may write over some of it."""
+        held = self.held
+        if held is None:
+            return await self.trip(lambda: judge(self._written()))
+        file = io.BytesIO(held)
+        found = judge(file)
+        self._gathered = [file.getvalue()]
+        return found
+
+    def flush(self) -> Path:
+        """Hand what was gathered to the system; blocks."""
+        if self._path is None or self._file is None:
+            self._path, self._file = self._staging.open()
         gathered, self._gathered, self._size = self._gathered, [], 0
-        if gathered:
-            with faults_told():
-                await asyncio.to_thread(self._write_all, b"".join(gathered))
+        view = memoryview(b"".join(gathered))
+        while view:  # an unbuffered write may take less than it was given
+            view = view[self._file.write(view) :]
+        return self._path
+
+    def sync(self) -> None:
+        """Have all of it on the disk; blocks."""
+        os.fdatasync(self._written().fileno())
 
     def discard(self) -> None:
         """Remove what was not published."""
-        self.file.close()
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        self._gathered = []
+        if self._file is not None:
+            self._file.close()
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
-    def _write_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:  # an unbuffered write may take less than it was given
-            view = view[self.file.write(view) :]
+    def rename(self, target: Path) -> None:
+        """Give it its place, for good; blocks."""
+        self.flush().rename(target)
+        self._path = None
+
+    async def trip(self, work: Callable[[], T]) -> T:
+        """Do it in a thread, and never leave it alone there: it has the file in its hands."""
+        with faults_told():
+            return await to_its_end(asyncio.get_running_loop().run_in_executor(None, work))
+
+    def _written(self) -> BinaryIO:
+        self.flush()
+        if self._file is None:
+            raise ValueError("The image was published.")
+        return self._file
+
+
+async def to_its_end(work: "asyncio.Future[T]") -> T:
+    """What the work gives; whoever is cancelled meanwhile goes when it has ended."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from calotype.imaging.jpeg import JpegWalk
 from calotype.imaging.png import PngWalk
@@ -42,13 +42,11 @@ def clean_file(source: Path, target: Path, sieve: Sieve) -> None:
         for block in iter(lambda: coming.read(_BLOCK), b""):
             going.write(sieve.feed(block))
         going.write(sieve.end())
-    mend(target, sieve.mends)
+        mend(going, sieve.mends)
 
 
-def mend(path: Path, mends: Sequence[tuple[int, bytes]]) -> None:
-    """Write over what a sieve gave out too early to know it; it blocks on the disk."""
-    if mends:
-        with path.open("r+b") as file:
-            for offset, content in mends:
-                file.seek(offset)
-                file.write(content)
+def mend(file: BinaryIO, mends: Sequence[tuple[int, bytes]]) -> None:
+    """Write over what a sieve gave out too early to know it."""
+    for offset, content in mends:
+        file.seek(offset)
+        file.write(content)

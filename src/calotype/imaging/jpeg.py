@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from calotype.domain.errors import UnsupportedReferenceType
 from calotype.imaging.exif import UPRIGHT, orientation_in, turned
@@ -32,18 +31,18 @@ MAX_SCANS: Final = 100
 _BLOCK: Final = 1024 * 1024
 
 
-def judge_scans(path: str) -> None:
-    """Count whatever looks like a scan in a JPEG that no walk understood; blocks on the disk.
+def judge_scans(file: BinaryIO) -> None:
+    """Count whatever looks like a scan in a JPEG that no walk understood.
 
     Raises:
         UnsupportedReferenceType: there are too many to decode it.
 
     """
     scans, last = 0, b""
-    with Path(path).open("rb") as file:
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            scans += (last + block).count(b"\xff\xda")
-            last = block[-1:]
+    file.seek(0)
+    for block in iter(lambda: file.read(_BLOCK), b""):
+        scans += (last + block).count(b"\xff\xda")
+        last = block[-1:]
     if scans > MAX_SCANS:
         raise _too_many_scans()
 

@@ -3,8 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from os import SEEK_CUR
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from calotype.imaging.exif import UPRIGHT, orientation_in, turned
 from calotype.imaging.sieve import Fate, NotUnderstood, Piece
@@ -39,23 +38,22 @@ _MANY: Final = frozenset({b"fcTL", b"fdAT"})
 _XMP: Final = b"XML:com.adobe.xmp\x00"
 
 
-def has_sound_profile(path: str) -> bool:
-    """Whether a PNG's colour profile can be unpacked, if it has one; it blocks on the disk.
+def packed_profile(file: BinaryIO) -> bytes | None:
+    """The colour profile of a PNG that a walk understood and ``probe`` took, if it has one."""
+    file.seek(_SIGNATURE)
+    while len(head := file.read(_HEAD)) == _HEAD and head[4:] not in {b"IDAT", b"IEND"}:
+        length = int.from_bytes(head[:4])
+        if head[4:] == b"iCCP":
+            return file.read(length)
+        file.seek(length + 4, SEEK_CUR)
+    return None
 
-    Where it cannot, or has over ``PROFILE_BYTES``, many decoders refuse the whole image. The PNG
-    is one that a walk understood and ``probe`` took.
+
+def unpacks(content: bytes) -> bool:
+    """Whether a colour profile can be unpacked, which takes a hostile one some 50 ms.
+
+    Where it cannot, or has over ``PROFILE_BYTES``, many decoders refuse the whole image.
     """
-    with Path(path).open("rb") as file:
-        file.seek(_SIGNATURE)
-        while len(head := file.read(_HEAD)) == _HEAD and head[4:] not in {b"IDAT", b"IEND"}:
-            length = int.from_bytes(head[:4])
-            if head[4:] == b"iCCP":
-                return _unpacks(file.read(length))
-            file.seek(length + 4, SEEK_CUR)
-    return True
-
-
-def _unpacks(content: bytes) -> bool:
     name, _, packed = content.partition(b"\0")
     unpacking = zlib.decompressobj()
     try:

@@ -59,6 +59,8 @@ class ImageFacts(msgspec.Struct, frozen=True):
     """Pixels as stored, before any EXIF rotation."""
     height: int
     """Pixels as stored, before any EXIF rotation."""
+    size: int
+    """Bytes of the file."""
 
 
 def sniff(head: bytes) -> ContentType | None:
@@ -84,12 +86,17 @@ def probe(path: str) -> ImageFacts:
 
     """
     with open(path, "rb") as file:  # noqa: PTH123 -- a Path would be built only to be opened
-        size = file.seek(0, 2)
-        content_type = sniff(_read(file, 0, SNIFF_BYTES))
-        if content_type is None:
-            raise UnsupportedReferenceType("The reference is no JPEG, PNG or WebP image.")
-        width, height = _PROBES[content_type](file, size)
-    return ImageFacts(content_type=content_type, width=width, height=height)
+        return measure(file)
+
+
+def measure(file: BinaryIO) -> ImageFacts:
+    """Type and size of an image that is open, as ``probe`` tells and refuses it."""
+    size = file.seek(0, 2)
+    content_type = sniff(_read(file, 0, SNIFF_BYTES))
+    if content_type is None:
+        raise UnsupportedReferenceType("The reference is no JPEG, PNG or WebP image.")
+    width, height = _PROBES[content_type](file, size)
+    return ImageFacts(content_type, width, height, size)
 
 
 def _probe_png(file: BinaryIO, size: int) -> tuple[int, int]:

@@ -124,6 +124,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def held(self) -> bool:
+        """Whether memory is set aside for what is being read."""
+        ...
+
+    @property
     def done(self) -> bool:
         """Whether what is left of the body does not matter."""
         ...
@@ -165,6 +170,11 @@ class WholeBody:
     def full(self) -> bool:
         """Whether it is time to ``write``."""
         return self._scanner is not None and self._scanner.full
+
+    @property
+    def held(self) -> bool:
+        """Whether memory is set aside for what is being read."""
+        return self._scanner is not None and self._scanner.held
 
     def feed(self, chunk: bytes) -> None:
         """Take in the next bytes."""
@@ -221,6 +231,11 @@ class EventStream:
     def full(self) -> bool:
         """Whether it is time to ``write``."""
         return self._event is not None and self._event.full
+
+    @property
+    def held(self) -> bool:
+        """Whether memory is set aside for what is being read."""
+        return self._event is not None and self._event.held
 
     def feed(self, chunk: bytes) -> None:
         """Take in the next bytes; ``on_event`` is called from here."""

@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -26,7 +27,7 @@ from calotype.net.intake import Intake, too_large
 from calotype.net.jsonstream import TooLarge
 from calotype.net.lookup import SystemLookup
 from calotype.net.results import Result
-from calotype.net.spool import CannotKeep, Spool, look_for_room
+from calotype.net.spool import STEP, CannotKeep, Memory, Room, Spool
 
 __all__ = [
     "Answer",
@@ -44,6 +45,8 @@ REST_SECONDS: Final = 0.1
 """So long a connection is left alone after an answer: who hangs up behind it has done so then."""
 KEPT_SECONDS: Final = 1.0
 """So long it is good for another create: far less than any server lets one be idle."""
+MEMORY: Final = 48 * 1024 * 1024
+"""For images on their way, all together; what is over goes through files."""
 _ROOM_SECONDS: Final = 5
 _IDLE_SECONDS: Final = 15.0
 _READ: Final = 16 * 1024
@@ -89,6 +92,7 @@ class UpstreamClient:
         allow_hosts: names and addresses that results are fetched from though they are not public.
         resolver: who asks DNS instead of the operating system; closed by ``close``.
         tls: how TLS peers are verified instead of by the system's authorities.
+        memory: bytes of it for images on their way.
 
     """
 
@@ -102,8 +106,11 @@ class UpstreamClient:
         allow_hosts: frozenset[str] = frozenset(),
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
+        memory: int = MEMORY,
     ) -> None:
         self._folder = spool
+        self._memory = Memory(memory)
+        self._room = Room(spool)
         self._connect_seconds = connect_seconds
         self._resolver = resolver or SystemLookup()
         self._tls = tls
@@ -135,7 +142,7 @@ class UpstreamClient:
 
         """
         try:
-            await asyncio.to_thread(look_for_room, self._folder)
+            await self._room.prove()
         except CannotKeep as error:
             message = f"Images cannot be kept on their way here: {error}."
             raise Unavailable(message, retry_after=_ROOM_SECONDS) from error
@@ -261,17 +268,21 @@ class UpstreamClient:
     ) -> Answer:
         if (response.content_length or 0) > max_bytes:
             raise too_large(max_bytes)
+        size = response.content_length
+        expected = STEP if size is None else size * 3 // 4
+        new_spool = partial(Spool, self._folder, self._memory, expected)
         reader: Reader
         if on_event is not None and response.content_type == "text/event-stream":
-            reader = EventStream(self._new_spool, on_event)
+            reader = EventStream(new_spool, on_event)
         else:
-            reader = WholeBody(self._new_spool)
+            reader = WholeBody(new_spool)
         intake = Intake(reader, self._turns, deadline, max_bytes=max_bytes)
         try:
             await intake.take_in(response.content)
             document, text, spools = reader.close()
             await intake.write()
         except CannotKeep as error:
+            self._room.doubt()
             raise NotKept(f"The answer could not be stored here: {error}.") from error
         given = response.headers
         headers = {name.lower(): ", ".join(given.getall(name)) for name in given}
@@ -283,9 +294,6 @@ class UpstreamClient:
             retry_after=retry_after(headers, now=time.time()),
             spools=spools,
         )
-
-    def _new_spool(self) -> Spool:
-        return Spool(self._folder)
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         if self._closed:

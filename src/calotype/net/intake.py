@@ -13,7 +13,7 @@ from calotype.net.spool import CannotKeep
 RETRY_SECONDS: Final = 2.0
 """Between two attempts to write an image to a disk that does not take it."""
 _LARGE: Final = 64 * 1024
-"""From how many bytes on a body waits for its turn."""
+"""From how many bytes on a body waits for its turn, where no memory is set aside for it."""
 _STALL_SECONDS: Final = 1.0
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Intake:
                 taken += len(chunk)
                 if taken > self._max_bytes:
                     raise too_large(self._max_bytes)
-                if taken > _LARGE and not self._has_turn:
+                if taken > _LARGE and not self._has_turn and not self._reader.held:
                     await self._wait_for_turn()
                 self._reader.feed(chunk)
                 if self._reader.full:

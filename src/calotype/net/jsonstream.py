@@ -89,6 +89,11 @@ class JsonScanner:
         """Whether it is time to ``write``."""
         return self._waiting >= WRITE
 
+    @property
+    def held(self) -> bool:
+        """Whether what is being read is an image for which memory is set aside."""
+        return self._mode is _Mode.BASE64 and self._spool.held
+
     def feed(self, chunk: bytes) -> None:
         """Take in the next bytes.
 
@@ -219,8 +224,7 @@ class JsonScanner:
                 decoded = pybase64.b64decode(memoryview(letters)[:whole], validate=True)
             except binascii.Error:
                 return False
-            self._spool.add(decoded)
-            self._waiting += len(decoded)
+            self._waiting += self._spool.add(decoded)
         return True
 
     def _read_spoiled(self, data: bytes, at: int) -> int:

@@ -1,12 +1,12 @@
 """Images on their way in and out: judged, measured, stored durably, served by signed URLs."""
 
 import asyncio
+import hashlib
 import hmac
 import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -26,7 +26,7 @@ from calotype.domain.ids import IdSource, decode, encode
 from calotype.domain.task import Asset
 from calotype.imaging.cleaning import clean_file, cleaner
 from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible
-from calotype.imaging.probe import probe
+from calotype.imaging.probe import ImageFacts, measure, probe
 from calotype.imaging.provenance import Origin, xmp_packet
 from calotype.imaging.signing import Sign, Signature
 from calotype.services.incoming import EXTENSIONS, Arrived, listed, stored_as, take_in
@@ -55,10 +55,11 @@ log = logging.getLogger(__name__)
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A stored image and the SHA-256 of its bytes as they came."""
+    """A stored image."""
 
     asset: Asset
     digest: bytes
+    """SHA-256 of its bytes as they came; empty for a result."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -146,6 +147,7 @@ class Assets:
         written = origin if self._provenance else None
         xmp = None if written is None else xmp_packet(written, made_at=created_at)
         whole = self._keep_metadata and kind == "result"
+        digest = hashlib.sha256() if kind == "reference" else None
         async with self.store.stage() as staged:
             arrived = await take_in(
                 *(chunks, staged),
@@ -153,6 +155,7 @@ class Assets:
                 content_types=content_types,
                 xmp=xmp,
                 whole=whole,
+                digest=digest,
             )
             made = _Making(
                 kind,
@@ -161,11 +164,11 @@ class Assets:
                 xmp,
             )
             if arrived.presentable and wanted in {None, arrived.content_type}:
-                asset = await self._publish(staged, arrived.path, made)
+                asset = await self._publish(staged, made, arrived.facts)
             else:
                 targets = stored_as(wanted or arrived.content_type, content_types)
                 try:
-                    asset = await self._convert(arrived.path, made, targets)
+                    asset = await self._convert(staged, made, targets)
                 except UnsupportedReferenceType as error:
                     if kind == "reference":
                         raise
@@ -177,15 +180,15 @@ class Assets:
                 f"Made {listed([asset.content_type])}, as which it is stored, the file has "
                 f"{asset.bytes} bytes, more than {max_bytes}; send a smaller one."
             )
-        return Kept(asset, arrived.digest)
+        return Kept(asset, b"" if digest is None else digest.digest())
 
-    async def _convert(self, path: Path, made: "_Making", targets: tuple[str, str]) -> Asset:
-        """Store the image at ``path`` as the first of two types, or the second if it is clear."""
+    async def _convert(self, source: Staged, made: "_Making", targets: tuple[str, str]) -> Asset:
+        """Store a staged image as the first of two types, or the second if it is clear."""
         async with self.store.stage() as plain, self.store.stage() as staged:
             converted, target = await plain.finish(), await staged.finish()
             try:
                 content_type = await self.converter.convert(
-                    *(path, converted, targets[0]),
+                    *(await source.finish(), converted, targets[0]),
                     clear=targets[1],
                     account_id=made.asset.account_id,
                 )
@@ -197,35 +200,39 @@ class Assets:
             sieve = cleaner(facts.content_type, xmp=made.xmp)
             await asyncio.to_thread(clean_file, converted, target, sieve)
             asset = msgspec.structs.replace(made.asset, content_type=content_type)
-            return await self._publish(staged, target, msgspec.structs.replace(made, asset=asset))
+            return await self._publish(staged, msgspec.structs.replace(made, asset=asset))
 
     async def _save(self, staged: Staged, arrived: Arrived, made: "_Making", fault: str) -> Asset:
         """Store a result that cannot be made what was wanted as what it is, clean all the same."""
         if arrived.clean:
-            asset = await self._publish(staged, arrived.path, made)
+            asset = await self._publish(staged, made, arrived.facts)
         else:
             asset = await self._convert(
-                arrived.path, made, stored_as(arrived.content_type, tuple(EXTENSIONS))
+                staged, made, stored_as(arrived.content_type, tuple(EXTENSIONS))
             )
         name = "a result" if made.origin is None else made.origin.task
         kind = listed([asset.content_type])
         log.error("%s: an image is stored as %s, not as it was asked for: %s", name, kind, fault)
         return asset
 
-    async def _publish(self, staged: Staged, path: Path, made: "_Making") -> Asset:
-        """Store the image at ``path``, signed where it is to be."""
-        asset = await asyncio.to_thread(made.measured, path)
+    async def _publish(
+        self, staged: Staged, made: "_Making", facts: ImageFacts | None = None
+    ) -> Asset:
+        """Store a staged image, signed where it is to be; ``facts``: where they are known."""
+        if facts is None:
+            facts = await staged.look(measure)
+        asset = made.measured(facts)
         if made.origin is not None and self._signs_with is not None:
             async with self.store.stage() as another:
                 target = await another.finish()
-                source = str(path), str(target), asset.content_type
+                source = str(await staged.finish()), str(target), asset.content_type
                 order = Sign(*source, self._signs_with, made.origin.model)
                 try:
                     await self.converter.sign(order, account_id=asset.account_id)
                 except NotConvertible as error:  # an image is never lost for want of a signature
                     log.error("%s: an image is stored unsigned: %s", made.origin.task, error)  # noqa: TRY400 -- it says all
                 else:
-                    signed = await asyncio.to_thread(made.measured, target)
+                    signed = made.measured(await another.look(measure))
                     await another.publish(signed.key, content_type=signed.content_type)
                     return signed
         await staged.publish(asset.key, content_type=asset.content_type)
@@ -246,7 +253,7 @@ class Assets:
             facts = await asyncio.to_thread(probe, str(target))
             number, account_id = self._ids.next(), original.account_id
             copy = Asset(number, account_id, "", facts.content_type, 0, 0, 0, self._clock())
-            return await self._publish(staged, target, _Making("reference", copy, None, None))
+            return await self._publish(staged, _Making("reference", copy, None, None))
 
     async def discard(self, assets: Sequence[Asset]) -> None:
         """Remove images that nothing refers to."""
@@ -348,13 +355,12 @@ class _Making(msgspec.Struct, frozen=True):
     xmp: bytes | None
     """What is written into it."""
 
-    def measured(self, path: Path) -> Asset:
-        """What the asset is with this file; blocks on the disk."""
-        facts = probe(str(path))
+    def measured(self, facts: ImageFacts) -> Asset:
+        """What the asset is with this file."""
         return msgspec.structs.replace(
             self.asset,
             key=f"{self.kind}s/{place_of(self.asset.id)}.{EXTENSIONS[self.asset.content_type]}",
-            bytes=path.stat().st_size,
+            bytes=facts.size,
             width=facts.width,
             height=facts.height,
         )

@@ -1,10 +1,9 @@
 """An image on its way in: measured, told by its first bytes, and cleaned as it passes."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
@@ -14,9 +13,12 @@ from calotype.imaging.cleaning import cleaner, mend
 from calotype.imaging.exif import UPRIGHT
 from calotype.imaging.foreign import FOREIGN, converted_types, judge_foreign, sniff_foreign
 from calotype.imaging.jpeg import judge_scans
-from calotype.imaging.png import has_sound_profile
-from calotype.imaging.probe import SNIFF_BYTES, probe, sniff
+from calotype.imaging.png import packed_profile, unpacks
+from calotype.imaging.probe import SNIFF_BYTES, ImageFacts, measure, sniff
 from calotype.imaging.sieve import Sieve
+
+if TYPE_CHECKING:
+    import hashlib
 
 EXTENSIONS: Final[dict[str, str]] = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 """The types of images that are stored, and what their files end with."""
@@ -29,13 +31,9 @@ _CLEAR: Final = ("image/png", "image/webp", "image/jpeg")
 class Arrived(msgspec.Struct, frozen=True):
     """An image that came to its end and was judged."""
 
-    path: Path
-    """The staged file."""
     content_type: str
-    size: int
-    """Bytes of the file."""
-    digest: bytes
-    """SHA-256 of the bytes as they came."""
+    facts: ImageFacts | None
+    """As it is staged; None where it is of a type that is not stored."""
     clean: bool
     """It is of a type that is stored, and says nothing of itself but how it is turned."""
     presentable: bool
@@ -50,8 +48,9 @@ async def take_in(
     content_types: Sequence[str],
     xmp: bytes | None,
     whole: bool,
+    digest: "hashlib._Hash | None" = None,
 ) -> Arrived:
-    """Write an image to a staged file, clean of what it says of itself.
+    """Stage an image, clean of what it says of itself.
 
     Args:
         chunks: its bytes.
@@ -60,20 +59,22 @@ async def take_in(
         content_types: what it may be, besides what is converted to one of them.
         xmp: what is written into it.
         whole: leave in it what it says of itself.
+        digest: is given the bytes as they come.
 
     Raises:
         errors.ReferenceTooLarge: over ``max_bytes``, or a pixel bomb.
         errors.UnsupportedReferenceType: no image, damaged, or of another type.
 
     """
-    digest, size, head = hashlib.sha256(), 0, b""
+    size, head = 0, b""
     found: str | None = None
     sieve: Sieve | None = None
     async for chunk in chunks:
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
-        digest.update(chunk)
+        if digest is not None:
+            digest.update(chunk)
         coming = chunk
         if found is None:
             head += chunk
@@ -88,21 +89,16 @@ async def take_in(
         raise UnsupportedReferenceType(
             f"The file has {size} bytes, which is no image; send {sendable(content_types)}."
         )
-    if sieve is not None:
-        await staged.write(sieve.end())
-    path = await staged.finish()
-    sound = await asyncio.to_thread(_judge, path, found, sieve)
-    return Arrived(
-        path,
-        found,
-        size if sieve is None else sieve.size,
-        digest.digest(),
-        clean=sieve is not None and sieve.understood,
-        presentable=sound
-        and sieve is not None
-        and sieve.understood
-        and sieve.orientation == UPRIGHT,
-    )
+    if sieve is None:
+        path = await staged.finish()
+        await asyncio.to_thread(judge_foreign, str(path), found)
+        return Arrived(found, None, clean=False, presentable=False)
+    await staged.write(sieve.end())
+    facts, profile = await staged.look(partial(_judge, found=found, sieve=sieve))
+    # Every decoder is to take what it says of its colours.
+    sound = profile is None or await asyncio.to_thread(unpacks, profile)
+    upright = sieve.understood and sieve.orientation == UPRIGHT
+    return Arrived(found, facts, clean=sieve.understood, presentable=upright and sound)
 
 
 def stored_as(found: str, content_types: Sequence[str]) -> tuple[str, str]:
@@ -123,17 +119,13 @@ def listed(content_types: Sequence[str]) -> str:
     return ", ".join(kind.removeprefix("image/").upper() for kind in content_types)
 
 
-def _judge(path: Path, found: str, sieve: Sieve | None) -> bool:
-    """Whether every decoder takes what it says of its colours."""
-    if sieve is None:
-        judge_foreign(str(path), found)
-    else:
-        mend(path, sieve.mends)
-        if found == "image/jpeg" and not sieve.understood:
-            judge_scans(str(path))
-        probe(str(path))
-        return found != "image/png" or not sieve.understood or has_sound_profile(str(path))
-    return True
+def _judge(file: BinaryIO, found: str, sieve: Sieve) -> tuple[ImageFacts, bytes | None]:
+    """What the image is, once mended, and a colour profile that is still to be judged."""
+    mend(file, sieve.mends)
+    if found == "image/jpeg" and not sieve.understood:
+        judge_scans(file)
+    facts = measure(file)
+    return facts, packed_profile(file) if found == "image/png" and sieve.understood else None
 
 
 def _judged_type(head: bytes, content_types: Sequence[str]) -> str:

@@ -1,0 +1,112 @@
+"""Staged images become durable in a folder: those that wait together share a trip to a thread."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+
+from calotype.assets.staging import StagedFile, to_its_end
+
+LANES: Final = 2
+"""Trips at a time."""
+
+
+class _Order:
+    """An image that is to get its place."""
+
+    def __init__(self, staged: StagedFile, key: str) -> None:
+        self.staged = staged
+        self.key = key
+        self.fault: OSError | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Publisher:
+    """Gives images their places under ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._waiting: list[_Order] = []
+        self._lanes = 0
+        self._synced: set[Path] = set()
+        """Folders that are known to be on the disk."""
+
+    async def publish(self, staged: StagedFile, key: str) -> None:
+        """Return when the image is durable under its key.
+
+        Raises:
+            OSError: it may be there or not, and is to be published again.
+
+        """
+        order = _Order(staged, key)
+        self._waiting.append(order)
+        if self._lanes < LANES:
+            self._begin()
+        await to_its_end(order.done)
+
+    def _begin(self) -> None:
+        orders, self._waiting = self._waiting, []
+        self._lanes += 1
+        work = asyncio.get_running_loop().run_in_executor(None, self._publish, orders)
+        work.add_done_callback(lambda done: self._end(orders, done.exception()))
+
+    def _end(self, orders: list[_Order], fault: BaseException | None) -> None:
+        self._lanes -= 1
+        if self._waiting:
+            self._begin()
+        for order in orders:
+            if (trouble := order.fault or fault) is not None:
+                order.done.set_exception(trouble)
+            else:
+                order.done.set_result(None)
+
+    def _publish(self, orders: list[_Order]) -> None:
+        """Step by step for all: by its first sync, a file system mostly writes them all."""
+        for step in (_write, _sync, self._name):
+            for order in orders:
+                if order.fault is None:
+                    try:
+                        step(order)
+                    except OSError as error:
+                        order.fault = error
+        for folder in {Path(order.key).parent for order in orders if order.fault is None}:
+            try:
+                _sync_folder(self._root / folder)
+            except OSError as error:
+                for order in orders:
+                    if Path(order.key).parent == folder:
+                        order.fault = error
+
+    def _name(self, order: _Order) -> None:
+        try:
+            self._make_folders(order.key)
+            order.staged.rename(self._root / order.key)
+        except FileNotFoundError:  # somebody removed the folder meanwhile
+            self._synced.clear()
+            self._make_folders(order.key)
+            order.staged.rename(self._root / order.key)
+
+    def _make_folders(self, key: str) -> None:
+        folder = self._root
+        for name in Path(key).parent.parts:
+            parent, folder = folder, folder / name
+            if folder not in self._synced:
+                folder.mkdir(exist_ok=True)
+                _sync_folder(parent)
+                self._synced.add(folder)
+
+
+def _write(order: _Order) -> None:
+    order.staged.flush()
+
+
+def _sync(order: _Order) -> None:
+    order.staged.sync()
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
