@@ -9,7 +9,7 @@ from calotype.domain.errors import failure
 from calotype.domain.money import Balance
 from calotype.domain.task import Event, State, Task
 from calotype.store.port import Fenced, Store
-from calotype.store.postgres import PostgresStore, transitions
+from calotype.store.postgres import PostgresStore, log, transitions
 from calotype.store.postgres.connection import HOT_SESSION
 from calotype.store.postgres.submission import SUBMIT, SUBMIT_WITH_METADATA
 from conformance.tasks import NOW, PRICE, funded, image, new_task, read, submitted, taken
@@ -119,6 +119,9 @@ HOT = {
     "fail": transitions.FAIL.statement,
     "submit": SUBMIT,
     "submit with metadata": SUBMIT_WITH_METADATA,
+    "events": log.OF_ALL,
+    "events of an account": log.OF_ACCOUNT,
+    "events of a task": log.OF_TASK,
 }
 
 

@@ -41,7 +41,10 @@ class Batcher(Generic[Item, Result]):
 
     async def _run(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            first, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            batch = [(item, future) for item, future in first if not future.done()]
+            if not batch:  # whoever asked for it was cancelled
+                continue
             try:
                 results = await self._deal([item for item, _ in batch])
             except Exception as error:  # noqa: BLE001 -- it belongs to everyone in the batch

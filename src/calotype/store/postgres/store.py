@@ -482,10 +482,10 @@ class PostgresStore:
         statement, values = log.page(
             after=after, limit=limit, account_id=account_id, task_id=task_id
         )
-        return [log.logged(row) for row in await self._db.fetch(statement, *values)]
+        return [log.logged(row) for row in await self._hot.fetch(statement, *values)]
 
     async def events_end(self) -> str:
-        return str((await self._db.fetch(log.END))[0][0])
+        return str((await self._hot.fetch(log.END))[0][0])
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         return self._news.watch(callback)
