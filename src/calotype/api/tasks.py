@@ -9,7 +9,6 @@ from starlette.types import Scope
 from calotype.api.context import Context, authenticate, base_url, bearer
 from calotype.api.render import JSON, Answer, json_answer
 from calotype.api.waiting import asked_wait, changed
-from calotype.domain.errors import CalotypeError
 
 PREFIX: Final = "/v1/tasks/"
 
@@ -49,7 +48,7 @@ class Tasks:
                 account_id=key.account_id,
                 base_url=base_url(scope, self._context.public_url),
             )
-        except CalotypeError:  # told of by ``handle``
+        except Exception:  # noqa: BLE001 -- ``handle`` meets it as well, and tells of it
             return None
         return None if body is None else Answer(200, body, _HEADERS)
 
