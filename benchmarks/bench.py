@@ -7,7 +7,9 @@ before you compare rates.
 import argparse
 import os
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -19,6 +21,7 @@ import whole_tasks
 from postgres import running_postgres
 from servers import Engine, allow_files, script
 from table import Figures, Rows, console
+from wrk import RefusedError
 
 
 async def table(engines: list[Engine], options: argparse.Namespace) -> None:
@@ -28,21 +31,32 @@ async def table(engines: list[Engine], options: argparse.Namespace) -> None:
         for run in range(options.runs):
             for engine in engines:
                 console.print(f"run {run + 1} of {options.runs}, {engine.name}")
-                await standing.start(engine, figures)
-                await hot_paths.measure(engine, figures, seconds=seconds)
+                await _tried(standing.start(engine, figures))
+                await _tried(hot_paths.measure(engine, figures, seconds=seconds))
                 async with script("mock_upstream.py") as mock:
-                    await whole_tasks.measure(engine, mock, figures, seconds=seconds)
-                    await moments.measure(engine, mock, figures, tasks=20)
-                    await standing.in_flight(engine, mock, figures)
+                    for size in (whole_tasks.small, whole_tasks.large, whole_tasks.slow):
+                        await _tried(size(engine, mock, figures, seconds=seconds))
+                    await _tried(moments.measure(engine, mock, figures, tasks=20))
+                    await _tried(standing.in_flight(engine, mock, figures))
         for engine in engines:
-            await growth.measure(
-                engine, figures, tasks=options.growth, runs=options.runs, seconds=seconds
+            await _tried(
+                growth.measure(
+                    engine, figures, tasks=options.growth, runs=options.runs, seconds=seconds
+                )
             )
     finally:
         console.print(
             f"\n{os.cpu_count()} cores; the median of {options.runs} runs (least to most)\n"
         )
         figures.show()
+
+
+async def _tried(stage: Coroutine[Any, Any, None]) -> None:
+    """A stage whose failure does not cost the figures of the others."""
+    try:
+        await stage
+    except RefusedError as error:
+        console.print(f"  GIVEN UP: {error}")
 
 
 async def others(folder: Path, options: argparse.Namespace) -> None:

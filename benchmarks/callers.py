@@ -8,7 +8,7 @@ from typing import Final, cast
 
 import msgspec
 
-from wrk import Load
+from wrk import Load, RefusedError
 
 
 class Task(msgspec.Struct):
@@ -18,7 +18,17 @@ class Task(msgspec.Struct):
     state: str
 
 
-_task: Final = msgspec.json.Decoder(Task).decode
+_decode: Final = msgspec.json.Decoder(Task).decode
+
+
+def _task(answer: bytes) -> Task:
+    try:
+        task = _decode(answer)
+    except msgspec.DecodeError as error:
+        raise RefusedError(answer.decode()) from error
+    if task.state == "fail":
+        raise RefusedError(answer.decode())
+    return task
 
 
 class Caller(asyncio.Protocol):
@@ -61,20 +71,13 @@ class Caller(asyncio.Protocol):
     async def submit(self, body: bytes) -> Task:
         """A new task."""
         head = f"{self._head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        answer = await self._ask(f"POST /v1/images/generations {head}".encode() + body)
-        try:
-            return _task(answer)
-        except msgspec.ValidationError as error:
-            raise SystemExit(f"refused: {answer.decode()}") from error
+        return _task(await self._ask(f"POST /v1/images/generations {head}".encode() + body))
 
-    async def ended(self, task_id: str) -> Task:
-        """A task that has succeeded, from the moment on which it has."""
-        while (task := _task(await self.get(f"/v1/tasks/{task_id}?wait=60&since=99"))).state != (
-            "success"
-        ):
-            if task.state == "fail":
-                raise SystemExit(f"failed: {(await self.get(f'/v1/tasks/{task_id}')).decode()}")
-        return task
+    async def ended(self, task_id: str) -> None:
+        """Wait until a task has succeeded."""
+        path = f"/v1/tasks/{task_id}?wait=60&since=99"
+        while _task(await self.get(path)).state != "success":
+            pass
 
     def close(self) -> None:
         """Hang up."""

@@ -228,7 +228,8 @@ async def client(server: Process, key: str) -> AsyncIterator[aiohttp.ClientSessi
     """A session with the key."""
     headers = {"Authorization": f"Bearer {key}"}
     url = f"http://127.0.0.1:{server.port}"
-    async with aiohttp.ClientSession(url, headers=headers) as http:
+    connector = aiohttp.TCPConnector(keepalive_timeout=1)  # hangs up before the server does
+    async with aiohttp.ClientSession(url, headers=headers, connector=connector) as http:
         yield http
 
 

@@ -24,14 +24,8 @@ def request(prompt: str) -> bytes:
     return msgspec.json.encode({"model": "gpt-image-2", "prompt": f"a red fox {prompt}"})
 
 
-async def measure(engine: Engine, mock: Process, figures: Figures, *, seconds: float) -> None:
-    """One run."""
-    await _small(engine, mock, figures, seconds=seconds)
-    await _large(engine, mock, figures, seconds=seconds)
-    await _slow(engine, mock, figures, seconds=seconds)
-
-
-async def _small(engine: Engine, mock: Process, figures: Figures, *, seconds: float) -> None:
+async def small(engine: Engine, mock: Process, figures: Figures, *, seconds: float) -> None:
+    """A small image from an upstream that answers at once."""
     least = await _floor(engine, mock, SMALL, seconds=seconds)
     rate, cpu_ms, _ = await _run(engine, mock, SMALL, connections=AT_ONCE, seconds=seconds)
     path = f"{engine.name}: whole task, 65 KB"
@@ -41,7 +35,8 @@ async def _small(engine: Engine, mock: Process, figures: Figures, *, seconds: fl
     figures.add(f"{path}, CPU of the server", cpu_ms, " ms", goal=at_most(1), floor=floor)
 
 
-async def _large(engine: Engine, mock: Process, figures: Figures, *, seconds: float) -> None:
+async def large(engine: Engine, mock: Process, figures: Figures, *, seconds: float) -> None:
+    """A large image from the same."""
     least = await _floor(engine, mock, LARGE, seconds=seconds)
     rate, cpu_ms, peak = await _run(engine, mock, LARGE, connections=AT_ONCE, seconds=seconds)
     path = f"{engine.name}: whole task, 3.1 MB"
@@ -53,7 +48,8 @@ async def _large(engine: Engine, mock: Process, figures: Figures, *, seconds: fl
     figures.add(f"{path}, peak memory", peak, " MiB", goal=at_most(200))
 
 
-async def _slow(engine: Engine, mock: Process, figures: Figures, *, seconds: float) -> None:
+async def slow(engine: Engine, mock: Process, figures: Figures, *, seconds: float) -> None:
+    """Very many small ones at a time, from an upstream that takes its time."""
     bare = await wrk.post(mock.port, "", "/", request(SLOW), seconds=seconds, connections=IN_FLIGHT)
     rate, *_ = await _run(engine, mock, SLOW, connections=IN_FLIGHT, seconds=seconds)
     floor = Floor(bare.per_second, "the mock itself")

@@ -14,6 +14,10 @@ from programs import installed
 from servers import HERE, environment
 
 
+class RefusedError(Exception):
+    """An answer that leads nowhere; the measurement means nothing."""
+
+
 class Load(msgspec.Struct, frozen=True):
     """What a run came to."""
 
@@ -57,5 +61,5 @@ async def _drive(
     text = (await process.communicate())[0].decode()
     load = msgspec.json.decode(text.rpartition("JSON ")[2] or "null", type=Load)
     if load.bad:
-        raise SystemExit(f"{load.bad} requests went wrong:\n{text}")
+        raise RefusedError(f"{load.bad} requests went wrong:\n{text}")
     return load
