@@ -1,7 +1,7 @@
 """Moving tasks: every statement is guarded by the states it may leave and the worker's claim.
 
 The guards and the states entered are generated from ``domain.task.TRANSITIONS``, and the money
-moves in the same transaction, by ``settle``.
+moves in the same transaction, by ``_settle``.
 """
 
 import sqlite3
@@ -91,7 +91,10 @@ _EVENT: Final = (
 _ENTRY: Final = (
     "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) VALUES (?, ?, ?, ?, ?)"
 )
-_BOOK: Final = "UPDATE accounts SET balance = balance + ?, reserved = reserved + ? WHERE id = ?"
+_SETTLE: Final = (
+    "UPDATE accounts SET balance = balance + ?, reserved = reserved + ?, "
+    "unfinished = unfinished - 1 WHERE id = ?"
+)
 _CLOSE: Final = (
     "UPDATE attempts SET state = ?1, detail = ?2, cost_micro_usdc = ?3, finished_at = ?4, "
     "code = ?5, fault = ?6 WHERE task_id = ?7 AND number = ?8 AND finished_at IS NULL "
@@ -335,30 +338,31 @@ def _finish(
     _tell(connection, task, event, (seq, now, state, progress))
     if told_to is not None:
         webhooks.enqueue(connection, task, told_to, event, now=now)
+    entries: list[tuple[EntryKind, int]] = []
     if event is Event.COMPLETE or actual:
-        settle(connection, account_id, task.id, kind=EntryKind.COMMIT, amount=actual, now=now)
-    connection.execute(
-        "UPDATE accounts SET unfinished = unfinished - 1 WHERE id = ?", (account_id,)
-    )
-    if released or (event is Event.FAIL and not actual):
-        settle(connection, account_id, task.id, kind=EntryKind.RELEASE, amount=released, now=now)
+        entries.append((EntryKind.COMMIT, actual))
+    if released or not entries:
+        entries.append((EntryKind.RELEASE, released))
+    _settle(connection, account_id, task.id, entries=entries, now=now)
     until: int | None = expires_at
     return until
 
 
-def settle(
+def _settle(
     connection: sqlite3.Connection,
     account_id: int,
-    task_id: int | None,
+    task_id: int,
     *,
-    kind: EntryKind,
-    amount: int,
+    entries: Sequence[tuple[EntryKind, int]],
     now: int,
 ) -> None:
-    """Write a ledger entry, and let it work on the account as ``money.EFFECTS`` says."""
-    effect = EFFECTS[kind]
-    connection.execute(_ENTRY, (account_id, task_id, kind, amount, now))
-    connection.execute(_BOOK, (effect.balance * amount, effect.reserved * amount, account_id))
+    """Write a task's last ledger entries; they work on the account as ``money.EFFECTS`` says."""
+    balance = reserved = 0
+    for kind, amount in entries:
+        connection.execute(_ENTRY, (account_id, task_id, kind, amount, now))
+        balance += EFFECTS[kind].balance * amount
+        reserved += EFFECTS[kind].reserved * amount
+    connection.execute(_SETTLE, (balance, reserved, account_id))
 
 
 def _tell(
