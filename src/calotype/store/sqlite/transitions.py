@@ -40,6 +40,10 @@ _MOVE: Final = {
     )
     for event in (Event.QUEUE, Event.RUN)
 }
+_BEGIN: Final = {
+    event: statement.replace(" RETURNING", " AND cancel_at IS NULL RETURNING")
+    for event, statement in _MOVE.items()
+}
 _ARRIVED: Final = (
     f"UPDATE tasks SET state = {enters(Event.RUN)}, progress = MAX(progress, MIN(?1, 99)), "
     "arrived = ?2, seq = seq + 1, updated_at = ?3 "
@@ -135,8 +139,7 @@ def begin_attempt(
     connection: sqlite3.Connection, task: Task, *, channel_id: int, event: Event, now: int
 ) -> int:
     """Write down that something is about to be sent."""
-    _expect_wanted(connection, task)
-    move(connection, task, event=event, progress=0, now=now)
+    _move(connection, task, event, _BEGIN[event], progress=0, now=now)
     (number,) = connection.execute(
         "INSERT INTO attempts (task_id, number, channel_id, state, started_at) "
         "SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4 FROM attempts WHERE task_id = ?1 "
@@ -201,7 +204,19 @@ def move(
     connection: sqlite3.Connection, task: Task, *, event: Event, progress: int, now: int
 ) -> None:
     """Move a task that stays unfinished."""
-    moved = connection.execute(_MOVE[event], (progress, now, task.id, task.claim)).fetchall()
+    _move(connection, task, event, _MOVE[event], progress=progress, now=now)
+
+
+def _move(
+    connection: sqlite3.Connection,
+    task: Task,
+    event: Event,
+    statement: str,
+    *,
+    progress: int,
+    now: int,
+) -> None:
+    moved = connection.execute(statement, (progress, now, task.id, task.claim)).fetchall()
     _expect(len(moved))
     seq, state, reached = moved[0]
     _tell(connection, task, event, (seq, now, state, reached))
