@@ -1,6 +1,8 @@
 """The images of a request: those that came with it, and those of ours that it names by id."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from calotype.domain.catalog import Model
 from calotype.domain.errors import ReferenceTooLarge, UnsupportedReferenceType
@@ -12,6 +14,8 @@ from calotype.store.port import Store
 
 Image = Reference | Kept
 """A reference of a request: by URL or id, or an upload that is stored."""
+NONE_NAMED: Final[Mapping[int, Asset]] = MappingProxyType({})
+"""What ``find_named`` finds for a request without references."""
 
 
 async def find_named(store: Store, requests: Iterable[Sequence[Image]]) -> Mapping[int, Asset]:

@@ -72,6 +72,7 @@ class Router:
         self._channels: dict[int, Channel] = {}
         self._retired: dict[int, Channel] = {}
         self._by_model: dict[str, tuple[Channel, ...]] = {}
+        self._priced: dict[str, bool] = {}
         self._narrow = narrow
         self._wires: dict[tuple[int, str], Wire | None] = {}
         self._switched: Mapping[int, bool] = {}
@@ -83,6 +84,7 @@ class Router:
         self._channels = {channel.id: channel for channel in channels}
         self._retired = {id_: each for id_, each in gone.items() if id_ not in self._channels}
         self._by_model.clear()
+        self._priced.clear()
         self._wires.clear()
 
     def switch(self, switched: Mapping[int, bool]) -> bool:
@@ -91,6 +93,7 @@ class Router:
             return False
         self._switched = switched
         self._by_model.clear()
+        self._priced.clear()
         return True
 
     def takes_new(self, channel: Channel) -> bool:
@@ -167,7 +170,11 @@ class Router:
     def highest_price(self, model: Model, request: Request, files: Files) -> int:
         """Micro-USDC that a task can come to on any channel that may get it."""
         plain = price(model, request.parameters, request.n)
-        if all(channel.served(model.id).price is None for channel in self.serving(model.id)):
+        priced = self._priced.get(model.id)
+        if priced is None:
+            own = [channel.served(model.id).price for channel in self.serving(model.id)]
+            priced = self._priced[model.id] = any(each is not None for each in own)
+        if not priced:
             return plain
         return max(
             price(model, request.parameters, request.n, channel.served(model.id))

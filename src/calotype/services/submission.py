@@ -22,7 +22,7 @@ from calotype.domain.options import NO_OPTIONS, Options, read_options
 from calotype.domain.task import Asset, NewTask, Reference, Request
 from calotype.domain.validation import Normalised, check_reference_count, normalise
 from calotype.services.assets import Assets, Kept
-from calotype.services.named import Image, check_images, find_named, images_of
+from calotype.services.named import NONE_NAMED, Image, check_images, find_named, images_of
 from calotype.services.routing import Router
 from calotype.services.scopes import check_model
 from calotype.store.port import IdTaken, Store, Submitted
@@ -140,7 +140,7 @@ class Submission:
         """
         asked = Asked(fields, references, text, idempotency_key)
         judged = self._judge(key, asked)
-        named = await find_named(self._store, [references])
+        named = await find_named(self._store, [references]) if references else NONE_NAMED
         try:
             new = self._new_task(key, judged, named, request_id=request_id)
         except CalotypeError:  # channels and images may be others than when it was accepted
@@ -280,6 +280,8 @@ class Submission:
             errors.CalotypeError: the model does not take one of them, or it is not there.
 
         """
+        if not judged.asked.references:
+            return []
         images = images_of(
             judged.asked.references, named, account_id=key.account_id, now=self._clock()
         )

@@ -84,11 +84,14 @@ class SqliteStore:
         self._version: int | None = None
         self._keys = KeyCache(self._revocation_mark)
         self._watchers: dict[object, Callable[[], None]] = {}
-        self.gallery = Gallery(SqliteGallery(write=self._write, reading=self._with_own_reader))
+        self.gallery = Gallery(SqliteGallery(write=self._write_long, reading=self._with_own_reader))
         self.lifetimes = SqliteLifetimes(write=self._write_long, reading=self._with_own_reader)
         self.usage = SqliteUsage(self._with_own_reader)
         self.webhooks = SqliteWebhooks(
-            write=self._write, read=self._read, read_in_thread=self._read_in_thread
+            write=self._write,
+            write_long=self._write_long,
+            read=self._read,
+            read_in_thread=self._read_in_thread,
         )
         self.files = SqliteFiles(write=self._write, read=self._read)
         self.operating = SqliteOperating(
@@ -177,7 +180,7 @@ class SqliteStore:
         return rows.meter(found[0]) if found else None
 
     async def note_used(self, used: Mapping[int, int]) -> None:
-        await self._write(partial(accounts.note_used, used=used))
+        await self._write_long(partial(accounts.note_used, used=used))
 
     async def revoke_key(self, key_id: int, *, now: int) -> bool:
         revoked = await self._write(partial(accounts.revoke_key, key_id=key_id, now=now))
@@ -191,7 +194,7 @@ class SqliteStore:
         return submitted
 
     async def submit_batch(self, news: Sequence[NewTask]) -> Sequence[Submitted | CalotypeError]:
-        return await self._write(partial(submission.submit_batch, tasks=news))
+        return await self._write_long(partial(submission.submit_batch, tasks=news))
 
     async def task(self, task_id: int) -> Task | None:
         found = self._read(f"SELECT {rows.TASK} FROM tasks WHERE id = ?", task_id)

@@ -1,7 +1,7 @@
 """Moving tasks: every statement is guarded by the states it may leave and the worker's claim.
 
 The guards and the states entered are generated from ``domain.task.TRANSITIONS``, and the money
-moves in the same transaction, by ``settle``.
+moves in the same transaction, by ``_settle``.
 """
 
 import sqlite3
@@ -39,6 +39,10 @@ _MOVE: Final = {
         "RETURNING seq, state, progress"
     )
     for event in (Event.QUEUE, Event.RUN)
+}
+_BEGIN: Final = {
+    event: statement.replace(" RETURNING", " AND cancel_at IS NULL RETURNING")
+    for event, statement in _MOVE.items()
 }
 _ARRIVED: Final = (
     f"UPDATE tasks SET state = {enters(Event.RUN)}, progress = MAX(progress, MIN(?1, 99)), "
@@ -91,7 +95,10 @@ _EVENT: Final = (
 _ENTRY: Final = (
     "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) VALUES (?, ?, ?, ?, ?)"
 )
-_BOOK: Final = "UPDATE accounts SET balance = balance + ?, reserved = reserved + ? WHERE id = ?"
+_SETTLE: Final = (
+    "UPDATE accounts SET balance = balance + ?, reserved = reserved + ?, "
+    "unfinished = unfinished - 1 WHERE id = ?"
+)
 _CLOSE: Final = (
     "UPDATE attempts SET state = ?1, detail = ?2, cost_micro_usdc = ?3, finished_at = ?4, "
     "code = ?5, fault = ?6 WHERE task_id = ?7 AND number = ?8 AND finished_at IS NULL "
@@ -132,8 +139,7 @@ def begin_attempt(
     connection: sqlite3.Connection, task: Task, *, channel_id: int, event: Event, now: int
 ) -> int:
     """Write down that something is about to be sent."""
-    _expect_wanted(connection, task)
-    move(connection, task, event=event, progress=0, now=now)
+    _move(connection, task, event, _BEGIN[event], progress=0, now=now)
     (number,) = connection.execute(
         "INSERT INTO attempts (task_id, number, channel_id, state, started_at) "
         "SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4 FROM attempts WHERE task_id = ?1 "
@@ -198,7 +204,19 @@ def move(
     connection: sqlite3.Connection, task: Task, *, event: Event, progress: int, now: int
 ) -> None:
     """Move a task that stays unfinished."""
-    moved = connection.execute(_MOVE[event], (progress, now, task.id, task.claim)).fetchall()
+    _move(connection, task, event, _MOVE[event], progress=progress, now=now)
+
+
+def _move(
+    connection: sqlite3.Connection,
+    task: Task,
+    event: Event,
+    statement: str,
+    *,
+    progress: int,
+    now: int,
+) -> None:
+    moved = connection.execute(statement, (progress, now, task.id, task.claim)).fetchall()
     _expect(len(moved))
     seq, state, reached = moved[0]
     _tell(connection, task, event, (seq, now, state, reached))
@@ -335,30 +353,31 @@ def _finish(
     _tell(connection, task, event, (seq, now, state, progress))
     if told_to is not None:
         webhooks.enqueue(connection, task, told_to, event, now=now)
+    entries: list[tuple[EntryKind, int]] = []
     if event is Event.COMPLETE or actual:
-        settle(connection, account_id, task.id, kind=EntryKind.COMMIT, amount=actual, now=now)
-    connection.execute(
-        "UPDATE accounts SET unfinished = unfinished - 1 WHERE id = ?", (account_id,)
-    )
-    if released or (event is Event.FAIL and not actual):
-        settle(connection, account_id, task.id, kind=EntryKind.RELEASE, amount=released, now=now)
+        entries.append((EntryKind.COMMIT, actual))
+    if released or not entries:
+        entries.append((EntryKind.RELEASE, released))
+    _settle(connection, account_id, task.id, entries=entries, now=now)
     until: int | None = expires_at
     return until
 
 
-def settle(
+def _settle(
     connection: sqlite3.Connection,
     account_id: int,
-    task_id: int | None,
+    task_id: int,
     *,
-    kind: EntryKind,
-    amount: int,
+    entries: Sequence[tuple[EntryKind, int]],
     now: int,
 ) -> None:
-    """Write a ledger entry, and let it work on the account as ``money.EFFECTS`` says."""
-    effect = EFFECTS[kind]
-    connection.execute(_ENTRY, (account_id, task_id, kind, amount, now))
-    connection.execute(_BOOK, (effect.balance * amount, effect.reserved * amount, account_id))
+    """Write a task's last ledger entries; they work on the account as ``money.EFFECTS`` says."""
+    balance = reserved = 0
+    for kind, amount in entries:
+        connection.execute(_ENTRY, (account_id, task_id, kind, amount, now))
+        balance += EFFECTS[kind].balance * amount
+        reserved += EFFECTS[kind].reserved * amount
+    connection.execute(_SETTLE, (balance, reserved, account_id))
 
 
 def _tell(

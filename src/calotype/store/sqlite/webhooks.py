@@ -1,9 +1,9 @@
 """The webhooks of a SQLite database; see ``store.webhooks.WebhookStore``."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from calotype.domain.task import Event, Task
 from calotype.domain.webhooks import (
@@ -18,8 +18,7 @@ from calotype.domain.webhooks import (
 )
 from calotype.store import rows, webhooks
 from calotype.store.port import EVER
-
-T = TypeVar("T")
+from calotype.store.sqlite.files import Writing
 
 _DEFAULT: Final = (
     "SELECT url, receiver FROM webhook_settings WHERE account_id = ? AND url IS NOT NULL"
@@ -100,6 +99,7 @@ class SqliteWebhooks:
 
     Args:
         write: does a piece of work in the next transaction.
+        write_long: the same for what may take more than a few milliseconds.
         read: what a statement finds, read in the event loop.
         read_in_thread: the same for what nobody bounds.
 
@@ -108,11 +108,13 @@ class SqliteWebhooks:
     def __init__(
         self,
         *,
-        write: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
+        write: Writing,
+        write_long: Writing,
         read: _Read,
         read_in_thread: _ReadInThread,
     ) -> None:
         self._write = write
+        self._write_long = write_long
         self._read = read
         self._read_in_thread = read_in_thread
 
@@ -185,7 +187,7 @@ class SqliteWebhooks:
         shares = webhooks.shares(waiting, under_way, free=limit)
         if not shares:
             return []
-        claimed: list[Due] = await self._write(
+        claimed: list[Due] = await self._write_long(
             partial(
                 _claim,
                 shares=shares,
@@ -202,10 +204,9 @@ class SqliteWebhooks:
 
     async def release(self, *, now: int) -> int:
         """Make due what was being sent when the last process died."""
-        released: int = await self._write(
+        return await self._write_long(
             lambda connection: connection.execute(_RELEASE, (now,)).rowcount
         )
-        return released
 
 
 def _claim(

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from calotype.domain.errors import Unavailable
+from calotype.store.sqlite.checkpoints import Checkpoints, leave_to_others
 from calotype.store.sqlite.connection import BUSY_SECONDS
 from calotype.store.sqlite.log import NEWEST
 
@@ -29,8 +30,8 @@ Work = Callable[[sqlite3.Connection], Any]
 Bulk = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 """Writes many items at once; gives, for each, its result or the exception it deserves."""
 
-MAX_BATCH: Final = 512
-"""Pieces of work in one transaction: bounds how long the first of them waits."""
+MAX_BATCH: Final = 256
+"""Pieces of work in one transaction: bounds how long the event loop is at them."""
 TURN_SECONDS: Final = 0.004
 """After so long in the event loop a batch is committed, whatever else is waiting."""
 
@@ -77,6 +78,7 @@ class Writer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop = asyncio.get_running_loop()
+        self._checkpoints = Checkpoints(connect)
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._closed = False
@@ -175,13 +177,14 @@ class Writer:
     def _run(self) -> None:
         while (order := self._orders.get()) is not None:
             order()
+        self._checkpoints.close()
         if self._connection is not None:
             self._connection.close()
 
     def _transact(self, ops: Sequence[_Op]) -> None:
         """A whole transaction, with the patience that another process may ask for."""
         try:
-            connection = self._connection = self._connection or self._connect()
+            connection = self._connection = self._connection or self._opened()
             _begin_patiently(connection)
             self._do_bulk(connection, [op for op in ops if op.work is None])
             for op in ops:
@@ -192,6 +195,11 @@ class Writer:
             self._refuse(ops, error)
         else:
             self._commit(connection, ops, newest)
+
+    def _opened(self) -> sqlite3.Connection:
+        connection = self._connect()
+        leave_to_others(connection)
+        return connection
 
     def _newest(self, connection: sqlite3.Connection) -> int | None:
         """The place of the newest event, where anybody wants to know."""
@@ -209,6 +217,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 -- as above
             self._refuse(ops, error)
         else:
+            self._checkpoints.count_commit()
             self._loop.call_soon_threadsafe(self._ended, ops, newest)
 
     def _refuse(self, ops: Sequence[_Op], error: Exception) -> None:
