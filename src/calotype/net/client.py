@@ -38,7 +38,7 @@ __all__ = [
 
 RESULT_BYTES: Final = 512 * 1024 * 1024
 """Of one image that an upstream made."""
-MEMORY: Final = 48 * 1024 * 1024
+MEMORY: Final = 32 * 1024 * 1024
 """For images on their way, all together; what is over goes through files."""
 _ROOM_SECONDS: Final = 5
 _READ: Final = 16 * 1024
