@@ -1,5 +1,8 @@
 """What every store of images does: the folder, and S3 as a real server speaks it."""
 
+import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +13,8 @@ from calotype.assets.address import Bucket, parse
 from calotype.assets.cloud import PART, CloudAssets
 from calotype.assets.disk import DiskAssets
 from calotype.assets.port import AssetStore
-from calotype.domain.errors import AssetNotFound
+from calotype.assets.staging import GATHERED
+from calotype.domain.errors import AssetNotFound, Unavailable
 from s3 import S3Server
 
 PLACE = "results/1k0v/asset_1k0v3m9d5b8qe.png"
@@ -54,7 +58,9 @@ def staging_in(folder: Path) -> Path:
     return disk if disk.exists() else folder / "staging"
 
 
-@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 2 * PART + 7])
+@pytest.mark.parametrize(
+    "size", [0, 1, GATHERED, GATHERED + 1, PART - 1, PART, PART + 1, 2 * PART + 7]
+)
 async def test_an_image_of_any_size_comes_back_as_it_was_published(
     store: AssetStore, size: int
 ) -> None:
@@ -141,3 +147,66 @@ async def test_what_a_killed_process_left_staged_is_swept_and_nothing_else(
     assert not left.exists()
     assert await read(store, OTHER) == b"being written"
     assert await read(store) == b"an image"
+
+
+async def test_what_waits_together_is_published_together_and_fails_alone(tmp_path: Path) -> None:
+    root = tmp_path / "assets"
+    store = DiskAssets(root)
+    await keep(store, b"the first")
+    (root / "blocked").touch()
+    keys = [f"results/{number % 3}/{number}.png" for number in range(100)]
+    done = await asyncio.gather(
+        *(keep(store, key.encode(), key) for key in [*keys, "blocked/in/the.png"]),
+        return_exceptions=True,
+    )
+    assert done[:-1] == [None] * len(keys)
+    assert isinstance(done[-1], Unavailable)
+    for key in keys:
+        assert await read(store, key) == key.encode()
+    await store.close()
+    assert files(root / "incoming") == []
+
+
+async def test_one_that_is_given_up_while_it_is_published_leaves_nothing_staged(
+    tmp_path: Path,
+) -> None:
+    store = DiskAssets(tmp_path / "assets")
+    keeping = [asyncio.create_task(keep(store, b"image", f"results/a/{n}.png")) for n in range(20)]
+    await asyncio.sleep(0)
+    for each in keeping:
+        each.cancel()
+    await asyncio.gather(*keeping, return_exceptions=True)
+    assert files(tmp_path / "assets" / "incoming") == []
+    await keep(store, b"an image")
+    assert await read(store) == b"an image"
+    await store.close()
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from calotype.assets.disk import DiskAssets
+
+async def main() -> None:
+    async with DiskAssets(Path(sys.argv[1])).stage() as staged:
+        await staged.write(b"an image")
+        staged.flush()
+        staged.sync()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_killed_between_writing_and_naming_leaves_what_is_swept(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "assets"
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, root)
+    assert await killed.wait() == -signal.SIGKILL
+    store = DiskAssets(root)
+    assert len(files(root)) == 1
+    assert [page async for page in store.walk()] in ([], [[]])
+    assert await store.sweep() == 1
+    assert files(root) == []
+    await store.close()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -453,7 +454,15 @@ async def test_a_cancelled_call_hangs_up(client: UpstreamClient) -> None:
 # --- turns
 
 
-async def test_questions_do_not_wait_behind_images(client: UpstreamClient) -> None:
+@pytest.fixture
+async def filing(tmp_path: Path) -> AsyncIterator[UpstreamClient]:
+    """One that holds no image in memory."""
+    made = UpstreamClient(tmp_path, memory=0)
+    yield made
+    await made.close()
+
+
+async def test_questions_do_not_wait_behind_images(filing: UpstreamClient) -> None:
     """More large answers than are read at a time, all stalled; a small one and they all end."""
     goes_on = asyncio.Event()
     begun = 0
@@ -472,17 +481,17 @@ async def test_questions_do_not_wait_behind_images(client: UpstreamClient) -> No
         await exchange.send(whole[half:])
 
     async with serving(script) as server:
-        calls = [asyncio.create_task(create(client, server.url)) for _ in range(70)]
+        calls = [asyncio.create_task(create(filing, server.url)) for _ in range(70)]
         while begun < 70:
             await asyncio.sleep(0)
-        assert (await create(client, server.url, method="GET", fresh=False)).document == "running"
+        assert (await create(filing, server.url, method="GET", fresh=False)).document == "running"
         goes_on.set()
         for answer in await asyncio.gather(*calls):
             assert await bytes_of(answer.blob(answer.document[0])) == IMAGE
 
 
 async def test_waiting_for_a_turn_is_not_counted_and_stalled_answers_give_theirs_away(
-    client: UpstreamClient,
+    filing: UpstreamClient,
 ) -> None:
     stalled = asyncio.Event()
 
@@ -496,11 +505,11 @@ async def test_waiting_for_a_turn_is_not_counted_and_stalled_answers_give_theirs
         await exchange.send(whole[-5:])
 
     async with serving(script) as server:
-        slow = [asyncio.create_task(create(client, server.url)) for _ in range(64)]
-        while not client._turns.locked():
+        slow = [asyncio.create_task(create(filing, server.url)) for _ in range(64)]
+        while not filing._turns.locked():
             await asyncio.sleep(0)
         # The turns are all taken; one is given away after a second without a byte.
-        answer = await create(client, server.url, method="PUT", timeout_seconds=0.5)
+        answer = await create(filing, server.url, method="PUT", timeout_seconds=0.5)
         assert await bytes_of(answer.blob(answer.document[0])) == IMAGE
         assert not any(call.done() for call in slow)
         stalled.set()

@@ -12,7 +12,7 @@ import pytest
 
 from calotype.domain.channel import Channel
 from calotype.domain.errors import Unavailable
-from calotype.domain.outcomes import Fault, TryLater, Unknown
+from calotype.domain.outcomes import Fault, ImageSource, TryLater, Unknown
 from calotype.domain.wire import Upstream
 from calotype.net import intake, spool
 from calotype.net.bodies import (
@@ -25,10 +25,10 @@ from calotype.net.bodies import (
     json_body,
     raw_body,
 )
-from calotype.net.client import BodyBroken, BrokenOff, NotKept, UpstreamClient
+from calotype.net.client import Answer, BodyBroken, BrokenOff, NotKept, UpstreamClient
 from calotype.net.spool import CannotKeep, Spool
 from calotype.providers.line import Line
-from net.calls import IMAGE, LETTERS, bytes_of, create, names_in, opening
+from net.calls import IMAGE, LETTERS, bytes_of, create, names_in, open_files, opening
 from net.servers import Exchange, ok, saying, serving
 
 ANSWER = ok(b'["%b"]' % LETTERS)
@@ -180,6 +180,65 @@ async def test_the_folder_of_images_is_made_when_it_is_missing(tmp_path: Path) -
         answer = await create(client, server.url)
     await client.close()
     assert await bytes_of(answer.blob(answer.document[0])) == IMAGE
+
+
+# --- memory
+
+
+@pytest.mark.parametrize(
+    ("size", "chunked", "is_held"),
+    [
+        (spool.STEP, True, True),
+        (spool.STEP + 1, True, True),
+        (spool.HELD, True, True),
+        (spool.HELD + 1, True, False),
+        (spool.HELD - 100, False, True),  # the rest of the document counts where it is announced
+        (spool.HELD, False, False),
+    ],
+)
+@pytest.mark.usefixtures("at_once")
+async def test_an_image_needs_the_disk_only_where_it_is_over_what_may_be_held(
+    folder: Path, size: int, *, chunked: bool, is_held: bool
+) -> None:
+    image = os.urandom(size)
+    body = b'["%b"]' % base64.b64encode(image)
+    whole = ok(body)
+    if chunked:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked"
+        pieces = [body[at : at + 100_000] for at in range(0, len(body), 100_000)]
+        sent = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        whole = b"%b\r\n\r\n%b0\r\n\r\n" % (head, sent)
+    client = UpstreamClient(folder)
+    async with saying(whole) as server:
+        call = create(client, server.url, max_bytes=20_000_000, timeout_seconds=5)
+        if is_held:
+            answer = await call
+            assert await bytes_of(_image(answer)) == image
+        else:
+            with pytest.raises(NotKept):
+                await call
+    await client.close()
+
+
+async def test_images_are_held_as_long_as_there_is_memory_and_it_is_given_back(
+    tmp_path: Path,
+) -> None:
+    client = UpstreamClient(tmp_path, memory=2 * SIZE + 1000)
+    async with saying(ok(b'["%b"]' % base64.b64encode(bytes(SIZE)))) as server:
+        for _ in range(2):
+            before = len(open_files())
+            answers = [await create(client, server.url) for _ in range(3)]
+            assert len(open_files()) == before + 1
+            for answer in answers:
+                assert await bytes_of(_image(answer)) == bytes(SIZE)
+            del answers, answer
+            while len(open_files()) > before:
+                await asyncio.sleep(0)
+    await client.close()
+
+
+def _image(answer: Answer) -> ImageSource | None:
+    return answer.blob(answer.document[0])
 
 
 # --- room

@@ -7,8 +7,12 @@ from typing import Final
 
 from calotype.assets.staging import StagedFile, to_its_end
 
-LANES: Final = 2
-"""Trips at a time."""
+CROWD: Final = 8
+"""For each trip under way so many more have to wait before another one begins beside it.
+
+On a quick disk one thread at a time costs least: each of its system calls contends with the event
+loop for the interpreter. On a slow one, syncs that wait side by side bring more images home.
+"""
 
 
 class _Order:
@@ -27,7 +31,7 @@ class Publisher:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._waiting: list[_Order] = []
-        self._lanes = 0
+        self._trips = 0
         self._synced: set[Path] = set()
         """Folders that are known to be on the disk."""
 
@@ -40,18 +44,18 @@ class Publisher:
         """
         order = _Order(staged, key)
         self._waiting.append(order)
-        if self._lanes < LANES:
+        if len(self._waiting) > self._trips * CROWD:
             self._begin()
         await to_its_end(order.done)
 
     def _begin(self) -> None:
         orders, self._waiting = self._waiting, []
-        self._lanes += 1
+        self._trips += 1
         work = asyncio.get_running_loop().run_in_executor(None, self._publish, orders)
         work.add_done_callback(lambda done: self._end(orders, done.exception()))
 
     def _end(self, orders: list[_Order], fault: BaseException | None) -> None:
-        self._lanes -= 1
+        self._trips -= 1
         if self._waiting:
             self._begin()
         for order in orders:

@@ -132,6 +132,8 @@ class StagedFile:
         """Give it its place, for good; blocks."""
         self.flush().rename(target)
         self._path = None
+        if self._file is not None:
+            self._file.close()
 
     async def trip(self, work: Callable[[], T]) -> T:
         """Do it in a thread, and never leave it alone there: it has the file in its hands."""

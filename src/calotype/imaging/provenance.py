@@ -17,11 +17,11 @@ _OPENED: Final = (
 )
 _CLOSED: Final = '</x:xmpmeta><?xpacket end="r"?>'
 _RDF: Final = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
-_NAMESPACES: Final = {
-    "xmlns:xmp": "http://ns.adobe.com/xap/1.0/",
-    "xmlns:dc": "http://purl.org/dc/elements/1.1/",
-    "xmlns:Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
-}
+_NAMESPACES: Final = (
+    'xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
+    'xmlns:dc="http://purl.org/dc/elements/1.1/" '
+    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -47,16 +47,12 @@ def xmp_packet(origin: Origin, *, made_at: int) -> bytes:
 
     """
     made = datetime.fromtimestamp(made_at // 1000, UTC)
-    said = {
-        "xmp:CreatorTool": f"Calotype {calotype.__version__}",
-        "xmp:CreateDate": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "dc:identifier": origin.task,
-        "Iptc4xmpExt:DigitalSourceType": source_type(origin.model),
-    }
-    if origin.model is not None:
-        said["Iptc4xmpExt:AISystemUsed"] = origin.model
-    attributes = "".join(
-        f" {name}={quoteattr(value)}" for name, value in {**_NAMESPACES, **said}.items()
+    attributes = (
+        f'{_NAMESPACES} xmp:CreatorTool="Calotype {calotype.__version__}" '
+        f'xmp:CreateDate="{made:%Y-%m-%dT%H:%M:%SZ}" dc:identifier={quoteattr(origin.task)} '
+        f'Iptc4xmpExt:DigitalSourceType="{source_type(origin.model)}"'
     )
-    body = f'<rdf:RDF {_RDF}><rdf:Description rdf:about=""{attributes}/></rdf:RDF>'
+    if origin.model is not None:
+        attributes += f" Iptc4xmpExt:AISystemUsed={quoteattr(origin.model)}"
+    body = f'<rdf:RDF {_RDF}><rdf:Description rdf:about="" {attributes}/></rdf:RDF>'
     return f"{_OPENED}{body}{_CLOSED}".encode()

@@ -45,7 +45,7 @@ REST_SECONDS: Final = 0.1
 """So long a connection is left alone after an answer: who hangs up behind it has done so then."""
 KEPT_SECONDS: Final = 1.0
 """So long it is good for another create: far less than any server lets one be idle."""
-MEMORY: Final = 48 * 1024 * 1024
+MEMORY: Final = 32 * 1024 * 1024
 """For images on their way, all together; what is over goes through files."""
 _ROOM_SECONDS: Final = 5
 _IDLE_SECONDS: Final = 15.0

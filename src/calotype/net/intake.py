@@ -61,9 +61,9 @@ class Intake:
                 taken += len(chunk)
                 if taken > self._max_bytes:
                     raise too_large(self._max_bytes)
+                self._reader.feed(chunk)
                 if taken > _LARGE and not self._has_turn and not self._reader.held:
                     await self._wait_for_turn()
-                self._reader.feed(chunk)
                 if self._reader.full:
                     await self.write()
         except (aiohttp.ClientError, OSError) as error:

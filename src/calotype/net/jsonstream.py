@@ -9,8 +9,8 @@ All work is done by the stretch: between two quotation marks, or up to the end o
 import binascii
 import codecs
 import json
+import random
 import re
-import secrets
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final
@@ -37,6 +37,7 @@ _STRING: Final = re.compile(
 _CUT_ESCAPE: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _ESCAPE: Final = len(rb"\u002")
 """Most bytes of an escape that is cut."""
+_CHANCE: Final = random.Random()  # noqa: S311 -- seeded by the system, and never shown
 _INVALID: Final = "The image in the upstream's answer is no valid base64."
 
 
@@ -71,7 +72,8 @@ class JsonScanner:
     def __init__(self, new_spool: Callable[[], Spool], *, long: int = LONG) -> None:
         self._new_spool = new_spool
         self._long_run = re.compile(rb'"[^"]{%d}' % long)
-        self._mark = f"calotype-image-{secrets.token_hex(16)}-"
+        # Marks stay in this process. The system's own chance would let other threads in meanwhile.
+        self._mark = f"calotype-image-{_CHANCE.getrandbits(128):032x}-"
         self.spools: dict[str, Spool] = {}
         """Token → the image that it stands for."""
         self._waiting = 0
