@@ -39,6 +39,7 @@ async def test_an_idle_embedded_server_has_imported_nothing_that_it_may_never_ne
     assert b"listens" in await server.stdout.readline()
     server.terminate()
     imported = await reading
+    await server.wait()
     assert {"calotype", "uvicorn"} <= imported
     assert {name: NEEDED_LATER[name] for name in imported & NEEDED_LATER.keys()} == {}
 
