@@ -23,7 +23,7 @@ from calotype.domain.urls import canonical_hosts, judge_reference_url
 from calotype.domain.webhooks import Signer
 from calotype.domain.wire import Upstream
 from calotype.imaging.conversion import Converter
-from calotype.imaging.signing import Signature, Unfit, check
+from calotype.imaging.signature import Signature, Unfit
 from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import GuardedFetcher
 from calotype.net.webhooks import WebhookClient
@@ -369,6 +369,8 @@ def _signature(settings: Settings) -> Signature | None:
         raise SettingsError(f"{where('key')}: needs c2pa_certificate beside it.")
     if key is None:
         raise SettingsError(f"{where('certificate')}: needs c2pa_key beside it.")
+    from calotype.imaging.signing import check  # its library takes time and memory
+
     signature = Signature(str(certificate), str(key))
     try:
         until = check(signature)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from calotype.imaging.signing import Signature
+from calotype.imaging.signature import Signature
 
 NOW = datetime.now(UTC)
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 import calotype
 from calotype.imaging.conversion import Converter
-from calotype.imaging.signing import Sign, Signature, Unfit, check
+from calotype.imaging.signature import Sign, Signature, Unfit
+from calotype.imaging.signing import check
 from imaging.certificates import NOW, certified
 
 TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}

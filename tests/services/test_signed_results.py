@@ -16,7 +16,7 @@ from calotype.domain.clock import system_clock
 from calotype.domain.ids import IdSource
 from calotype.domain.task import Asset
 from calotype.imaging.provenance import Origin
-from calotype.imaging.signing import Signature
+from calotype.imaging.signature import Signature
 from calotype.services.assets import Assets
 from imaging.certificates import certified
 

@@ -17,7 +17,6 @@ HEAVY = (
     "starlette",
     "uvicorn",
 )
-FOR_AGENTS = ("httpx2", "mcp", "mcp_types", "sse_starlette")
 
 
 @pytest.mark.parametrize(
@@ -36,12 +35,3 @@ def test_the_command_line_is_there_without_the_server_behind_it(arguments: list[
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "alotype" in ended.stdout or "--no-worker" in ended.stdout
-
-
-def test_the_server_starts_without_what_only_agents_need() -> None:
-    script = (
-        "import sys, calotype.cli.serve\n"
-        f"loaded = [name for name in {FOR_AGENTS!r} if name in sys.modules]\n"
-        "assert not loaded, loaded\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)

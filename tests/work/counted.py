@@ -9,7 +9,6 @@ import gc
 import itertools
 import json
 import operator
-import re
 import sqlite3
 import sys
 import threading
@@ -29,12 +28,8 @@ _calls: Any = itertools.count()
 _steps: Final = itertools.repeat(0, _ENDLESS)
 _statements: list[str] = []
 """What ran since it was last looked at."""
-_kinds: dict[str, list[str]] = {}
-"""Statement without its values → the first few of its kind."""
 _done: Counter[str] = Counter()
 _open: set["_Connection"] = set()
-_FEW: Final = 10
-_LITERAL: Final = re.compile(r"[xX]?'(?:[^']|'')*'|\b\d+\b")
 
 
 class _Connection(sqlite3.Connection):
@@ -63,9 +58,6 @@ def _look() -> None:
         if not text.startswith("--"):  # what a trigger does
             _done["statements"] += 1
             _done["commits"] += text == "COMMIT"
-            kind = _kinds.setdefault(_LITERAL.sub("?", text), [])
-            if len(kind) < _FEW:
-                kind.append(text)
 
 
 def _counts() -> dict[str, int]:
@@ -79,12 +71,6 @@ def _counts() -> dict[str, int]:
     }
 
 
-def _frequent() -> list[str]:
-    """One of each kind of statement that is no part of what is done once in a while."""
-    _look()
-    return [texts[0] for texts in _kinds.values() if len(texts) == _FEW]
-
-
 def _memory() -> int:
     """Bytes that Python holds and did not when this was asked for the first time."""
     _look()  # else they would be weighed too
@@ -96,7 +82,6 @@ def _memory() -> int:
 
 _ANSWERS: dict[str, Callable[[], Any]] = {
     "counts": _counts,
-    "frequent": _frequent,
     "memory": _memory,
 }
 

@@ -1,13 +1,9 @@
-"""A history for a database, and whether statements look for something in it row by row."""
+"""A history for a database, and how many of its rows an operation looks at."""
 
 import asyncio
-import json
-import re
 import sqlite3
-from collections.abc import Collection, Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
@@ -17,60 +13,62 @@ from conformance.tasks import PRICE, funded, new_task
 from work.site import Site
 
 OLD: Final = 10_000
-_SHORT: Final = {"webhooks_next"}
-"""Indexes that hold no more than what is yet to be done."""
-_SCAN: Final = re.compile(r"SCAN (?!.*(?:CONSTANT ROW|VIRTUAL TABLE))\w+(?:.* INDEX (\w+))?")
-_NO_PLAN: Final = re.compile(
-    r"(?!SELECT|INSERT|UPDATE|DELETE|WITH)|.*\bpg_(?:type|catalog)\b", re.DOTALL
-)
+TIMES: Final = 20
+_END: Final = """
+UPDATE tasks
+SET state = 'fail', billing = 'released', released = reserved, completed_at = updated_at
+WHERE completed_at IS NULL;
+UPDATE accounts SET reserved = 0, unfinished = 0;
+"""
+_END_OF_JOBS: Final = "DELETE FROM pgqueuer; ANALYZE"
+_READ: Final = """
+SELECT SUM(seq_tup_read) + SUM(COALESCE(idx_tup_fetch, 0)) FROM pg_stat_user_tables
+"""
+_OTHERS: Final = """
+SELECT COUNT(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 async def add_old_tasks(site: Site) -> None:
-    """Tasks of an account of their own, submitted past the server."""
+    """Tasks of an account of their own, submitted past the server and over since."""
     core = build_core(Settings(data_dir=site.root / "data", database_url=site.database_url))
     try:
         account_id = await funded(core.store, credit=OLD * PRICE, name="old")
         await asyncio.gather(*(core.store.submit(new_task(account_id)) for _ in range(OLD)))
     finally:
         await core.store.close()
+    if site.database_url:
+        connection = await asyncpg.connect(site.database_url)
+        await connection.execute(_END + _END_OF_JOBS)
+        await connection.close()
+    else:
+        with closing(sqlite3.connect(site.database)) as database:
+            database.executescript(_END)
 
 
-async def scans(site: Site, statements: Collection[str]) -> list[str]:
-    """Which of these statements read a table or an index from one end to the other."""
-    plain = [text for text in statements if not _NO_PLAN.match(text)]
+async def looked_at(site: Site) -> int:
+    """How many rows of PostgreSQL, or steps of SQLite, a few tasks and questions take."""
+    before = await _rows_read(site)
+    await site.serve()
+    for _ in range(TIMES):
+        document = await site.one(site.submission("a lighthouse"))
+        while await site.unfinished():
+            await asyncio.sleep(0.002)
+        await site.one(site.retrieval(document["task_id"]))
+    steps: int = (await site.counts())["steps"]
+    await site.stop()
+    return steps or await _rows_read(site) - before
+
+
+async def _rows_read(site: Site) -> int:
+    """All rows that were ever read, which each connection tells of at its end at the latest."""
     if not site.database_url:
-        return list(_sqlite_scans(site.database, plain))
+        return 0
     connection = await asyncpg.connect(site.database_url)
     try:
-        await connection.execute("ANALYZE; SET enable_seqscan = off")  # only where nothing else can
-        found = []
-        for text in plain:
-            explained = await connection.fetchval(
-                f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {text} /* pg_stat_statements */"
-            )
-            if any(map(_reads_all, _nodes(json.loads(explained)[0]["Plan"]))):
-                found.append(text)
-        return found
+        while await connection.fetchval(_OTHERS):
+            await asyncio.sleep(0.02)
+        return int(await connection.fetchval(_READ))
     finally:
         await connection.close()
-
-
-def _sqlite_scans(database: Path, statements: Collection[str]) -> Iterator[str]:
-    with closing(sqlite3.connect(database)) as connection:
-        for text in statements:
-            for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {text}"):
-                if (scan := _SCAN.match(step)) and scan[1] not in _SHORT:
-                    yield text
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", ()):
-        yield from _nodes(below)
-
-
-def _reads_all(node: dict[str, Any]) -> bool:
-    kind: str = node["Node Type"]
-    if kind.startswith(("Index", "Bitmap Index")):
-        return "Index Cond" not in node and node["Index Name"] not in _SHORT
-    return kind == "Seq Scan"

@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from work.database import counting_database
 from work.site import Site, opened
 
 ENGINES: Final = ("sqlite", "postgres")
 MANY: Final = 64
-SANDBOX: Final = "nano-banana-pro"
-"""A model that no channel serves, so that the sandbox draws."""
 _ROUNDS: Final = 3
 _WARM: Final = 2
 """Times that something is done before it is counted."""
@@ -33,23 +31,16 @@ async def site_on(engine: str, root: Path) -> AsyncIterator[Site]:
         yield await stack.enter_async_context(opened(root, database_url=url))
 
 
-class Measured(NamedTuple):
-    """What was found on a site, whose server is left to accept and show tasks only."""
-
-    costs: Costs
-    statements: set[str]
-
-
-async def measure(site: Site) -> Measured:
-    """What everything costs, and the statements that it takes."""
+async def measure(site: Site) -> Costs:
+    """What everything costs."""
     await site.serve()
     costs = await whole_tasks(site)
     costs["task in flight"] = {"bytes": await memory(site)}
-    statements = await site.frequent()
     await site.stop()
     await site.serve("--no-worker")
     costs |= await requests(site)
-    return Measured(costs, statements | await site.frequent())
+    await site.stop()
+    return costs
 
 
 async def requests(site: Site) -> Costs:
@@ -86,15 +77,12 @@ async def requests(site: Site) -> Costs:
 async def whole_tasks(site: Site) -> Costs:
     """From submission to success, with nobody waiting for it."""
 
-    async def whole(model: str) -> None:
-        await site.one(site.submission("a lighthouse", model=model))
+    async def whole() -> None:
+        await site.one(site.submission("a lighthouse"))
         while await site.unfinished():
             await asyncio.sleep(0.002)
 
-    return {
-        "task, 65 KB from an upstream": await _least(site, lambda: whole("gpt-image-2"), times=10),
-        "task, drawn by the sandbox": await _least(site, lambda: whole(SANDBOX), times=2),
-    }
+    return {"whole task, 65 KB": await _least(site, whole, times=10)}
 
 
 async def memory(site: Site) -> float:

@@ -24,8 +24,6 @@ from programs import installed
 MODEL: Final = "gpt-image-2"
 SIDE: Final = 147
 """Of a picture of 65 KB."""
-_OFTEN: Final = 10
-"""Times from which on a statement is no part of what is done once in a while."""
 _READY: Final = re.compile(rb"listens on http://127\.0\.0\.1:(\d+)")
 _CHANNEL: Final = """
 [[channels]]
@@ -38,11 +36,14 @@ api_key_env = "UPSTREAM_KEY"
 concurrency = 4096
 models = ["{model}"]
 """
-_TEXTS: Final = """
-SELECT query, calls, wal_records FROM pg_stat_statements
+_STATEMENTS: Final = r"""
+SELECT COALESCE(SUM(calls) FILTER (WHERE query ~ '\y(tasks|attempts|accounts|ledger|events)\y'), 0),
+    SUM(wal_records)
+FROM pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-AND query NOT LIKE '%pg_stat_statements%' AND query NOT LIKE '%pg_current_snapshot%' AND toplevel
+AND query NOT LIKE '%pg_stat_statements%' AND toplevel
 """
+"""Statements about tasks: how often the queue looks for jobs hangs on the time."""
 
 
 @dataclass
@@ -149,21 +150,14 @@ class Site:
         told: Counter[str] = Counter(await self.ask("counts"))
         told["syncs"] = (self.root / "syncs").read_bytes().count(b"sync(")
         if self._watching is not None:
-            found = await self._watching.fetch(_TEXTS)
-            told["statements"] = sum(row["calls"] for row in found)
-            told["wal_records"] = sum(row["wal_records"] for row in found)
+            found = await self._watching.fetchrow(_STATEMENTS)
+            assert found is not None
+            told["statements"], told["wal_records"] = int(found[0]), int(found[1])
             del told["rows"], told["steps"]
             told["commits"] = await self._watching.fetchval(
                 "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
             )
         return told
-
-    async def frequent(self) -> set[str]:
-        """Statements that it ran often, as they can be run again; each kind once."""
-        if self._watching is None:
-            return set(await self.ask("frequent"))
-        found = await self._watching.fetch(_TEXTS)
-        return {row["query"] for row in found if row["calls"] >= _OFTEN}
 
     async def unfinished(self) -> int:
         """How many tasks are not final, without asking the server."""
@@ -182,9 +176,9 @@ class Site:
             self._lines.append(Line(reader, writer))
         return self._lines[:number]
 
-    def submission(self, prompt: str, *, model: str = MODEL) -> bytes:
+    def submission(self, prompt: str) -> bytes:
         """A request for an image."""
-        return self._request("POST", GENERATIONS, {"model": model, "prompt": prompt})
+        return self._request("POST", GENERATIONS, {"model": MODEL, "prompt": prompt})
 
     def retrieval(self, task_id: str) -> bytes:
         """A request for a task."""

@@ -22,7 +22,8 @@ from calotype.core import Core, asset_store_of, prepare_assets
 from calotype.domain.errors import CalotypeError
 from calotype.domain.ids import encode
 from calotype.domain.task import Attempt, State
-from calotype.imaging.signing import Signature, Unfit, check
+from calotype.imaging.signature import Signature, Unfit
+from calotype.imaging.signing import check
 from calotype.providers.sandbox import SANDBOX
 from calotype.services.watching import LEAST_FREE
 from calotype.settings import Settings, SettingsError

@@ -13,7 +13,7 @@ import msgspec
 
 from calotype.domain.fitting import Limits
 from calotype.imaging.processes import Processes, ProcessGone
-from calotype.imaging.signing import Sign
+from calotype.imaging.signature import Sign
 
 PROCESSES: Final = 2
 """Conversions at a time, where nothing else is set."""

@@ -20,7 +20,8 @@ from calotype.imaging.conversion import (
     Reply,
     Shrink,
 )
-from calotype.imaging.signing import Sign, sign
+from calotype.imaging.signature import Sign
+from calotype.imaging.signing import sign
 
 
 def main() -> None:

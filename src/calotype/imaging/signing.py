@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 import calotype
 from calotype.imaging.provenance import source_type
+from calotype.imaging.signature import Sign, Signature, Unfit
 
 _USES: Final = frozenset(
     {
@@ -40,34 +40,6 @@ _SETTINGS: Final = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {"verify_after_sign": False, "remote_manifest_fetch": False, "ocsp_fetch": False},
 }
-
-
-class Unfit(Exception):
-    """Certificate and key cannot sign; ``subject`` is which, the message names the cure."""
-
-    def __init__(self, subject: str, message: str) -> None:
-        super().__init__(message)
-        self.subject = subject
-
-
-class Signature(msgspec.Struct, frozen=True):
-    """With what images are signed."""
-
-    certificate: str
-    """Path of the chain in PEM, the signer's own first."""
-    key: str
-    """Path of its private key in PEM."""
-
-
-class Sign(msgspec.Struct, frozen=True, tag=True):
-    """Write an image with a manifest."""
-
-    source: str
-    target: str
-    content_type: str
-    signature: Signature
-    model: str | None
-    """The name of the trained model that made it; None: a plain algorithm did."""
 
 
 def check(signature: Signature, *, now: datetime | None = None) -> datetime:

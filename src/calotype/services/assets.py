@@ -28,7 +28,7 @@ from calotype.imaging.cleaning import clean_file, cleaner
 from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertible
 from calotype.imaging.probe import ImageFacts, measure, probe
 from calotype.imaging.provenance import Origin, xmp_packet
-from calotype.imaging.signing import Sign, Signature
+from calotype.imaging.signature import Sign, Signature
 from calotype.services.incoming import EXTENSIONS, Arrived, listed, stored_as, take_in
 
 Kind = Literal["reference", "result"]
