@@ -5,8 +5,8 @@ such as ``task_1k0v3m8a0qz4e``. 41 bits of milliseconds since 2025 last until 20
 number the ids within a millisecond, from a random start.
 """
 
+import random
 import re
-import secrets
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -30,12 +30,13 @@ class IdSource:
 
     def __init__(self, clock_ms: Callable[[], int]) -> None:
         self._clock_ms = clock_ms
+        self._chance = random.Random()  # noqa: S311 -- keeps processes apart, guards nothing
         self._last = 0
 
     def next(self) -> int:
         """A new id, greater than any before it."""
         first = (self._clock_ms() - _EPOCH_MS) << 22
-        self._last = first | secrets.randbits(21) if first > self._last else self._last + 1
+        self._last = first | self._chance.getrandbits(21) if first > self._last else self._last + 1
         return self._last
 
 
