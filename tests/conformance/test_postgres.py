@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from pgqueuer.domain.models import Job
 from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
+from pgqueuer.ports import RepositoryPort
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from calotype.domain.errors import Unavailable
@@ -129,6 +130,65 @@ async def test_a_server_that_takes_connections_and_never_answers_holds_nobody_up
         await store.close()
 
 
+KEYS_LOCKED = "LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE"
+KEYS_WAIT = "SELECT 1 FROM pg_locks WHERE relation = 'api_keys'::regclass AND NOT granted"
+
+
+async def test_however_many_bring_a_key_that_was_forgotten_one_connection_reads_it(
+    postgres_url: str,
+) -> None:
+    store = PostgresStore(postgres_url)
+    account = await store.open_account("ada", now=NOW)
+    holder = await asyncpg.connect(postgres_url)
+    async with holder.transaction():
+        await holder.execute(KEYS_LOCKED)
+        asking = [asyncio.create_task(store.find_key(b"1")) for _ in range(40)]
+        while not await holder.fetch(KEYS_WAIT):
+            await asyncio.sleep(0.01)
+        assert (await store.balance(account.id)).balance == 0
+        assert len(await holder.fetch(KEYS_WAIT)) == 1
+    assert set(await asyncio.gather(*asking)) == {None}
+    await holder.close()
+    await store.close()
+
+
+# Jobs of the queue
+
+
+async def picked(
+    queue: RepositoryPort, channel: int, *, limit: int = 10, slots: int = 2
+) -> list[Job]:
+    """The jobs of a channel that a worker takes."""
+    return await queue.dequeue(
+        limit,
+        {QueueEntrypoint(f"channel-{channel}"): EntrypointExecutionParameter(slots)},
+        QueueManagerId(uuid.UUID(int=5)),
+        None,
+        heartbeat_timeout=timedelta(minutes=1),
+    )
+
+
+ADD_JOBS = """
+INSERT INTO pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, headers, status)
+SELECT 0, 'channel-7', 'x', now(), n::text, '{}'::jsonb, 'queued' FROM generate_series(1, 300) AS n
+"""
+
+
+async def test_jobs_end_and_give_signs_of_life_at_once(postgres_url: str) -> None:
+    await execute(postgres_url, ADD_JOBS)
+    store = PostgresStore(postgres_url)
+    queue = await store.open_jobs()
+    jobs = await picked(queue, 7, limit=300, slots=300)
+    backwards = [job.id for job in reversed(jobs)]
+    await asyncio.gather(
+        *(queue.update_heartbeat(backwards) for _ in range(4)),
+        *(queue.log_jobs([(job, "successful", None) for job in jobs[n::6]]) for n in range(6)),
+        *(queue.update_heartbeat(sorted(backwards)) for _ in range(4)),
+    )
+    assert await rows(postgres_url, JOBS) == []
+    await store.close()
+
+
 # Passing tasks on
 
 
@@ -218,24 +278,12 @@ async def test_whoever_passed_a_task_on_can_neither_end_nor_put_back_its_new_job
     store = PostgresStore(postgres_url)
     (task,) = await submitted(store, 1)
     queue = await store.open_jobs()
-    worker = QueueManagerId(uuid.UUID(int=5))
-
-    async def picked(channel: int) -> list[Job]:
-        found: list[Job] = await queue.dequeue(
-            10,
-            {QueueEntrypoint(f"channel-{channel}"): EntrypointExecutionParameter(2)},
-            worker,
-            None,
-            heartbeat_timeout=timedelta(minutes=1),
-        )
-        return found
-
-    (old,) = await picked(7)
+    (old,) = await picked(queue, 7)
     await store.reroute(task, 8, now=NOW)
     await queue.log_jobs([(old, "successful", None)])
     await queue.retry_job(old, timedelta(0), None)
-    assert await picked(7) == []
-    (new,) = await picked(8)
+    assert await picked(queue, 7) == []
+    (new,) = await picked(queue, 8)
     await queue.log_jobs([(old, "canceled", None)])
     assert (new.payload, new.entrypoint) == (b"1", "channel-8")
     assert [job[:3] for job in await rows(postgres_url, JOBS)] == [(b"1", "channel-8", "picked")]

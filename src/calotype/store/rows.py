@@ -61,10 +61,11 @@ KEY: Final = (
 METER: Final = (
     "key_id, day_limit, month_limit, per_minute, day, day_spent, month, month_spent, free_at"
 )
-KEYS: Final = (
-    f"SELECT {KEY} FROM api_keys JOIN accounts ON accounts.id = api_keys.account_id "
+OF_KEYS: Final = (
+    "FROM api_keys JOIN accounts ON accounts.id = api_keys.account_id "
     "LEFT JOIN key_meters ON key_meters.key_id = api_keys.id"
 )
+KEYS: Final = f"SELECT {KEY} {OF_KEYS}"
 """Every key; to be narrowed by a WHERE."""
 ACCOUNT: Final = "id, name, balance, reserved, result_days, reference_days"
 HEALTH: Final = "channel_id, model, fault, until, strikes, opened_at, updated_at, detail"

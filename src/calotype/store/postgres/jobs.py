@@ -55,6 +55,7 @@ class Jobs(Queries):
     def __init__(self, pool: "asyncpg.Pool[Any]", url: str) -> None:
         super().__init__(_Driver(pool, url))
         self._pool = pool
+        self._writing = asyncio.Lock()  # two that change many jobs would wait in a circle
         self._outage = Outage(time.monotonic)
         self._late = set[JobId]()
         self._unwritten: list[Ended] = []
@@ -83,7 +84,7 @@ class Jobs(Queries):
         late, self._late = self._late, set()
         try:
             if late:
-                await super().update_heartbeat(list(late))
+                await self._beat(list(late))
         except OUTAGES:
             self._late |= late
             raise
@@ -106,9 +107,13 @@ class Jobs(Queries):
     async def update_heartbeat(self, job_ids: list[JobId]) -> None:
         """Say that we live, as soon as the database answers."""
         try:
-            await super().update_heartbeat(job_ids)
+            await self._beat(job_ids)
         except OUTAGES:
             self._late.update(job_ids)
+
+    async def _beat(self, job_ids: list[JobId]) -> None:
+        async with self._writing:
+            await super().update_heartbeat(job_ids)
 
     async def retry_job(
         self,
@@ -132,12 +137,13 @@ class Jobs(Queries):
 
     async def _end(self, ended: Sequence[Ended]) -> None:
         """End jobs, but for those that another worker has taken over; those cut off go back."""
-        await self._put_back([job for job, status, _ in ended if status == "canceled"])
-        owned = await self.driver.fetch(_OWNED, *_owners([job for job, _, _ in ended]))
-        ids = {row["id"] for row in owned}
-        mine = [entry for entry in ended if entry[0].id in ids]
-        if mine:
-            await super().log_jobs(mine)
+        async with self._writing:
+            await self._put_back([job for job, status, _ in ended if status == "canceled"])
+            owned = await self.driver.fetch(_OWNED, *_owners([job for job, _, _ in ended]))
+            ids = {row["id"] for row in owned}
+            mine = [entry for entry in ended if entry[0].id in ids]
+            if mine:
+                await super().log_jobs(mine)
 
     async def _put_back(self, jobs: Sequence[Job], delay: timedelta = timedelta(0)) -> None:
         if jobs:

@@ -86,6 +86,7 @@ class PostgresStore:
         self._submissions = Batcher(self._submit_all)
         self._tasks = Batcher(self._read_tasks)
         self._standings = Batcher(self._read_standings)
+        self._digests = Batcher(self._read_keys)
         self._news = News(self._hot)
         self._moves = Moves(self._hot, then=self._news.tell)
         self._jobs: jobs.Jobs | None = None
@@ -129,6 +130,7 @@ class PostgresStore:
         await self._submissions.close()
         await self._tasks.close()
         await self._standings.close()
+        await self._digests.close()
         await self._moves.close()
         await self._news.close()
         if self._jobs is not None:
@@ -195,19 +197,7 @@ class PostgresStore:
         return self._keys.get(digest)
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
-        if (known := self._keys.get(digest)) is not None:
-            return known
-        await self._revocations.listen()
-        mark = self._revocations.mark()
-        found = await self._db.fetch(
-            f"{rows.KEYS} WHERE digest = $1",
-            digest,
-        )
-        if not found:
-            return None
-        key = rows.key(found[0])
-        self._keys.put(digest, key, mark=mark)
-        return key
+        return self._keys.get(digest) or await self._digests.add(digest)
 
     async def key(self, key_id: int) -> ApiKey | None:
         found = await self._db.fetch(f"{rows.KEYS} WHERE api_keys.id = $1", key_id)
@@ -548,6 +538,18 @@ class PostgresStore:
             submitted = await batch.submit_all(db, tasks)
         self._news.tell()
         return submitted
+
+    async def _read_keys(self, digests: Sequence[bytes]) -> Sequence[ApiKey | None]:
+        """Those that the batch before has not read: many ask for one key when it was forgotten."""
+        known = {digest: self._keys.get(digest) for digest in digests}
+        if unknown := [digest for digest, key in known.items() if key is None]:
+            await self._revocations.listen()
+            mark = self._revocations.mark()
+            statement = f"SELECT digest, {rows.KEY} {rows.OF_KEYS} WHERE digest = ANY($1)"
+            for row in await self._hot.fetch(statement, unknown):
+                known[row[0]] = key = rows.key(row[1:])
+                self._keys.put(row[0], key, mark=mark)
+        return [known[digest] for digest in digests]
 
     async def _read_tasks(self, ids: Sequence[int]) -> Sequence[Task | None]:
         found = await self._hot.fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)
