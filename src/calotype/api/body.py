@@ -52,19 +52,36 @@ async def stream(receive: Receive, *, limit: int) -> AsyncIterator[bytes]:
         ClientGone: cut short.
 
     """
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message.get("body", b"")
+    size, more = 0, True
+    while more:
+        chunk, more = await _next(receive)
         size += len(chunk)
         if size > limit:
             raise too_large(limit)
         if chunk:
             yield chunk
-        if not message.get("more_body", False):
-            return
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    """The next piece of a body, and whether more is to come."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _whole(receive: Receive, *, limit: int) -> bytes:
+    """A body in one piece, as most come; raises as ``stream``."""
+    first, more = await _next(receive)
+    if not more and len(first) <= limit:
+        return first
+    body = bytearray(first)
+    while more and len(body) <= limit:
+        chunk, more = await _next(receive)
+        body += chunk
+    if len(body) > limit:
+        raise too_large(limit)
+    return bytes(body)
 
 
 def check_length(scope: Scope, *, limit: int) -> None:
@@ -90,7 +107,7 @@ async def read_json(
 
     """
     check_length(scope, limit=limit)
-    body = b"".join([chunk async for chunk in stream(receive, limit=limit)])
+    body = await _whole(receive, limit=limit)
     if optional and not body:
         return {}
     try:
