@@ -158,11 +158,17 @@ class Writer:
             for op, result in zip(ops, results, strict=True):
                 op.result = result
 
+    def _refuse_all(self, ops: Sequence[_Op], error: Exception) -> None:
+        """Tell everybody that nothing can be begun: patience is for all of them, not for each."""
+        ops = [*ops, *self._waiting]
+        self._waiting.clear()
+        self._orders.put(partial(self._refuse, ops, error))
+
     def _ended(self, ops: Sequence[_Op], newest_event: int | None) -> None:
         """Hand out the results of a transaction, and begin the next."""
         for op in ops:
             _deliver(op)
-        if newest_event != self._newest_event:
+        if newest_event is None or newest_event != self._newest_event:
             self._newest_event = newest_event
             for watcher in tuple(self._watchers):
                 self._loop.call_soon(watcher)  # one that breaks is told of, and disturbs nobody
@@ -186,6 +192,10 @@ class Writer:
         try:
             connection = self._connection = self._connection or self._opened()
             _begin_patiently(connection)
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._loop.call_soon_threadsafe(self._refuse_all, ops, error)
+            return
+        try:
             self._do_bulk(connection, [op for op in ops if op.work is None])
             for op in ops:
                 if op.work is not None:
@@ -202,9 +212,12 @@ class Writer:
         return connection
 
     def _newest(self, connection: sqlite3.Connection) -> int | None:
-        """The place of the newest event, where anybody wants to know."""
+        """The place of the newest event; None where nobody wants to know as yet.
+
+        Who begins to watch before the commit is then told in any case.
+        """
         if not self._watchers:
-            return self._newest_event
+            return None
         ((newest,),) = connection.execute(NEWEST)
         place: int | None = newest
         return place
