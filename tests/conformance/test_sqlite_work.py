@@ -3,7 +3,9 @@
 import re
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,22 @@ def test_a_database_of_before_gets_the_checks_of_a_new_one(tmp_path: Path, versi
                     "INSERT INTO ledger (account_id, kind, amount, created_at) VALUES (1, ?, 1, 1)",
                     (kind,),
                 )
+
+
+class Defensive(sqlite3.Connection):
+    """As Apple builds SQLite: asked to let the schema be written, it does nothing."""
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        return super().execute("" if "writable_schema" in sql else sql, *values)
+
+
+def test_a_database_is_made_where_nobody_may_change_the_text_of_its_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Defensive))
+    assert connection.migrate(tmp_path / "c.db") == connection.migrate(tmp_path / "c.db")
+    with closing(connection.connect(tmp_path / "c.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def schema(path: Path) -> list[tuple[str]]:

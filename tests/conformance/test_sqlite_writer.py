@@ -17,24 +17,34 @@ from calotype.domain.errors import Unavailable
 from calotype.store.sqlite import SqliteStore, checkpoints, connection
 from calotype.store.sqlite import writer as writer_module
 from calotype.store.sqlite.checkpoints import Checkpoints, leave_to_others
-from calotype.store.sqlite.writer import MAX_BATCH, Writer
+from calotype.store.sqlite.writer import MAX_BATCH, MAX_BULK, Writer
 from conformance.tasks import PRICE, funded, submitted
 
 PAGE = 4096
 
 
-async def test_the_event_loop_is_never_held_by_more_than_a_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seconds", "together"), [(60, MAX_BATCH), (0, MAX_BULK)])
+async def test_the_event_loop_is_never_held_by_more_than_a_batch_or_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, together: int
+) -> None:
+    monkeypatch.setattr(writer_module, "TURN_SECONDS", seconds)
     connection.migrate(tmp_path / "c.db")
-    batches: list[int] = []
+    batches = [0]
+
+    def opened() -> sqlite3.Connection:
+        database = connection.connect(tmp_path / "c.db")
+        database.set_trace_callback(lambda sql: batches.append(0) if sql == "COMMIT" else None)
+        return database
 
     def bulk(_: sqlite3.Connection, items: Sequence[Any]) -> Sequence[Any]:
-        batches.append(len(items))
+        batches[-1] += len(items)
         return items
 
-    writer = Writer(partial(connection.connect, tmp_path / "c.db"), bulk)
+    writer = Writer(opened, bulk)
+    await writer.run(lambda _: None)
     found = await asyncio.gather(*[writer.add(number) for number in range(5 * MAX_BATCH)])
     assert found == list(range(5 * MAX_BATCH))
-    assert max(batches) == MAX_BATCH
+    assert max(batches) == together
     await writer.close()
 
 

@@ -31,9 +31,11 @@ Bulk = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 """Writes many items at once; gives, for each, its result or the exception it deserves."""
 
 MAX_BATCH: Final = 256
-"""Pieces of work in one transaction: bounds how long the event loop is at them."""
+"""Pieces of work in one transaction."""
+MAX_BULK: Final = 16
+"""Items written together; after each such bulk the time is looked at, as some are large."""
 TURN_SECONDS: Final = 0.004
-"""After so long in the event loop a batch is committed, whatever else is waiting."""
+"""Of CPU: after so long in the event loop a batch is committed, whatever else is waiting."""
 
 log = logging.getLogger(__name__)
 
@@ -139,16 +141,20 @@ class Writer:
 
     def _take_and_do(self, connection: sqlite3.Connection, ops: list[_Op]) -> None:
         """Run what is waiting, up to a batch; ``ops`` are those that were begun."""
-        until = time.perf_counter() + TURN_SECONDS
+        until = time.thread_time() + TURN_SECONDS
         items: list[_Op] = []
         while self._waiting and len(ops) < MAX_BATCH and not self._waiting[0].long:
             op = self._waiting.popleft()
             ops.append(op)
-            if op.work is None:
+            if op.work is not None:
+                op.result = in_savepoint(connection, op.work)
+            else:
                 items.append(op)
-                continue
-            op.result = in_savepoint(connection, op.work)
-            if time.perf_counter() > until:
+                if len(items) < MAX_BULK:
+                    continue
+                self._do_bulk(connection, items)
+                items = []
+            if time.thread_time() > until:
                 break
         self._do_bulk(connection, items)
 
