@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness import Server
+from harness import Reply, Server
 
 BODY = json.dumps({"model": "gpt-image-2", "prompt": "over h2c"}).encode()
 
@@ -44,6 +44,14 @@ async def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(
             assert json.loads(await reader.readexactly(length))["state"] == "waiting"
 
 
+async def test_offers_to_upgrade_without_end_are_answered_one_by_one(idle_server: Server) -> None:
+    offer = "\r\n".join(["GET /v1/models HTTP/1.1", "Host: a", *H2C, "", ""]).encode()
+    async with idle_server.connection() as (reader, writer):
+        writer.write(offer * 2000)
+        for _ in range(2000):
+            assert (await Reply.read(reader)).status == 200
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
@@ -51,6 +59,7 @@ async def test_an_offer_to_upgrade_is_ignored_and_the_body_kept(
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /v1/models HTTP/1.1\r\nHost: a\r\nContent-Length: ten\r\n\r\n",
         b"GET /v1/models HTTP/1.1\r\nno colon here\r\n\r\n",
+        b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
     ],
 )
 async def test_what_is_no_http_is_refused_in_the_one_shape(

@@ -5,6 +5,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from calotype.domain.ids import decode
+from calotype.services.ready import MAX_BYTES, ReadyDocuments
 from harness import OUR_CODE, Reply, Server
 
 
@@ -78,3 +80,17 @@ async def test_deleted_images_are_gone_from_what_was_ready(server: Server) -> No
     assert "url" in (await read(server, word)).json["result"]["data"][0]
     assert (await server.call("DELETE", f"/v1/tasks/{word}")).status == 204
     assert "url" not in (await read(server, word)).json["result"]["data"][0]
+
+
+async def test_long_documents_take_no_more_memory_than_short_ones(idle_server: Server) -> None:
+    task_id = (await idle_server.accepted())["task_id"]
+    task = await idle_server.core.store.task(decode("task", task_id) or 0)
+    assert task is not None
+    ready, body = ReadyDocuments(), bytes(MAX_BYTES // 10)
+    for number in range(100):
+        ready.keep(str(number), "", task, body, version=1, channel=None, now=1)
+        ready.keep(str(number), "", task, body, version=2, channel=None, now=1)
+    kept = [number for number in range(100) if ready.get(str(number), "", now=1)]
+    assert kept == list(range(90, 100))
+    ready.keep("too long", "", task, bytes(MAX_BYTES + 1), version=1, channel=None, now=1)
+    assert ready.get("too long", "", now=1) is None

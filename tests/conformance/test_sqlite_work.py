@@ -3,7 +3,9 @@
 import re
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,14 +36,19 @@ def test_no_table_is_filled_to_check_a_row(tmp_path: Path, sql: str) -> None:
     assert len(opened(tmp_path / "c.db", sql)) == ("RETURNING" in sql)
 
 
-@pytest.mark.parametrize("version", [1, 3, 6])
-def test_a_database_of_before_gets_the_checks_of_a_new_one(tmp_path: Path, version: int) -> None:
-    old, new = tmp_path / "old.db", tmp_path / "new.db"
-    with closing(connection.connect(old)) as database:
+def make(path: Path, *, version: int) -> None:
+    """A database as an older Calotype left it."""
+    with closing(connection.connect(path)) as database:
         folder = Path(connection.__file__).parent / "migrations"
         for script in sorted(folder.glob("*.sql"))[:version]:
             database.executescript(script.read_text(encoding="utf-8"))
         database.execute(f"PRAGMA user_version = {version}")
+
+
+@pytest.mark.parametrize("version", [1, 3, 6])
+def test_a_database_of_before_gets_the_checks_of_a_new_one(tmp_path: Path, version: int) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    make(old, version=version)
     connection.migrate(old)
     connection.migrate(new)
     assert schema(old) == schema(new)
@@ -53,6 +60,31 @@ def test_a_database_of_before_gets_the_checks_of_a_new_one(tmp_path: Path, versi
                     "INSERT INTO ledger (account_id, kind, amount, created_at) VALUES (1, ?, 1, 1)",
                     (kind,),
                 )
+
+
+def test_a_connection_that_was_open_meanwhile_goes_by_the_new_schema(tmp_path: Path) -> None:
+    make(tmp_path / "c.db", version=6)
+    with closing(connection.connect(tmp_path / "c.db")) as database:
+        assert database.execute("SELECT * FROM ledger").fetchall() == []
+        connection.migrate(tmp_path / "c.db")
+        database.execute("ALTER TABLE ledger ADD COLUMN more INTEGER")  # is put in by place
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+class Defensive(sqlite3.Connection):
+    """As Apple builds SQLite: asked to let the schema be written, it does nothing."""
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        return super().execute("" if "writable_schema" in sql else sql, *values)
+
+
+def test_a_database_is_made_where_nobody_may_change_the_text_of_its_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Defensive))
+    assert connection.migrate(tmp_path / "c.db") == connection.migrate(tmp_path / "c.db")
+    with closing(connection.connect(tmp_path / "c.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def schema(path: Path) -> list[tuple[str]]:

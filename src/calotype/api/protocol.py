@@ -27,15 +27,24 @@ class Protocol(Lane):
         """Feed the parser; an offer to upgrade is taken out, as RFC 9110 (7.8) allows."""
         self._idle_since = None
         self._at_once = 0
+        while data:
+            data = self._feed(data)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Returns what a new parser is to read instead: the request without its offer, and on."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
+            if self.scope["method"] == "CONNECT":  # needs no offer to be one
+                self.send_400_response("This server is no proxy: it takes no CONNECT.")
+                return b""
             head = [b"%s %s HTTP/1.1" % (self.scope["method"].encode(), self.url)]
             head += [b"%s: %s" % pair for pair in self.headers if pair[0] not in _OFFER]
             self.parser = httptools.HttpRequestParser(self)
-            self.data_received(b"\r\n".join([*head, b"", data[upgrade.args[0] :]]))
+            return b"\r\n".join([*head, b"", data[upgrade.args[0] :]])
         except httptools.HttpParserError:
             self.send_400_response("The request is not valid HTTP/1.1.")
+        return b""
 
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the request is about to be read again without its offer."""

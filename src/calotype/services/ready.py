@@ -12,8 +12,8 @@ import msgspec
 from calotype.domain.channel import Channel
 from calotype.domain.task import Task
 
-MAX_DOCUMENTS: Final = 4096
-"""About 2 KiB each."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Of all documents: some 4,000 of them, or 60 with the longest prompts."""
 KEPT_MS: Final = 1000
 """By so much may a hint be behind the clock."""
 
@@ -37,6 +37,7 @@ class ReadyDocuments:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], Ready] = {}
+        self._bytes = 0
 
     def get(self, task_word: str, base_url: str, *, now: int) -> Ready | None:
         """One whose time is not over."""
@@ -54,13 +55,18 @@ class ReadyDocuments:
         channel: Channel | None,
         now: int,
     ) -> None:
-        """Keep one; that which was made longest ago goes for it."""
+        """Keep one; those that were made longest ago go for it."""
         until = now + KEPT_MS
         if task.expires_at is not None and task.expires_at > now:
             until = min(until, task.expires_at)
-        self._kept.pop((task_word, base_url), None)
-        if len(self._kept) >= MAX_DOCUMENTS:
-            del self._kept[next(iter(self._kept))]
+        self._forget((task_word, base_url))
         self._kept[task_word, base_url] = Ready(
             body, task.account_id, version, task.channel_id, channel, now, until
         )
+        self._bytes += len(body)
+        while self._bytes > MAX_BYTES:
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        if (gone := self._kept.pop(key, None)) is not None:
+            self._bytes -= len(gone.body)

@@ -31,9 +31,11 @@ Bulk = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 """Writes many items at once; gives, for each, its result or the exception it deserves."""
 
 MAX_BATCH: Final = 256
-"""Pieces of work in one transaction: bounds how long the event loop is at them."""
+"""Pieces of work in one transaction."""
+MAX_BULK: Final = 16
+"""Items written together; after each such bulk the time is looked at, as some are large."""
 TURN_SECONDS: Final = 0.004
-"""After so long in the event loop a batch is committed, whatever else is waiting."""
+"""Of CPU: after so long in the event loop a batch is committed, whatever else is waiting."""
 
 log = logging.getLogger(__name__)
 
@@ -139,16 +141,20 @@ class Writer:
 
     def _take_and_do(self, connection: sqlite3.Connection, ops: list[_Op]) -> None:
         """Run what is waiting, up to a batch; ``ops`` are those that were begun."""
-        until = time.perf_counter() + TURN_SECONDS
+        until = time.thread_time() + TURN_SECONDS
         items: list[_Op] = []
         while self._waiting and len(ops) < MAX_BATCH and not self._waiting[0].long:
             op = self._waiting.popleft()
             ops.append(op)
-            if op.work is None:
+            if op.work is not None:
+                op.result = in_savepoint(connection, op.work)
+            else:
                 items.append(op)
-                continue
-            op.result = in_savepoint(connection, op.work)
-            if time.perf_counter() > until:
+                if len(items) < MAX_BULK:
+                    continue
+                self._do_bulk(connection, items)
+                items = []
+            if time.thread_time() > until:
                 break
         self._do_bulk(connection, items)
 
@@ -158,11 +164,17 @@ class Writer:
             for op, result in zip(ops, results, strict=True):
                 op.result = result
 
+    def _refuse_all(self, ops: Sequence[_Op], error: Exception) -> None:
+        """Tell everybody that nothing can be begun: patience is for all of them, not for each."""
+        ops = [*ops, *self._waiting]
+        self._waiting.clear()
+        self._orders.put(partial(self._refuse, ops, error))
+
     def _ended(self, ops: Sequence[_Op], newest_event: int | None) -> None:
         """Hand out the results of a transaction, and begin the next."""
         for op in ops:
             _deliver(op)
-        if newest_event != self._newest_event:
+        if newest_event is None or newest_event != self._newest_event:
             self._newest_event = newest_event
             for watcher in tuple(self._watchers):
                 self._loop.call_soon(watcher)  # one that breaks is told of, and disturbs nobody
@@ -186,6 +198,10 @@ class Writer:
         try:
             connection = self._connection = self._connection or self._opened()
             _begin_patiently(connection)
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._loop.call_soon_threadsafe(self._refuse_all, ops, error)
+            return
+        try:
             self._do_bulk(connection, [op for op in ops if op.work is None])
             for op in ops:
                 if op.work is not None:
@@ -202,9 +218,12 @@ class Writer:
         return connection
 
     def _newest(self, connection: sqlite3.Connection) -> int | None:
-        """The place of the newest event, where anybody wants to know."""
+        """The place of the newest event; None where nobody wants to know as yet.
+
+        Who begins to watch before the commit is then told in any case.
+        """
         if not self._watchers:
-            return self._newest_event
+            return None
         ((newest,),) = connection.execute(NEWEST)
         place: int | None = newest
         return place

@@ -23,3 +23,7 @@ UPDATE sqlite_schema SET sql = replace(
 ) WHERE type = 'table' AND name = 'ledger';
 
 PRAGMA writable_schema = RESET;
+
+-- Connections that were open meanwhile read the schema again only after a statement that defines.
+CREATE TABLE schema_changed (at INTEGER);
+DROP TABLE schema_changed;
