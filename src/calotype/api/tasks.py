@@ -32,9 +32,10 @@ class Tasks:
         if not scope["query_string"]:
             body = await delivery.encoded(word, account_id=key.account_id, base_url=base)
             return Answer(200, body, _HEADERS)
-        task = await delivery.find(word, account_id=key.account_id)
         wait, since = asked_wait(scope)
-        task = await changed(self._context, task, seconds=wait, since=since)
+        task = await changed(
+            self._context, word, account_id=key.account_id, seconds=wait, since=since
+        )
         return json_answer(200, await delivery.document(task, base_url=base), headers=[FRESH])
 
     def ready(self, scope: Scope, word: str) -> Answer | None:

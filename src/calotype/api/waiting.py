@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -10,6 +11,7 @@ from starlette.types import Scope
 
 from calotype.api.context import Context, header
 from calotype.domain.errors import InvalidParameter
+from calotype.domain.ids import decode
 from calotype.domain.task import FINAL, Task
 
 MAX_WAIT: Final = 60
@@ -42,31 +44,67 @@ def _number(text: str, name: str, *, most: int) -> int:
     return int(text)
 
 
-async def changed(context: Context, task: Task, *, seconds: int, since: int | None) -> Task:
+async def changed(
+    context: Context, word: str, *, account_id: int, seconds: int, since: int | None
+) -> Task:
     """A task once it is past event ``since``, or as it stands after so long; a final one at once.
 
     Without ``since`` that is the next change.
+
+    Raises:
+        errors.TaskNotFound: the account has none of this public id.
+
     """
-    known = task.seq if since is None else since
-    return await _until(context, task, seconds=seconds, known=known)
+    find = partial(context.delivery.find, word, account_id=account_id)
+    task_id = decode("task", word)
+    if seconds == 0 or task_id is None:
+        return await find()
+
+    def enough(task: Task, first: Task) -> bool:
+        return task.state in FINAL or task.seq > (first.seq if since is None else since)
+
+    return await _until(context, task_id, find, enough=enough, seconds=seconds)
 
 
 async def ended(context: Context, task: Task, *, seconds: int) -> Task:
     """A task once it is final, or as it stands after so long."""
-    return await _until(context, task, seconds=seconds, known=None)
 
+    async def read() -> Task:
+        return await context.store.task(task.id) or task
 
-async def _until(context: Context, task: Task, *, seconds: int, known: int | None) -> Task:
-    def enough(found: Task) -> bool:
-        return found.state in FINAL or (known is not None and found.seq > known)
+    def enough(task: Task, _first: Task) -> bool:
+        return task.state in FINAL
 
-    if enough(task) or seconds == 0:
+    if task.state in FINAL or seconds == 0:
         return task
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds), context.feed.waking(task_id=task.id) as wake:
-            task = await context.store.task(task.id) or task
-            while not enough(task) and not context.feed.closing:
+    return await _until(context, task.id, read, enough=enough, seconds=seconds)
+
+
+async def _until(
+    context: Context,
+    task_id: int,
+    read: Callable[[], Awaitable[Task]],
+    *,
+    enough: Callable[[Task, Task], bool],
+    seconds: int,
+) -> Task:
+    """A task once it is enough beside what it was first; read once, and again when it is news."""
+    feed, over = context.feed, False
+    async with feed.waking(task_id=task_id) as wake:
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            wake.set()
+
+        timer = asyncio.get_running_loop().call_later(seconds, end)
+        try:
+            first = task = await read()
+            while not (enough(task, first) or over or feed.closing):
                 await wake.wait()
-                wake.clear()
-                task = await context.feed.task(task.id) or task
+                if not over:
+                    wake.clear()
+                    task = await feed.task(task_id) or task
+        finally:
+            timer.cancel()
     return task

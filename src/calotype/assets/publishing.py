@@ -21,6 +21,7 @@ class _Order:
     def __init__(self, staged: StagedFile, key: str) -> None:
         self.staged = staged
         self.key = key
+        self.folder = key.rpartition("/")[0]
         self.fault: OSError | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -32,8 +33,8 @@ class Publisher:
         self._root = root
         self._waiting: list[_Order] = []
         self._trips = 0
-        self._synced: set[Path] = set()
-        """Folders that are known to be on the disk."""
+        self._synced: set[str] = set()
+        """Folders in it that are known to be on the disk."""
 
     async def publish(self, staged: StagedFile, key: str) -> None:
         """Return when the image is durable under its key.
@@ -73,31 +74,31 @@ class Publisher:
                         step(order)
                     except OSError as error:
                         order.fault = error
-        for folder in {Path(order.key).parent for order in orders if order.fault is None}:
+        for folder in {order.folder for order in orders if order.fault is None}:
             try:
                 _sync_folder(self._root / folder)
             except OSError as error:
                 for order in orders:
-                    if Path(order.key).parent == folder:
+                    if order.folder == folder:
                         order.fault = error
 
     def _name(self, order: _Order) -> None:
         try:
-            self._make_folders(order.key)
+            self._make_folders(order.folder)
             order.staged.rename(self._root / order.key)
         except FileNotFoundError:  # somebody removed the folder meanwhile
             self._synced.clear()
-            self._make_folders(order.key)
+            self._make_folders(order.folder)
             order.staged.rename(self._root / order.key)
 
-    def _make_folders(self, key: str) -> None:
-        folder = self._root
-        for name in Path(key).parent.parts:
-            parent, folder = folder, folder / name
-            if folder not in self._synced:
-                folder.mkdir(exist_ok=True)
-                _sync_folder(parent)
-                self._synced.add(folder)
+    def _make_folders(self, folder: str) -> None:
+        """Make a folder durable with those that it is in, the outermost first."""
+        if folder and folder not in self._synced:
+            parent = folder.rpartition("/")[0]
+            self._make_folders(parent)
+            (self._root / folder).mkdir(exist_ok=True)
+            _sync_folder(self._root / parent)
+            self._synced.add(folder)
 
 
 def _write(order: _Order) -> None:

@@ -82,6 +82,8 @@ class Intake:
             CannotKeep: the disk did not take them in time.
 
         """
+        if self._trouble is None and await self._written():
+            return  # as nearly always, within the deadline as it stands
         until = self._deadline.when()
         self._deadline.reschedule(None)
         try:

@@ -6,8 +6,8 @@ waits for.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from calotype.domain.errors import Unavailable
@@ -42,29 +42,15 @@ class Feed:
         self.closing = False
         """True when nobody is to wait any longer."""
 
-    @asynccontextmanager
-    async def waking(
-        self, *, task_id: int | None = None, account_id: int | None = None
-    ) -> AsyncIterator[asyncio.Event]:
+    def waking(self, *, task_id: int | None = None, account_id: int | None = None) -> "_Waking":
         """An event that is set when something happens to a task, or to any of an account's.
 
-        What happens from entry on is not missed: clear it, read, and then wait for it.
+        It is that of an ``async with``. What happens from entry on is not missed: clear it, read,
+        and then wait for it.
         """
-        waiters, key = self._tasks, task_id
         if task_id is None:
-            waiters, key = self._accounts, account_id
-        wake = asyncio.Event()
-        group = waiters.setdefault(key or 0, set())
-        group.add(wake)
-        try:
-            await self._begin()
-            yield wake
-        finally:
-            group.discard(wake)
-            if not group:
-                waiters.pop(key or 0, None)
-                if waiters is self._tasks:
-                    self._shown.pop(key or 0, None)
+            return _Waking(self._accounts, account_id or 0, self._begin)
+        return _Waking(self._tasks, task_id, self._begin, self._shown)
 
     async def task(self, task_id: int) -> Task | None:
         """A task, for one who was woken: what many wait for has been read for them."""
@@ -136,6 +122,8 @@ class Feed:
                     for wake in self._accounts.get(event.account_id, ()):
                         wake.set()
                 cursor = events[-1].cursor
+                if len(events) < PAGE:  # whatever came since tells of itself
+                    break
                 await asyncio.sleep(0)
         except Unavailable:
             await asyncio.sleep(FAULT_SECONDS)
@@ -146,3 +134,42 @@ class Feed:
         self._shown.pop(task_id, None)
         if len(self._tasks.get(task_id, ())) >= MANY and (task := await self._store.task(task_id)):
             self._shown[task_id] = task
+
+
+class _Waking:
+    """The time for which somebody is woken; no generator, as each long-poll has one."""
+
+    __slots__ = ("_begin", "_key", "_shown", "_waiters", "_wake")
+
+    def __init__(
+        self,
+        waiters: dict[int, set[asyncio.Event]],
+        key: int,
+        begin: Callable[[], Awaitable[None]],
+        shown: dict[int, Task] | None = None,
+    ) -> None:
+        self._waiters = waiters
+        self._key = key
+        self._begin = begin
+        self._shown = shown
+        self._wake = asyncio.Event()
+
+    async def __aenter__(self) -> asyncio.Event:
+        self._waiters.setdefault(self._key, set()).add(self._wake)
+        try:
+            await self._begin()
+        except BaseException:
+            self._leave()
+            raise
+        return self._wake
+
+    async def __aexit__(self, *_fault: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        group = self._waiters[self._key]
+        group.discard(self._wake)
+        if not group:
+            del self._waiters[self._key]
+            if self._shown is not None:
+                self._shown.pop(self._key, None)
