@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import select
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -331,10 +332,27 @@ class _Rested(aiohttp.TCPConnector):
     """Uses no connection again right behind an answer, where some servers hang up unannounced."""
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        idle = self._conns.get(key)  # those that have rested longest come first
-        if idle and time.monotonic() - idle[0][1] < REST_SECONDS:
-            return None
+        now = time.monotonic()
+        for protocol, since in self._conns.get(key, ()):  # the longest idle first, as below
+            if now - since > KEPT_SECONDS or _is_cut(protocol.transport):
+                protocol.close()  # so the next one may be taken: it must have rested, too
+            elif now - since < REST_SECONDS:
+                return None
+            else:
+                break
         return await super()._get(key, traces)
+
+
+def _is_cut(transport: asyncio.Transport | None) -> bool:
+    """Whether the peer has ended a connection on which nothing is due.
+
+    The system is asked: a busy event loop has not looked yet.
+    """
+    if transport is None or transport.is_closing():
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _Sending(aiohttp.Payload):
