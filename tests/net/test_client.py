@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import gzip
 import json
 import os
@@ -155,6 +156,23 @@ async def test_a_create_shares_no_connection_that_was_closed_while_this_process_
         closed.wait()  # and the event loop with it
         assert (await create(client, url)).status == 200
         await asyncio.to_thread(serving_thread.join)
+
+
+async def test_answers_that_broke_off_leave_the_memory_for_images_at_once(tmp_path: Path) -> None:
+    whole = ok(b'{"image":"' + LETTERS + b'"}')
+    client = UpstreamClient(tmp_path, memory=len(whole))
+    gc.disable()
+    try:
+        async with saying(whole[:-1000]) as server:
+            with pytest.raises(BrokenOff):
+                await create(client, server.url)
+        async with saying(whole) as server:
+            (image,) = (await create(client, server.url)).spools.values()
+    finally:
+        gc.enable()
+        await client.close()
+    assert image.held
+    assert await bytes_of(image) == IMAGE
 
 
 async def test_cookies_redirects_and_proxies_of_the_environment_are_left_alone(

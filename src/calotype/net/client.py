@@ -208,7 +208,8 @@ class UpstreamClient:
                 raise BodyBroken(f"The request to {host} was not sent whole.") from sending.fault
             if not trace.connected:
                 raise NotSent(_no_connection(error, host)) from error
-            raise BrokenOff(_broken(error, host)) from error
+            # The response holds the error, whose traceback would hold it and the images for long.
+            raise BrokenOff(_broken(error, host)) from error.with_traceback(None)
         except RuntimeError as error:
             if not self._closed:
                 raise
