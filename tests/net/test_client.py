@@ -122,12 +122,11 @@ async def test_a_create_shares_no_connection_that_its_server_has_closed(
 async def test_a_create_that_passes_over_an_old_connection_takes_no_young_one(
     client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 0.0
     clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
     monkeypatch.setattr("calotype.net.client.time", clock)
     monkeypatch.setattr("aiohttp.connector.monotonic", clock.monotonic)
     async with saying(ok(b"{}"), hang_up=False) as server:
-        for now in (0.0, 0.05, 0.99, 1.06):
+        for now in (0.0, 0.05, 0.99, 1.06):  # noqa: B007 -- the clock reads it
             await create(client, server.url)
     assert [seen.connection for seen in server.seen] == [0, 1, 0, 2]
 
