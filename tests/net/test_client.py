@@ -122,6 +122,7 @@ async def test_a_create_shares_no_connection_that_its_server_has_closed(
 async def test_a_create_that_passes_over_an_old_connection_takes_no_young_one(
     client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = 0.0
     clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
     monkeypatch.setattr("calotype.net.client.time", clock)
     monkeypatch.setattr("aiohttp.connector.monotonic", clock.monotonic)
