@@ -49,6 +49,8 @@ class EmbeddedQueue:
         self._places: dict[int, tuple[int, int]] = {}
         """Channel and priority of every task that waits or runs."""
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._moved: set[int] = set()
+        """Those of them that were moved meanwhile, though it be to where they are."""
         self._order = count()
         self._due: set[int] = set()
         """Channels that may have both a task that waits and room for it."""
@@ -99,7 +101,9 @@ class EmbeddedQueue:
         if priority is None:
             priority = place[1] if place else 0
         self._places[task_id] = channel_id, priority
-        if task_id not in self._running:  # or else it goes there when its run has ended
+        if task_id in self._running:
+            self._moved.add(task_id)  # it goes there when its run has ended
+        else:
             self._wait(task_id)
 
     def _wait(self, task_id: int) -> None:
@@ -136,11 +140,13 @@ class EmbeddedQueue:
             pause = RETRY_SECONDS
         finally:
             del self._running[task_id]
+            moved = task_id in self._moved
+            self._moved.discard(task_id)
             self._lanes[channel_id].running -= 1
             self._look_at(channel_id)
         if pause is not None:
             asyncio.get_running_loop().call_later(pause, self._wait, task_id)
-        elif self._places[task_id][0] != channel_id:
+        elif moved:
             self._wait(task_id)
         else:
             del self._places[task_id]

@@ -1,8 +1,10 @@
 """What every store of images does: the folder, and S3 as a real server speaks it."""
 
 import asyncio
+import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from calotype.assets.disk import DiskAssets
 from calotype.assets.port import AssetStore
 from calotype.assets.staging import GATHERED
 from calotype.domain.errors import AssetNotFound, Unavailable
+from harness import until
 from s3 import S3Server
 
 PLACE = "results/1k0v/asset_1k0v3m9d5b8qe.png"
@@ -130,6 +133,35 @@ async def test_publishing_again_puts_the_new_image_in_its_place(store: AssetStor
     await keep(store, b"first")
     await keep(store, b"second one")
     assert await read(store) == b"second one"
+
+
+async def test_an_image_that_is_given_up_takes_none_with_it_that_is_published_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs, may_sync, sync = list[int](), threading.Semaphore(0), os.fdatasync
+
+    def wait_and_sync(descriptor: int) -> None:
+        syncs.append(descriptor)
+        may_sync.acquire()
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", wait_and_sync)
+    store = DiskAssets(tmp_path / "assets")
+    first = asyncio.create_task(keep(store, b"first"))
+    await until(lambda: len(syncs) == 1)
+    beside = asyncio.create_task(keep(store, b"beside", OTHER))
+    given_up = asyncio.create_task(keep(store, b"given up", COPY))
+    await asyncio.sleep(0)  # both wait for the next trip
+    may_sync.release()
+    await until(lambda: len(syncs) == 2)
+    for _ in range(3):
+        given_up.cancel()
+        await asyncio.sleep(0)
+    may_sync.release(2)
+    results = await asyncio.gather(first, beside, given_up, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), type(None), asyncio.CancelledError]
+    assert await read(store, OTHER) == b"beside"
+    await store.close()
 
 
 async def test_what_a_killed_process_left_staged_is_swept_and_nothing_else(

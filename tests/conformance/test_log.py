@@ -17,6 +17,7 @@ from calotype.store.postgres import PostgresStore, log
 from calotype.store.sqlite import SqliteStore
 from calotype.store.sqlite import log as sqlite_log
 from conformance.tasks import NOW, PRICE, funded, image, new_task, submitted, taken, told
+from harness import until
 from postgres import PostgresServer, fresh_database
 
 WHY = failure("upstream_failed", "It broke.")
@@ -229,6 +230,25 @@ async def test_a_watcher_of_a_shared_store_that_breaks_disturbs_no_writer(
     await bell.rings()
     await store.close()
     assert set(told) == {"broken"}
+
+
+async def test_others_are_told_again_once_the_database_takes_notifications_again(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, other, bell = PostgresStore(postgres_url), PostgresStore(postgres_url), Bell()
+    account = await funded(store)
+    task_id = await submitted(other, account)
+    database = await asyncpg.connect(postgres_url)
+    await database.execute("ALTER FUNCTION pg_notify RENAME TO pg_notify_gone")
+    await taken(store, task_id)
+    await until(lambda: "other processes are not told of events now" in caplog.text)
+    await database.execute("ALTER FUNCTION pg_catalog.pg_notify_gone RENAME TO pg_notify")
+    other.watch(bell)
+    while not bell.rung:  # its listener may still be on its way
+        await submitted(store, account)
+    await database.close()
+    await store.close()
+    await other.close()
 
 
 # What only PostgreSQL can get wrong

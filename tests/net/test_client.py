@@ -1,11 +1,15 @@
 import asyncio
+import gc
 import gzip
 import json
 import os
 import re
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,6 +117,62 @@ async def test_a_create_shares_no_connection_that_its_server_has_closed(
             await create(client, server.url)
             await until(lambda: len(open_files()) == before)
     assert [seen.connection for seen in server.seen] == [0, 1]
+
+
+async def test_a_create_that_passes_over_an_old_connection_takes_no_young_one(
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    monkeypatch.setattr("calotype.net.client.time", clock)
+    monkeypatch.setattr("aiohttp.connector.monotonic", clock.monotonic)
+    async with saying(ok(b"{}"), hang_up=False) as server:
+        for now in (0.0, 0.05, 0.99, 1.06):  # noqa: B007 -- the clock reads it
+            await create(client, server.url)
+    assert [seen.connection for seen in server.seen] == [0, 1, 0, 2]
+
+
+async def test_a_create_shares_no_connection_that_was_closed_while_this_process_was_busy(
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.net.client.REST_SECONDS", 0.0)
+    may_close, closed = threading.Event(), threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(2):
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(ok(b"{}"))
+                may_close.wait()
+            closed.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving_thread = threading.Thread(target=serve, args=(listener,))
+        serving_thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        await create(client, url)
+        may_close.set()
+        closed.wait()  # and the event loop with it
+        assert (await create(client, url)).status == 200
+        await asyncio.to_thread(serving_thread.join)
+
+
+async def test_answers_that_broke_off_leave_the_memory_for_images_at_once(tmp_path: Path) -> None:
+    whole = ok(b'{"image":"' + LETTERS + b'"}')
+    client = UpstreamClient(tmp_path, memory=len(whole))
+    gc.disable()
+    try:
+        async with saying(whole[:-1000]) as server:
+            with pytest.raises(BrokenOff):
+                await create(client, server.url)
+        async with saying(whole) as server:
+            (image,) = (await create(client, server.url)).spools.values()
+    finally:
+        gc.enable()
+        await client.close()
+    assert image.held
+    assert await bytes_of(image) == IMAGE
 
 
 async def test_cookies_redirects_and_proxies_of_the_environment_are_left_alone(

@@ -106,6 +106,22 @@ async def test_a_task_that_is_moved_runs_in_its_new_place_once_the_old_run_has_e
     assert places == [7, 7]
 
 
+async def test_a_task_that_is_moved_to_where_it_is_runs_again() -> None:
+    """As one whose channel is gone from the configuration: it waits at another one's place."""
+    runs: list[int] = []
+
+    async def run(task_id: int) -> None:
+        runs.append(task_id)
+        if len(runs) == 1:
+            queue.put(task_id, CHANNEL.id, None)
+
+    queue = EmbeddedQueue(run, channels=[CHANNEL])
+    queue.start()
+    queue.put(7, CHANNEL.id, 0)
+    await until(lambda: runs == [7, 7])
+    assert await queue.stop(20) == 0
+
+
 async def test_a_queue_that_never_started_stops() -> None:
     assert await EmbeddedQueue(Runs(), channels=[CHANNEL]).stop(20) == 0
 

@@ -148,11 +148,13 @@ class StagedFile:
 
 
 async def to_its_end(work: "asyncio.Future[T]") -> T:
-    """What the work gives; whoever is cancelled meanwhile goes when it has ended."""
+    """What the work gives; who is cancelled meanwhile, however often, goes when it has ended."""
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        await asyncio.wait([work])
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
         raise
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import select
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -207,7 +208,8 @@ class UpstreamClient:
                 raise BodyBroken(f"The request to {host} was not sent whole.") from sending.fault
             if not trace.connected:
                 raise NotSent(_no_connection(error, host)) from error
-            raise BrokenOff(_broken(error, host)) from error
+            # The response holds the error, whose traceback would hold it and the images for long.
+            raise BrokenOff(_broken(error, host)) from error.with_traceback(None)
         except RuntimeError as error:
             if not self._closed:
                 raise
@@ -331,10 +333,27 @@ class _Rested(aiohttp.TCPConnector):
     """Uses no connection again right behind an answer, where some servers hang up unannounced."""
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        idle = self._conns.get(key)  # those that have rested longest come first
-        if idle and time.monotonic() - idle[0][1] < REST_SECONDS:
-            return None
+        now = time.monotonic()
+        for protocol, since in self._conns.get(key, ()):  # the longest idle first, as below
+            if now - since > KEPT_SECONDS or _is_cut(protocol.transport):
+                protocol.close()  # so the next one may be taken: it must have rested, too
+            elif now - since < REST_SECONDS:
+                return None
+            else:
+                break
         return await super()._get(key, traces)
+
+
+def _is_cut(transport: asyncio.Transport | None) -> bool:
+    """Whether the peer has ended a connection on which nothing is due.
+
+    The system is asked: a busy event loop has not looked yet.
+    """
+    if transport is None or transport.is_closing():
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _Sending(aiohttp.Payload):

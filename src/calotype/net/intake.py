@@ -69,7 +69,7 @@ class Intake:
         except (aiohttp.ClientError, OSError) as error:
             if self._trouble is None:
                 raise
-            raise CannotKeep(self._trouble) from error
+            raise CannotKeep(self._trouble) from error.with_traceback(None)
         finally:
             self._give_turn()
 

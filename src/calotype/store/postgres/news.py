@@ -5,6 +5,7 @@ make all that write wait for each other's commit.
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,8 @@ from calotype.store.postgres.listening import Listener
 CHANNEL: Final = "calotype_events"
 PAUSE_SECONDS: Final = 0.005
 """Between two notifications: what is written meanwhile is told of by one."""
+
+log = logging.getLogger(__name__)
 
 
 class News:
@@ -58,6 +61,9 @@ class News:
             try:
                 await self._db.fetch("SELECT pg_notify($1, $2)", CHANNEL, self._name, patient=True)
             except Unavailable:
+                break
+            except Exception:  # such as a full queue of notifications, which may be read one day
+                log.exception("other processes are not told of events now")
                 break
             await asyncio.sleep(PAUSE_SECONDS)
         self._telling = None
