@@ -141,7 +141,6 @@ class Runner:
         self._references = references
         self._clock = clock
         self._links = links or Links()
-        self._check_room = Together(self._links.check_room)
         self._check_assets = Together(assets.store.ping)
         self._chance = random.Random()  # noqa: S311 -- spreads polls, guards nothing
         self._endings = Endings(
@@ -467,7 +466,7 @@ class Runner:
 
         """
         task, channel = bench.task, bench.channel
-        await self._check_room()
+        await self._links.check_room()
         if bench.provider.synchronous:
             await self._check_assets()  # its image comes but once: is there a place for it?
         if not channel.requests_per_minute:
