@@ -34,6 +34,18 @@ def plain(steps: Sequence[Step]) -> list[list[Any]]:
     return [list(column) for column in zip(*(step.values for step in steps), strict=True)]
 
 
+def stored_as(images: Sequence[Asset]) -> list[list[Any]]:
+    """Where and as what images are stored: six columns."""
+    return [
+        [image.key for image in images],
+        [image.content_type for image in images],
+        [image.bytes for image in images],
+        [image.width for image in images],
+        [image.height for image in images],
+        [image.created_at for image in images],
+    ]
+
+
 def with_images(steps: Sequence[Step]) -> list[list[Any]]:
     """The same, and the columns of all their images."""
     images = [(step.values[0], image) for step in steps for image in step.images]
@@ -41,12 +53,7 @@ def with_images(steps: Sequence[Step]) -> list[list[Any]]:
         *plain(steps),
         [task_id for task_id, _ in images],
         [image.id for _, image in images],
-        [image.key for _, image in images],
-        [image.content_type for _, image in images],
-        [image.bytes for _, image in images],
-        [image.width for _, image in images],
-        [image.height for _, image in images],
-        [image.created_at for _, image in images],
+        *stored_as([image for _, image in images]),
     ]
 
 

@@ -13,6 +13,7 @@ from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.postgres.enqueue import ENQUEUE
 from calotype.store.postgres.files import keep_named, lock_named
+from calotype.store.postgres.moves import stored_as
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import encode, encode_metadata
 
@@ -207,12 +208,7 @@ def _upload_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
     return [
         [upload.id for _, upload in uploads],
         [new.id for new, _ in uploads],
-        [upload.key for _, upload in uploads],
-        [upload.content_type for _, upload in uploads],
-        [upload.bytes for _, upload in uploads],
-        [upload.width for _, upload in uploads],
-        [upload.height for _, upload in uploads],
-        [upload.created_at for _, upload in uploads],
+        *stored_as([upload for _, upload in uploads]),
         [new.reference_days for new, _ in uploads],
     ]
 
