@@ -1,7 +1,4 @@
-"""Prints ``budgets.toml`` as it would be today.
-
-PYTHONPATH=tests python -m work.calibrate >tests/work/budgets.toml
-"""
+"""Prints ``budgets.toml`` as it would be today: ``PYTHONPATH=tests python -m work.calibrate``."""
 
 import asyncio
 import sys
@@ -15,7 +12,7 @@ from work.measuring import ENGINES, Costs, measure, site_on
 
 _HEAD: Final = """\
 # What one operation may cost: written by `PYTHONPATH=tests python -m work.calibrate`, judged by
-# test_budgets.py. For what is done 64 times at once, the cost of all 64.
+# test_work.py. For what is done 64 times at once, the cost of all 64.
 #
 #   statements   of SQL; on PostgreSQL those about tasks, not the queue's looking for jobs
 #   commits      transactions that wrote, each of which waits for the disk
