@@ -21,6 +21,7 @@ OF_THIS_PYTHON = sys.version_info[:2] == tuple(BUDGETS["python"])
 OF_ONE_PYTHON = {"calls", "bytes"}
 """What differs from one version of Python to the next, by a little."""
 OF_ONE_SQLITE = {"steps"}
+SLACK: dict[str, float] = BUDGETS["slack"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -34,7 +35,7 @@ async def test_no_operation_takes_more_work_than_its_budget_nor_much_less(
     wrong = [
         f"{engine}, {operation}: {fault}"
         for operation, spent in costs.items()
-        for fault in faults(spent, budgets[operation])
+        for fault in faults(spent, budgets[operation], exact=engine == "sqlite")
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -48,15 +49,18 @@ async def test_ten_thousand_old_tasks_add_no_work(engine: str, tmp_path: Path) -
     assert many - few < TIMES * OLD / 4, few  # one scan for each task would add four times that
 
 
-def faults(spent: dict[str, float], budget: dict[str, Any]) -> Iterator[str]:
-    """Where an operation and its budget are apart."""
-    assert set(spent) - OF_ONE_SQLITE == set(budget) - {"slack"}
-    slack = BUDGETS["slack"] | budget.get("slack", {})
+def faults(spent: dict[str, float], budget: dict[str, float], *, exact: bool) -> Iterator[str]:
+    """Where an operation and its budget are apart.
+
+    Too little is a fault only of what is ``exact``: on PostgreSQL, what happens beside each other
+    is done together or not, and what memory a process holds is never the same twice.
+    """
+    assert set(spent) - OF_ONE_SQLITE == set(budget)
     for what, amount in spent.items():
         if what in OF_ONE_SQLITE or (what in OF_ONE_PYTHON and not OF_THIS_PYTHON):
             continue
         most = budget[what]
         if amount > most:
             yield f"{amount:g} {what}, and its budget is {most:g}"
-        elif amount < most * (1 - slack.get(what, 0.1)):
+        elif exact and what != "bytes" and amount < most * (1 - SLACK.get(what, 0.1)):
             yield f"only {amount:g} {what} of {most:g}: lower the budget, so that it stays so"
