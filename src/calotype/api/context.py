@@ -3,7 +3,7 @@
 import itertools
 import re
 import secrets
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from starlette.types import Scope
@@ -28,6 +28,8 @@ from calotype.services.webhooks import Webhooks
 from calotype.store.port import Store
 
 _SANE_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
+_FIRST: Final = "calotype.first"
+"""Of a scope: its headers, and the first of each name; most requests are asked for eight."""
 _SANE_HOST: Final = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}\Z")
 
 
@@ -55,11 +57,10 @@ class Context(msgspec.Struct, frozen=True):
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this (lower-case) name."""
-    for key, value in scope["headers"]:
-        if key == name:
-            found: bytes = value
-            return found
-    return None
+    known: tuple[Any, dict[bytes, bytes]] | None = scope.get(_FIRST)
+    if known is None or known[0] is not scope["headers"]:
+        known = scope[_FIRST] = scope["headers"], dict(reversed(scope["headers"]))
+    return known[1].get(name)
 
 
 class RequestIds:

@@ -1,5 +1,6 @@
 """POST /v1/images/generations."""
 
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import Receive, Scope
@@ -10,6 +11,7 @@ from calotype.api.context import Context, authenticate
 from calotype.api.intake import Intake, idempotency_key
 from calotype.api.render import Answer, json_answer
 from calotype.api.waiting import ended, preferred_wait
+from calotype.domain.errors import TaskNotFound, Unavailable
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
 from calotype.domain.task import State
@@ -47,11 +49,10 @@ class Generations:
         return json_answer(202, document, headers=headers)
 
     async def _state_after(self, task_id: int, seconds: int) -> State:
-        """The state of a task once it is final, or after so long."""
-        task = await self._context.store.task(task_id)
-        if task is None:
-            return State.WAITING
-        return (await ended(self._context, task, seconds=seconds)).state
+        """The state of a task once it is final, or after so long; it is accepted all the same."""
+        with suppress(TaskNotFound, Unavailable):
+            return (await ended(self._context, task_id, seconds=seconds)).state
+        return State.WAITING
 
     async def _from_json(
         self, scope: Scope, receive: Receive, key: ApiKey, *, request_id: str

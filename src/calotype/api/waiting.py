@@ -1,6 +1,5 @@
 """Waiting for a task within a request: ``?wait=`` on reading, ``Prefer: wait=`` on submitting."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -10,11 +9,13 @@ from urllib.parse import parse_qsl
 from starlette.types import Scope
 
 from calotype.api.context import Context, header
-from calotype.domain.errors import InvalidParameter
-from calotype.domain.ids import decode
+from calotype.domain.errors import InvalidParameter, TaskNotFound
+from calotype.domain.ids import decode, encode
 from calotype.domain.task import FINAL, Task
 
 MAX_WAIT: Final = 60
+_LAST: Final = 10**9
+"""A number that no event has: only the end of a task comes after it."""
 _PREFERRED: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})\"?(?:$|[,;\s])", re.IGNORECASE)
 
 
@@ -28,7 +29,7 @@ def asked_wait(scope: Scope) -> tuple[int, int | None]:
     query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
     wait = _number(query.get("wait", "0"), "wait", most=MAX_WAIT)
     since = query.get("since")
-    return wait, None if since is None else _number(since, "since", most=10**9)
+    return wait, None if since is None else _number(since, "since", most=_LAST)
 
 
 def preferred_wait(scope: Scope) -> int:
@@ -59,52 +60,40 @@ async def changed(
     task_id = decode("task", word)
     if seconds == 0 or task_id is None:
         return await find()
-
-    def enough(task: Task, first: Task) -> bool:
-        return task.state in FINAL or task.seq > (first.seq if since is None else since)
-
-    return await _until(context, task_id, find, enough=enough, seconds=seconds)
+    return await _past(context, task_id, find, since=since, seconds=seconds)
 
 
-async def ended(context: Context, task: Task, *, seconds: int) -> Task:
-    """A task once it is final, or as it stands after so long."""
+async def ended(context: Context, task_id: int, *, seconds: int) -> Task:
+    """A task once it is final, or as it stands after so long.
+
+    Raises:
+        errors.TaskNotFound: it is no longer kept.
+
+    """
 
     async def read() -> Task:
-        return await context.store.task(task.id) or task
-
-    def enough(task: Task, _first: Task) -> bool:
-        return task.state in FINAL
-
-    if task.state in FINAL or seconds == 0:
+        if (task := await context.store.task(task_id)) is None:
+            raise TaskNotFound(f"{encode('task', task_id)} is no longer kept.")
         return task
-    return await _until(context, task.id, read, enough=enough, seconds=seconds)
+
+    return await _past(context, task_id, read, since=_LAST, seconds=seconds)
 
 
-async def _until(
+async def _past(
     context: Context,
     task_id: int,
     read: Callable[[], Awaitable[Task]],
     *,
-    enough: Callable[[Task, Task], bool],
+    since: int | None,
     seconds: int,
 ) -> Task:
-    """A task once it is enough beside what it was first; read once, and again when it is news."""
-    feed, over = context.feed, False
-    async with feed.waking(task_id=task_id) as wake:
-
-        def end() -> None:
-            nonlocal over
-            over = True
-            wake.set()
-
-        timer = asyncio.get_running_loop().call_later(seconds, end)
-        try:
-            first = task = await read()
-            while not (enough(task, first) or over or feed.closing):
-                await wake.wait()
-                if not over:
-                    wake.clear()
-                    task = await feed.task(task_id) or task
-        finally:
-            timer.cancel()
+    """A task that is past an event; read once, and again when the feed tells that it is."""
+    feed = context.feed
+    async with feed.waking(task_id=task_id, seconds=seconds) as wake:
+        task = await read()
+        wake.after = task.seq if since is None else since
+        while not (task.state in FINAL or task.seq > wake.after or wake.over or feed.closing):
+            await wake.wait()
+            wake.clear()
+            task = await feed.task(task_id) or task
     return task

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Final
 
 from calotype.domain.errors import Unavailable
-from calotype.domain.task import Task
-from calotype.store.port import SharedStore, Store
+from calotype.domain.task import FINAL, Task
+from calotype.store.port import LoggedEvent, SharedStore, Store
 
 TAIL_SECONDS: Final = 0.05
 """Between two looks at a log that other processes write to, if none of them tells of news."""
@@ -26,14 +26,33 @@ MANY: Final = 8
 log = logging.getLogger(__name__)
 
 
+class Wake(asyncio.Event):
+    """Set when something has happened to what is waited for, and when the waiting is over."""
+
+    after = 0
+    """Of a task's events only those after this one count, and its last."""
+    over = False
+    """Nobody is to wait any longer."""
+
+    def tell(self, event: LoggedEvent) -> None:
+        """Something happened to the task."""
+        if event.seq > self.after or event.state in FINAL:
+            self.set()
+
+    def end(self) -> None:
+        """The time is over."""
+        self.over = True
+        self.set()
+
+
 class Feed:
     """Tells waiters in this process that something happened; what it was they read themselves."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._shared = isinstance(store, SharedStore)
-        self._tasks: dict[int, set[asyncio.Event]] = {}
-        self._accounts: dict[int, set[asyncio.Event]] = {}
+        self._tasks: dict[int, set[Wake]] = {}
+        self._accounts: dict[int, set[Wake]] = {}
         self._shown: dict[int, Task] = {}
         self._reader: asyncio.Task[None] | None = None
         self._reading: asyncio.Future[None] | None = None
@@ -42,15 +61,21 @@ class Feed:
         self.closing = False
         """True when nobody is to wait any longer."""
 
-    def waking(self, *, task_id: int | None = None, account_id: int | None = None) -> "_Waking":
+    def waking(
+        self,
+        *,
+        task_id: int | None = None,
+        account_id: int | None = None,
+        seconds: float | None = None,
+    ) -> "_Waking":
         """An event that is set when something happens to a task, or to any of an account's.
 
         It is that of an ``async with``. What happens from entry on is not missed: clear it, read,
-        and then wait for it.
+        and then wait for it. After so many seconds it is over.
         """
         if task_id is None:
-            return _Waking(self._accounts, account_id or 0, self._begin)
-        return _Waking(self._tasks, task_id, self._begin, self._shown)
+            return _Waking(self._accounts, account_id or 0, self._begin, seconds=seconds)
+        return _Waking(self._tasks, task_id, self._begin, self._shown, seconds=seconds)
 
     async def task(self, task_id: int) -> Task | None:
         """A task, for one who was woken: what many wait for has been read for them."""
@@ -62,7 +87,7 @@ class Feed:
         for waiters in (self._tasks, self._accounts):
             for group in waiters.values():
                 for wake in group:
-                    wake.set()
+                    wake.end()
 
     async def close(self) -> None:
         """Stop reading."""
@@ -116,9 +141,10 @@ class Feed:
         try:
             while events := await self._store.events(after=cursor, limit=PAGE):
                 for event in events:
-                    await self._show(event.task_id)
-                    for wake in self._tasks.get(event.task_id, ()):
-                        wake.set()
+                    if event.task_id in self._tasks:
+                        await self._show(event.task_id)
+                        for wake in self._tasks.get(event.task_id, ()):
+                            wake.tell(event)
                     for wake in self._accounts.get(event.account_id, ()):
                         wake.set()
                 cursor = events[-1].cursor
@@ -139,23 +165,30 @@ class Feed:
 class _Waking:
     """The time for which somebody is woken; no generator, as each long-poll has one."""
 
-    __slots__ = ("_begin", "_key", "_shown", "_waiters", "_wake")
+    __slots__ = ("_begin", "_key", "_seconds", "_shown", "_timer", "_waiters", "_wake")
 
     def __init__(
         self,
-        waiters: dict[int, set[asyncio.Event]],
+        waiters: dict[int, set[Wake]],
         key: int,
         begin: Callable[[], Awaitable[None]],
         shown: dict[int, Task] | None = None,
+        *,
+        seconds: float | None = None,
     ) -> None:
         self._waiters = waiters
         self._key = key
         self._begin = begin
         self._shown = shown
-        self._wake = asyncio.Event()
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake = Wake()
 
-    async def __aenter__(self) -> asyncio.Event:
+    async def __aenter__(self) -> Wake:
         self._waiters.setdefault(self._key, set()).add(self._wake)
+        if self._seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seconds, self._wake.end)
         try:
             await self._begin()
         except BaseException:
@@ -167,6 +200,8 @@ class _Waking:
         self._leave()
 
     def _leave(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         group = self._waiters[self._key]
         group.discard(self._wake)
         if not group:

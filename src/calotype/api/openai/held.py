@@ -16,7 +16,7 @@ from calotype.api.openai.fields import Asked
 from calotype.api.openai.retries import tries_again_when_cut
 from calotype.api.render import Answer
 from calotype.api.waiting import MAX_WAIT, ended
-from calotype.domain.errors import AssetNotFound, TaskNotFound, Unavailable
+from calotype.domain.errors import AssetNotFound, Unavailable
 from calotype.domain.ids import encode
 from calotype.domain.task import FINAL, Task
 
@@ -128,10 +128,7 @@ class Held:
             async with asyncio.timeout(seconds):
                 while not self._context.feed.closing:
                     try:
-                        task = await self._context.store.task(task_id)
-                        if task is None:
-                            raise TaskNotFound(f"{self._word} is no longer kept.")
-                        task = await ended(self._context, task, seconds=MAX_WAIT)
+                        task = await ended(self._context, task_id, seconds=MAX_WAIT)
                         if task.state in FINAL:
                             return task
                     except Unavailable:
