@@ -271,6 +271,21 @@ async def test_a_request_may_come_in_pieces(data: Server, size: int) -> None:
         assert [status for status, _ in await replies(reader, 3)] == [202, 200, 202]
 
 
+@pytest.mark.parametrize("part", ["", '{"model":'])
+async def test_a_submission_is_refused_before_the_rest_of_it_has_come(
+    data: Server, ports: tuple[int, int], part: str
+) -> None:
+    sent = submission(data, NO_KEY).partition(b"\r\n\r\n")
+    for port in ports:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with closing(writer):
+            writer.write(sent[0] + sent[1] + part.encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 401 ")
+            writer.write(sent[2][len(part) :] + request(data, "GET /healthz"))
+            assert b"missing_api_key" in await reader.readuntil(b"HTTP/1.1 200 OK")
+
+
 async def test_a_flood_of_pipelined_reads_is_answered_in_order_beside_others(data: Server) -> None:
     word = (await data.accepted())["task_id"]
     await data.task(word)

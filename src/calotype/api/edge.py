@@ -89,6 +89,23 @@ class Edge:
             return None
         return whole(answer, [(b"x-request-id", self._request_ids.of(scope).encode())])
 
+    async def brief(self, scope: Scope, body: bytes) -> Answer:
+        """The answer to a submission, or the reading of a task, that has come as a whole."""
+        request_id = self._request_ids.of(scope)
+        headers = scope["state"][HEADERS] = [(b"x-request-id", request_id.encode())]
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        try:
+            if scope["method"] == "POST":
+                answer = await self._generations.handle(scope, receive, request_id)
+            else:
+                answer = await self._tasks.handle(scope)
+        except Exception as error:  # noqa: BLE001 -- each is told of in its own way
+            answer = self._refusal(scope, error, request_id)
+        return whole(answer, headers)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's start and end."""
         if scope["type"] != "http":
@@ -101,18 +118,23 @@ class Edge:
             answer = await self._answer(scope, body.receive, response)
         except (ClientGone, ClientDisconnect):
             return
-        except CalotypeError as error:
-            answer = self._told(scope, error)
-        except HTTPException as error:
-            answer = self._told(scope, _routing_error(error, scope))
-        except Exception:
-            log.exception("%s: %s %s broke", response.request_id, scope["method"], scope["path"])
+        except Exception as error:
+            answer = self._refusal(scope, error, response.request_id)
             if response.started:
                 raise
-            message = f"Something broke on our side; the logs tell more of {response.request_id}."
-            answer = self._told(scope, InternalError(message))
         if answer is not None:
             await response.finish(answer, body, scope["state"].get("answer"))
+
+    def _refusal(self, scope: Scope, error: Exception, request_id: str) -> Answer:
+        """The answer that a request gets which met an error."""
+        if isinstance(error, HTTPException):
+            error = _routing_error(error, scope)
+        elif not isinstance(error, CalotypeError):
+            method, path = scope["method"], scope["path"]
+            log.error("%s: %s %s broke", request_id, method, path, exc_info=error)
+            message = f"Something broke on our side; the logs tell more of {request_id}."
+            error = InternalError(message)
+        return self._told(scope, error)
 
     def _told(self, scope: Scope, error: CalotypeError) -> Answer:
         """An error as whoever asks is told of it."""

@@ -1,11 +1,18 @@
 """The short lane: whole answers in one write, and those that are ready without any ASGI.
 
 ``scope["state"]["answer"]`` sends an answer that is there as a whole, head and body in one piece.
-``GET /v1/tasks/{id}`` whose document is ready (``services/ready.py``) is answered as soon as its
-head has come, while nothing else is under way on its connection. All else takes uvicorn's way, and
-so does whatever is out of the ordinary, so that no rule is known twice.
+While nothing else is under way on its connection,
+
+* ``GET /v1/tasks/{id}`` whose document is ready (``services/ready.py``) is answered as soon as its
+  head has come;
+* any other reading of one task and a submission, where they have come whole in one piece, go to
+  their handlers without ASGI's messages in between.
+
+All else takes uvicorn's way, and so does whatever is out of the ordinary, so that no rule is known
+twice.
 """
 
+import asyncio
 import re
 from typing import Any, Final
 
@@ -15,9 +22,40 @@ from calotype.api.edge import Edge
 from calotype.api.render import Answer
 from calotype.api.sendfile import FileSender
 
-_TASK: Final = re.compile(rb"/v1/tasks/(task_[0-9a-z]{13})\Z")
+_TASK: Final = re.compile(rb"(/v1/tasks/(task_[0-9a-z]{13}))(?:\?([^#]*))?\Z")
+_SUBMISSION: Final = b"/v1/images/generations"
 MAX_AT_ONCE: Final = 16
 """Pipelined requests that are answered before other connections have their turn."""
+
+
+class _Brief(RequestResponseCycle):
+    """A request that has come as a whole; uvicorn's own makes what ASGI's messages take."""
+
+    disconnected = False
+    response_started = False
+    response_complete = False
+    waiting_for_100_continue = False
+    more_body = False
+    keep_alive = True
+    message_event = asyncio.Event()  # nobody waits for it
+
+    def __init__(self, lane: "Lane", whole: bytes) -> None:
+        self.scope = lane.scope
+        self.on_response = lane.on_response_complete
+        self._answer = lane.answer
+        self._whole = whole
+
+    async def run_asgi(self, app: Any) -> None:
+        """Answer it, without ASGI."""
+        try:
+            await self._answer(await app.brief(self.scope, self._whole))
+        finally:  # it refers to the connection, which refers to it
+            del self._answer
+            self.on_response = _nothing
+
+
+def _nothing() -> None:
+    """Nobody waits for the end of an answer any more."""
 
 
 class Lane(FileSender):
@@ -25,32 +63,68 @@ class Lane(FileSender):
 
     _answered = False
     """The request that is being read was answered when its head had come."""
+    _held: bytes | None = None
+    """What has come of the body of a request that is not begun with before its end."""
     _at_once = 0
     _idle_since: float | None = None
     """When the last answer was given; None once something has come since."""
 
     def on_headers_complete(self) -> None:
-        """Answer what is ready, and begin to answer everything else."""
-        match = _TASK.match(self.url)
-        answer = self._ready(match[1].decode()) if match and self._is_free() else None
-        self._answered = answer is not None
-        if answer is None:
-            self.scope["state"]["answer"] = self.answer
-            super().on_headers_complete()
-            return
-        self._at_once += 1
-        self.transport.write(self._bytes_of(answer))
-        self._rest()
+        """Answer what is ready, hold what may be brief, and begin to answer everything else."""
+        self._answered = False
+        if self._is_free():
+            if self.url == _SUBMISSION and self.parser.get_method() == b"POST":
+                self._hold(_SUBMISSION, b"")
+                return
+            if (match := _TASK.match(self.url)) and self.parser.get_method() == b"GET":
+                self._read(match[1], match[2], match[3])
+                return
+        self._begin()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body that somebody waits for."""
-        if not self._answered:
+        if self._held is not None:
+            self._held += body
+        elif not self._answered:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End of a request that is being answered."""
-        if not self._answered:
+        """End of a request that is being answered, or is now."""
+        if self._held is not None:
+            cycle, self._held = _Brief(self, self._held), None
+            self.cycle = cycle
+            self._start_asgi_task(cycle, self.app)
+        elif not self._answered:
             super().on_message_complete()
+
+    def end_of_piece(self) -> None:
+        """Let uvicorn have a request that did not come whole."""
+        body, self._held = self._held, None
+        if body is not None and not self.transport.is_closing():
+            self._begin()
+            if body:
+                super().on_body(body)
+
+    def _begin(self) -> None:
+        self.scope["state"]["answer"] = self.answer
+        super().on_headers_complete()
+
+    def _hold(self, path: bytes, query: bytes) -> None:
+        self.scope["method"] = self.parser.get_method().decode()
+        self.scope["path"] = path.decode()
+        self.scope["raw_path"] = path
+        self.scope["query_string"] = query
+        self._held = b""
+
+    def _read(self, path: bytes, word: bytes, query: bytes | None) -> None:
+        answer = None if query else self.app.ready(self.scope, word.decode())
+        if answer is None:
+            self._hold(path, query or b"")
+            return
+        self._answered = True
+        self._at_once += 1
+        self.transport.write(self._bytes_of(answer))
+        self._rest()
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer, and end with it; the same as ASGI's two messages."""
@@ -112,14 +186,11 @@ class Lane(FileSender):
             self._may_begin()
             and not self.flow.write_paused
             and self._at_once < MAX_AT_ONCE
-            and self.parser.get_method() == b"GET"
+            and not self.expect_100_continue
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
+            and isinstance(self.app, Edge)
         )
-
-    def _ready(self, word: str) -> Answer | None:
-        scope: Any = self.scope
-        return self.app.ready(scope, word) if isinstance(self.app, Edge) else None
 
     def _bytes_of(self, answer: Answer, *, keep_alive: bool = True) -> bytes:
         """An answer as it is sent; nothing in its headers comes from outside unchecked."""

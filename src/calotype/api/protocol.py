@@ -29,6 +29,7 @@ class Protocol(Lane):
         self._at_once = 0
         while data:
             data = self._feed(data)
+        self.end_of_piece()
 
     def _feed(self, data: bytes) -> bytes:
         """Returns what a new parser is to read instead: the request without its offer, and on."""
