@@ -46,6 +46,7 @@ async def serving(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # as calotype serves: what is around the application hides it
         timeout_keep_alive=keep_alive,
     )
     running = uvicorn.Server(config)
@@ -269,6 +270,87 @@ async def test_a_request_may_come_in_pieces(data: Server, size: int) -> None:
             await writer.drain()
             await asyncio.sleep(0)
         assert [status for status, _ in await replies(reader, 3)] == [202, 200, 202]
+
+
+def _reading(word: str, *headers: str, body: str = "") -> str:
+    return "\r\n".join([f"GET /v1/tasks/{word} HTTP/1.1", *headers, "", body])
+
+
+PIECES: dict[str, Callable[[str, str, str], list[str]]] = {
+    "the same headers for another task": lambda a, b, key: [
+        _reading(a, "Host: a", key),
+        _reading(b, "Host: a", key),
+        _reading("task_0000000000000", "Host: a", key),
+        _reading(b, "Host: a", key),
+    ],
+    "other headers": lambda a, b, key: [
+        _reading(a, "Host: a", key),
+        _reading(b, "Host: a"),
+        _reading(b, "Host: b", key),
+        _reading(b, "Host: b", key, "Connection: close"),
+    ],
+    "headers of which a part came before": lambda a, b, key: [
+        _reading(a, key).removesuffix("\r\n"),
+        "Host: a\r\n\r\n",
+        _reading(b, "Host: a"),
+    ],
+    "a header that looks like a request": lambda a, b, key: [
+        _reading(a, "Host: a", key, "X-A: ").removesuffix("\r\n\r\n"),
+        _reading(a, "Host: a"),
+        _reading(b, "Host: a"),
+    ],
+    "a body that looks like the request before it": lambda a, _, key: [
+        announced := _reading(a, "Host: a", key, f"Content-Length: {len(key) + 77:3}"),
+        announced,
+        announced,
+        announced,
+    ],
+    "two at a time": lambda a, b, key: [
+        _reading(a, "Host: a", key) + _reading(b, "Host: a", key),
+        _reading(a, "Host: a", key) + _reading(b, "Host: a", key),
+    ],
+    "an announced body each time": lambda a, b, key: [
+        _reading(a, "Host: a", key, "Content-Length: 2"),
+        "{}",
+        _reading(b, "Host: a", key, "Content-Length: 2"),
+        "{}",
+    ],
+    "a part of the next request": lambda a, b, key: [
+        _reading(a, "Host: a", key) + "GET ",
+        f"/v1/tasks/{b} HTTP/1.1\r\nHost: a\r\n{key}\r\n\r\n",
+        "\r\n" + _reading(b, "Host: a", key),
+        _reading(a).removesuffix("\r\n") + _reading(b, "Host: a", key),
+    ],
+    "a body that ends as a request begins": lambda a, b, key: [
+        f"POST {GENERATIONS} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(_reading(a)) - 2}\r\n\r\n",
+        _reading(a).removesuffix("\r\n") + _reading(b, "Host: a", key),
+        _reading(a).removesuffix("\r\n") + _reading(b, "Host: a", key),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+async def test_pieces_are_read_as_plain_asgi_reads_them(
+    data: Server, ports: tuple[int, int], name: str
+) -> None:
+    a, b = [(await data.accepted())["task_id"] for _ in range(2)]
+    key = f"Authorization: Bearer {data.key}"
+    pieces = [_reading(word, "Host: a", key) for word in (a, b, a)]  # now both are ready
+    pieces += PIECES[name](a, b, key)
+    told = []
+    for port in ports:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with closing(writer):
+            for piece in pieces:
+                writer.write(piece.encode())
+                for _ in range(20):  # each is mostly read as a piece; the answers are the same
+                    await asyncio.sleep(0)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            come = await reader.read()
+        for pattern, put in _CHANGING:
+            come = pattern.sub(put, come)
+        told.append(come.partition(b"HTTP/1.1 400 ")[:2])  # what is no HTTP is told in our own way
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("part", ["", '{"model":'])

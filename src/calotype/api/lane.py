@@ -23,6 +23,8 @@ from calotype.api.render import Answer
 from calotype.api.sendfile import FileSender
 
 _TASK: Final = re.compile(rb"(/v1/tasks/(task_[0-9a-z]{13}))(?:\?([^#]*))?\Z")
+_READING: Final = re.compile(rb"GET /v1/tasks/(task_[0-9a-z]{13}) HTTP/1\.1\Z")
+_END: Final = b"\r\n\r\n"  # of a head, and of a whole request that has no body
 _SUBMISSION: Final = b"/v1/images/generations"
 MAX_AT_ONCE: Final = 16
 """Pipelined requests that are answered before other connections have their turn."""
@@ -65,6 +67,12 @@ class Lane(FileSender):
     """The request that is being read was answered when its head had come."""
     _held: bytes | None = None
     """What has come of the body of a request that is not begun with before its end."""
+    _ended: Any = None
+    """The scope of the request that was the last to come to its end."""
+    _piece = b""
+    """What is being read, if it begins with a request."""
+    _usual: tuple[bytes, Any] | None = None
+    """The headers of the last piece, if that was one reading that was ready, and what they mean."""
     _at_once = 0
     _idle_since: float | None = None
     """When the last answer was given; None once something has come since."""
@@ -90,6 +98,7 @@ class Lane(FileSender):
 
     def on_message_complete(self) -> None:
         """End of a request that is being answered, or is now."""
+        self._ended = self.scope
         if self._held is not None:
             cycle, self._held = _Brief(self, self._held), None
             self.cycle = cycle
@@ -97,8 +106,25 @@ class Lane(FileSender):
         elif not self._answered:
             super().on_message_complete()
 
+    def is_answered(self, piece: bytes) -> bool:
+        """Answer a reading whose headers are those of the last one: they need no parser again."""
+        usual, self._usual = self._usual, None
+        if usual is not None and not self.flow.write_paused:
+            line, _, headers = piece.partition(b"\r\n")
+            match = _READING.match(line) if headers == usual[0] else None
+            if match is not None and self._answer_at_once(usual[1], match[1]):
+                self._usual = usual
+                return True
+        self._piece = piece if self._ended is self.scope else b""
+        return False
+
     def end_of_piece(self) -> None:
-        """Let uvicorn have a request that did not come whole."""
+        """Let uvicorn have a request that did not come whole; remember the headers of a reading."""
+        piece, self._piece = self._piece, b""
+        if self._answered and self._ended is self.scope and piece.find(_END) == len(piece) - 4:
+            line, _, headers = piece.partition(b"\r\n")
+            if _READING.match(line):  # nothing else was in it
+                self._usual = headers, self.scope
         body, self._held = self._held, None
         if body is not None and not self.transport.is_closing():
             self._begin()
@@ -117,14 +143,19 @@ class Lane(FileSender):
         self._held = b""
 
     def _read(self, path: bytes, word: bytes, query: bytes | None) -> None:
-        answer = None if query else self.app.ready(self.scope, word.decode())
-        if answer is None:
+        self._answered = not query and self._answer_at_once(self.scope, word)
+        if not self._answered:
             self._hold(path, query or b"")
-            return
-        self._answered = True
+
+    def _answer_at_once(self, scope: Any, word: bytes) -> bool:
+        """Answer the reading of a task if it is ready."""
+        answer = self.app.ready(scope, word.decode())
+        if answer is None:
+            return False
         self._at_once += 1
         self.transport.write(self._bytes_of(answer))
         self._rest()
+        return True
 
     async def answer(self, answer: Answer) -> None:
         """Send a whole answer, and end with it; the same as ASGI's two messages."""

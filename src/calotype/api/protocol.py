@@ -27,6 +27,8 @@ class Protocol(Lane):
         """Feed the parser; an offer to upgrade is taken out, as RFC 9110 (7.8) allows."""
         self._idle_since = None
         self._at_once = 0
+        if self.is_answered(data):
+            return
         while data:
             data = self._feed(data)
         self.end_of_piece()
