@@ -5,8 +5,9 @@ loop, some 10 µs each; only the commit, which waits for the disk, is left to a 
 ran them all would fight the loop for the interpreter's lock, and lose 100 µs with every statement.
 Work that may take long, or that has to wait for another process, goes to the thread as a whole.
 
-Each piece of work runs in a savepoint of its own, so that one that fails takes nobody with it;
-results are handed out only after the commit, that is, after the fsync.
+Each piece of work runs in a savepoint of its own, so that one that fails takes nobody with it, and
+what is given to a ``Bulk`` is written by it together, under the same promise. Results are handed
+out only after the commit, that is, after the fsync.
 """
 
 import asyncio
