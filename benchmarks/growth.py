@@ -15,7 +15,7 @@ from table import Figures, Floor, at_most
 
 FEW: Final = 10_000
 _SOME: Final = "SELECT id FROM tasks WHERE account_id = 1 ORDER BY RANDOM() LIMIT 8000"
-"""From all over the year; as many of the few as of the many, or more of them would be kept ready."""
+"""From all over the year; of the few as many as of the many, or more are kept ready."""
 
 
 async def measure(
