@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from calotype.store.sqlite import connection, submission, transitions
+from calotype.store.sqlite import connection, postings, submission, transitions
 
 HOT = {
     "a submission's task": submission._INSERT_TASK,
     "a submission's event": submission._INSERT_EVENT,
     "a submission's ledger entry": submission._INSERT_ENTRY,
-    "a settlement's ledger entry": transitions._ENTRY,
+    "a settlement's ledger entry": postings.ENTRY,
     "taking a task up": transitions._TAKE,
-    **{f"moving on by {event}": sql for event, sql in transitions._MOVE.items()},
-    **{f"ending by {event}": sql for event, sql in transitions._FINISH.items()},
+    "moving a task on": transitions._MOVE,
+    "completing a task": transitions._COMPLETED,
+    "failing a task": transitions._FAILED,
 }
 
 

@@ -40,9 +40,9 @@ async def test_the_event_loop_is_never_held_by_more_than_a_batch_or_its_time(
         batches[-1] += len(items)
         return items
 
-    writer = Writer(opened, bulk)
+    writer = Writer(opened)
     await writer.run(lambda _: None)
-    found = await asyncio.gather(*[writer.add(number) for number in range(5 * MAX_BATCH)])
+    found = await asyncio.gather(*[writer.add(bulk, number) for number in range(5 * MAX_BATCH)])
     assert found == list(range(5 * MAX_BATCH))
     assert max(batches) == together
     await writer.close()
@@ -52,7 +52,7 @@ async def test_what_may_take_long_is_done_beside_the_event_loop_and_in_turn(
     tmp_path: Path,
 ) -> None:
     connection.migrate(tmp_path / "c.db")
-    writer = Writer(partial(connection.connect, tmp_path / "c.db"), lambda _, items: items)
+    writer = Writer(partial(connection.connect, tmp_path / "c.db"))
     done: list[tuple[str, bool]] = []
 
     def note(name: str, _: sqlite3.Connection) -> None:
@@ -68,15 +68,18 @@ async def test_what_may_take_long_is_done_beside_the_event_loop_and_in_turn(
     await writer.close()
 
 
+def echo(_: sqlite3.Connection, items: Sequence[Any]) -> Sequence[Any]:
+    """Writes nothing, and tells what it was given."""
+    return items
+
+
 @asynccontextmanager
 async def a_writer(
     path: Path, watchers: Mapping[str, Callable[[], None]] = MappingProxyType({})
 ) -> AsyncIterator[Writer]:
     """A writer whose connection is open."""
     connection.migrate(path)
-    writer = Writer(
-        partial(connection.connect, path), lambda _, items: items, watchers=watchers.values()
-    )
+    writer = Writer(partial(connection.connect, path), watchers=watchers.values())
     await writer.run(lambda _: None)
     yield writer
     await writer.close()
@@ -98,15 +101,15 @@ async def test_all_who_wait_for_another_process_are_told_when_patience_ends_and_
     path = tmp_path / "c.db"
     async with a_writer(path) as writer:
         with another_process_writing(path):
-            waiting = [writer.add(1), asyncio.ensure_future(writer.run(id, long=True))]
-            waiting += [writer.add(2), asyncio.ensure_future(writer.run(id, long=True))]
+            waiting = [writer.add(echo, 1), asyncio.ensure_future(writer.run(id, long=True))]
+            waiting += [writer.add(echo, 2), asyncio.ensure_future(writer.run(id, long=True))]
             _, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(0)
             assert all(one.done() for one in left)
             for one in waiting:
                 with pytest.raises(Unavailable):
                     await one
-        assert await writer.add("goes on") == "goes on"
+        assert await writer.add(echo, "goes on") == "goes on"
 
 
 async def test_what_waits_for_another_process_is_written_in_order_and_the_loop_goes_on(

@@ -61,6 +61,7 @@ from calotype.store.sqlite.files import SqliteFiles
 from calotype.store.sqlite.gallery import SqliteGallery
 from calotype.store.sqlite.lifetimes import SqliteLifetimes
 from calotype.store.sqlite.operating import SqliteOperating
+from calotype.store.sqlite.postings import Postings, make_all
 from calotype.store.sqlite.sharedmark import SharedMark
 from calotype.store.sqlite.usage import SqliteUsage
 from calotype.store.sqlite.webhooks import SqliteWebhooks
@@ -190,7 +191,7 @@ class SqliteStore:
     # Submission and reading
 
     async def submit(self, new: NewTask) -> Submitted:
-        submitted: Submitted = await self._writer.add(new)
+        submitted: Submitted = await self._writer.add(submission.submit_all, new)
         return submitted
 
     async def submit_batch(self, news: Sequence[NewTask]) -> Sequence[Submitted | CalotypeError]:
@@ -303,7 +304,7 @@ class SqliteStore:
         return [row[0] for row in await self._read_in_thread(statements.UNFINISHED_CHANNELS)]
 
     async def take(self, task_id: int, *, now: int) -> Taken | None:
-        return await self._write(partial(transitions.take, task_id=task_id, now=now))
+        return await self._move(partial(transitions.take, task_id=task_id, now=now))
 
     async def keep_references(
         self,
@@ -313,7 +314,7 @@ class SqliteStore:
         *,
         days: int,
     ) -> None:
-        await self._write(
+        await self._move(
             partial(
                 transitions.keep_references,
                 task=task,
@@ -324,14 +325,14 @@ class SqliteStore:
         )
 
     async def begin_attempt(self, task: Task, *, channel_id: int, event: Event, now: int) -> int:
-        return await self._write(
+        return await self._move(
             partial(
                 transitions.begin_attempt, task=task, channel_id=channel_id, event=event, now=now
             )
         )
 
     async def accept_attempt(self, task: Task, number: int, *, upstream_id: str) -> None:
-        await self._write(
+        await self._move(
             partial(transitions.accept_attempt, task=task, number=number, upstream_id=upstream_id)
         )
 
@@ -346,7 +347,7 @@ class SqliteStore:
         code: str | None = None,
         fault: str | None = None,
     ) -> None:
-        await self._write(
+        await self._move(
             partial(
                 transitions.close_attempt,
                 task=task,
@@ -360,15 +361,15 @@ class SqliteStore:
         )
 
     async def reroute(self, task: Task, channel_id: int, *, now: int) -> None:
-        await self._write(partial(transitions.reroute, task=task, channel_id=channel_id, now=now))
+        await self._move(partial(transitions.reroute, task=task, channel_id=channel_id, now=now))
 
     async def advance(self, task: Task, event: Event, *, progress: int, now: int) -> None:
-        await self._write(
+        await self._move(
             partial(transitions.move, task=task, event=event, progress=progress, now=now)
         )
 
     async def cancel(self, task_id: int, *, account_id: int, now: int) -> Task | None:
-        return await self._write(
+        return await self._move(
             partial(transitions.cancel, task_id=task_id, account_id=account_id, now=now)
         )
 
@@ -382,7 +383,7 @@ class SqliteStore:
         now: int,
         days: int = 0,
     ) -> None:
-        await self._write(
+        await self._move(
             partial(
                 transitions.keep_arrived,
                 days=days,
@@ -407,7 +408,7 @@ class SqliteStore:
         end: AttemptEnd = IN_FULL,
         days: int = 0,
     ) -> None:
-        await self._write(
+        await self._move(
             partial(
                 transitions.complete,
                 days=days,
@@ -434,7 +435,7 @@ class SqliteStore:
         cost: int | None = None,
         charge: int = 0,
     ) -> None:
-        await self._write(
+        await self._move(
             partial(
                 transitions.fail,
                 task=task,
@@ -537,10 +538,14 @@ class SqliteStore:
         if self._lazy_writer is None:
             self._lazy_writer = Writer(
                 partial(connection.connect, self._path),
-                submission.submit_all,
                 watchers=self._watchers.values(),
             )
         return self._lazy_writer
+
+    async def _move(self, move: Callable[[Postings], T]) -> T:
+        """Make a step of a task, together with those that others ask for."""
+        made: T = await self._writer.add(make_all, move)
+        return made
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._writer.run(work)

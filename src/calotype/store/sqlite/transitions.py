@@ -1,17 +1,19 @@
-"""Moving tasks: every statement is guarded by the states it may leave and the worker's claim.
+"""Moving tasks: each is judged by the state that it may leave and its worker's claim, then moved.
 
-The guards and the states entered are generated from ``domain.task.TRANSITIONS``, and the money
-moves in the same transaction, by ``_settle``.
+A move is made within one transaction, so what it reads of its task holds until it has written.
+The states left and entered are those of ``domain.task.TRANSITIONS``. Whatever only adds rows, and
+the money, goes by ``postings`` into the same transaction.
 """
 
-import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from calotype.domain.errors import CANCELLED, Failure
-from calotype.domain.money import EFFECTS, EntryKind
+from calotype.domain.limits import DAY_MS
+from calotype.domain.money import EntryKind
 from calotype.domain.task import (
     FINAL,
+    TRANSITIONS,
     ArrivedImage,
     Asset,
     AttemptState,
@@ -25,61 +27,37 @@ from calotype.domain.task import (
 from calotype.store import rows
 from calotype.store.port import AttemptEnd, Fenced, Taken
 from calotype.store.sqlite import webhooks
-from calotype.store.sqlite.assets import insert_assets
-from calotype.store.statements import CANCELLED_ERROR, enters, kept_ms, leaves
+from calotype.store.sqlite.postings import Postings
+from calotype.store.statements import enters, kept_ms, leaves
 
+_TASK: Final = f"SELECT {rows.TASK} FROM tasks WHERE id = ?"
 _TAKE: Final = (
     f"UPDATE tasks SET state = {enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, "
-    f"updated_at = ?1 WHERE id = ?2 AND {leaves(Event.TAKE)} RETURNING {rows.TASK}"
+    f"updated_at = ?1 WHERE id = ?2 AND {leaves(Event.TAKE)}"
 )
-_MOVE: Final = {
-    event: (
-        f"UPDATE tasks SET state = {enters(event)}, progress = MAX(progress, MIN(?1, 99)), "
-        f"seq = seq + 1, updated_at = ?2 WHERE id = ?3 AND claim = ?4 AND {leaves(event)} "
-        "RETURNING seq, state, progress"
-    )
-    for event in (Event.QUEUE, Event.RUN)
-}
-_BEGIN: Final = {
-    event: statement.replace(" RETURNING", " AND cancel_at IS NULL RETURNING")
-    for event, statement in _MOVE.items()
-}
+_NOW: Final = (
+    "SELECT state, claim, seq, progress, cancel_at, "
+    "(SELECT result_days FROM accounts WHERE accounts.id = tasks.account_id) "
+    "FROM tasks WHERE id = ?"
+)
+_MOVE: Final = "UPDATE tasks SET state = ?, progress = ?, seq = ?, updated_at = ? WHERE id = ?"
 _ARRIVED: Final = (
-    f"UPDATE tasks SET state = {enters(Event.RUN)}, progress = MAX(progress, MIN(?1, 99)), "
-    "arrived = ?2, seq = seq + 1, updated_at = ?3 "
-    f"WHERE id = ?4 AND claim = ?5 AND {leaves(Event.RUN)} AND cancel_at IS NULL "
-    f"RETURNING seq, state, progress, abandon_at + {kept_ms('result_days', '?6')}"
+    "UPDATE tasks SET state = ?, progress = ?, seq = ?, updated_at = ?, arrived = ? WHERE id = ?"
 )
 _MARK: Final = (
-    f"UPDATE tasks SET cancel_free = state <> '{State.GENERATING}', cancel_at = ?1, "
-    f"state = {enters(Event.CANCEL)}, seq = seq + 1, updated_at = ?1 "
-    f"WHERE id = ?2 AND {leaves(Event.CANCEL)} RETURNING seq, state, progress"
+    f"UPDATE tasks SET cancel_free = state <> '{State.GENERATING}', cancel_at = ?1, seq = ?2, "
+    "updated_at = ?1 WHERE id = ?3"
+)
+_COMPLETED: Final = (
+    "UPDATE tasks SET state = ?1, progress = 100, seq = ?2, updated_at = ?3, completed_at = ?3, "
+    "billing = ?4, actual = ?5, released = reserved - ?5, has_webhook = ?6, result = ?7, "
+    "arrived = NULL, expires_at = ?8 WHERE id = ?9"
 )
 _FAILED: Final = (
-    "result = ?4, error = CASE WHEN cancel_at IS NULL THEN ?5 "
-    f"ELSE CAST({CANCELLED_ERROR} AS BLOB) END"
+    "UPDATE tasks SET state = ?1, seq = ?2, updated_at = ?3, completed_at = ?3, "
+    "billing = ?4, actual = ?5, released = reserved - ?5, has_webhook = ?6, error = ?7 "
+    "WHERE id = ?8"
 )
-_ENDED: Final = {
-    Event.COMPLETE: (
-        "result = ?4, error = ?5, arrived = NULL, "
-        f"expires_at = ?6 + {kept_ms('result_days', '?10')}"
-    ),
-    Event.FAIL: _FAILED,
-}
-_MAY_END: Final = {
-    Event.COMPLETE: f"{leaves(Event.COMPLETE)} AND cancel_at IS NULL",
-    Event.FAIL: leaves(Event.FAIL),
-}
-_FINISH: Final = {
-    event: (
-        f"UPDATE tasks SET state = {enters(event)}, progress = MAX(progress, ?1), "
-        f"billing = ?2, actual = ?3, released = reserved - ?3, {ended}, "
-        "seq = seq + 1, updated_at = ?6, completed_at = ?6, has_webhook = ?9 "
-        f"WHERE id = ?7 AND claim = ?8 AND {_MAY_END[event]} "
-        "RETURNING seq, state, progress, account_id, actual, released, expires_at"
-    )
-    for event, ended in _ENDED.items()
-}
 _REFERENCES: Final = (
     "UPDATE tasks SET refs = ?1 WHERE id = ?2 AND claim = ?3 AND completed_at IS NULL "
     f"RETURNING abandon_at + {kept_ms('reference_days', '?4')}"
@@ -88,40 +66,66 @@ _OUTLIVE: Final = (
     "UPDATE assets SET expires_at = ?1 WHERE task_id = ?2 "
     "AND id IN (SELECT value FROM json_each(?3))"
 )
-_EVENT: Final = (
-    "INSERT INTO events (account_id, task_id, seq, at, event, state, progress) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ATTEMPT: Final = (
+    "INSERT INTO attempts (task_id, number, channel_id, state, started_at) VALUES (?, ?, ?, ?, ?)"
 )
-_ENTRY: Final = (
-    "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) VALUES (?, ?, ?, ?, ?)"
-)
-_SETTLE: Final = (
-    "UPDATE accounts SET balance = balance + ?, reserved = reserved + ?, "
-    "unfinished = unfinished - 1 WHERE id = ?"
-)
+_LAST: Final = "SELECT COALESCE(MAX(number), 0) FROM attempts WHERE task_id = ?"
 _CLOSE: Final = (
     "UPDATE attempts SET state = ?1, detail = ?2, cost_micro_usdc = ?3, finished_at = ?4, "
-    "code = ?5, fault = ?6 WHERE task_id = ?7 AND number = ?8 AND finished_at IS NULL "
-    "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?7 AND claim = ?9 AND completed_at IS NULL)"
+    "code = ?5, fault = ?6 WHERE task_id = ?7 AND number = ?8 AND finished_at IS NULL"
 )
+_ATTEMPTS: Final = f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = ? ORDER BY number"
+_ACCEPT: Final = (
+    "UPDATE attempts SET state = ?1, upstream_id = ?2 WHERE task_id = ?3 AND number = ?4 "
+    "AND state = ?5 AND EXISTS "
+    "(SELECT 1 FROM tasks WHERE id = ?3 AND claim = ?6 AND completed_at IS NULL)"
+)
+_REROUTE: Final = (
+    "UPDATE tasks SET channel_id = ?1, updated_at = ?2 "
+    "WHERE id = ?3 AND claim = ?4 AND completed_at IS NULL AND NOT EXISTS "
+    "(SELECT 1 FROM attempts WHERE task_id = ?3 AND finished_at IS NULL)"
+)
+_ENTERS: Final = {
+    event: {str(left): str(entered) for left, entered in transition.enters.items()}
+    for event, transition in TRANSITIONS.items()
+}
+"""``TRANSITIONS`` in plain words, which SQLite takes as they are."""
 
 
-def take(connection: sqlite3.Connection, task_id: int, now: int) -> Taken | None:
+class _Now(NamedTuple):
+    """A task as it is, for whoever may move it."""
+
+    state: str
+    """That it enters."""
+    seq: int
+    """Of the event that tells of it."""
+    progress: int
+    cancel_at: int | None
+    result_days: int | None
+    """Of its account."""
+
+    def kept_until(self, at: int, days: int) -> int | None:
+        """Until when results are kept that are kept from ``at`` on; None: for ever."""
+        kept = days if self.result_days is None else self.result_days
+        return at + kept * DAY_MS if kept else None
+
+
+def take(postings: Postings, task_id: int, now: int) -> Taken | None:
     """Take a task up under a new claim, or None when it is final or unknown."""
-    found = connection.execute(_TAKE, (now, task_id)).fetchall()
-    if not found:
+    if not postings.connection.execute(_TAKE, (now, task_id)).rowcount:
         return None
-    task = rows.task(found[0])
-    _tell(connection, task, Event.TAKE, (task.seq, now, task.state, task.progress))
-    attempts = connection.execute(
-        f"SELECT {rows.ATTEMPT} FROM attempts WHERE task_id = ? ORDER BY number",
-        (task_id,),
-    ).fetchall()
-    return Taken(task, tuple(rows.attempt(row) for row in attempts))
+    task = rows.task(postings.connection.execute(_TASK, (task_id,)).fetchone())
+    postings.tell(
+        task, Event.TAKE, seq=task.seq, at=now, state=str(task.state), progress=task.progress
+    )
+    if task.claim == 1:  # nobody can have begun one
+        return Taken(task, ())
+    attempts = postings.connection.execute(_ATTEMPTS, (task_id,)).fetchall()
+    return Taken(task, tuple([rows.attempt(row) for row in attempts]))
 
 
 def keep_references(
-    connection: sqlite3.Connection,
+    postings: Postings,
     task: Task,
     references: Sequence[Reference],
     assets: Sequence[Asset],
@@ -130,49 +134,37 @@ def keep_references(
 ) -> None:
     """Write down which stored images the task's references are."""
     values = (rows.encode(references), task.id, task.claim, days)
-    kept = connection.execute(_REFERENCES, values).fetchall()
+    kept = postings.connection.execute(_REFERENCES, values).fetchall()
     _expect(len(kept))
-    insert_assets(connection, assets, task_id=task.id, kind="reference", expires_at=kept[0][0])
+    postings.keep(task, assets, kind="reference", expires_at=kept[0][0])
 
 
 def begin_attempt(
-    connection: sqlite3.Connection, task: Task, *, channel_id: int, event: Event, now: int
+    postings: Postings,
+    task: Task,
+    *,
+    channel_id: int,
+    event: Event,
+    now: int,
 ) -> int:
     """Write down that something is about to be sent."""
-    _move(connection, task, event, _BEGIN[event], progress=0, now=now)
-    (number,) = connection.execute(
-        "INSERT INTO attempts (task_id, number, channel_id, state, started_at) "
-        "SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4 FROM attempts WHERE task_id = ?1 "
-        "RETURNING number",
-        (task.id, channel_id, AttemptState.SENDING, now),
-    ).fetchall()[0]
-    return int(number)
-
-
-def accept_attempt(
-    connection: sqlite3.Connection, task: Task, number: int, upstream_id: str
-) -> None:
-    """Keep the upstream's id."""
-    _expect(
-        connection.execute(
-            "UPDATE attempts SET state = ?1, upstream_id = ?2 "
-            "WHERE task_id = ?3 AND number = ?4 AND state = ?5 "
-            "AND EXISTS (SELECT 1 FROM tasks WHERE id = ?3 AND claim = ?6 "
-            "AND completed_at IS NULL)",
-            (
-                AttemptState.ACCEPTED,
-                upstream_id,
-                task.id,
-                number,
-                AttemptState.SENDING,
-                task.claim,
-            ),
-        ).rowcount
+    move(postings, task, event=event, progress=0, now=now, wanted=True)
+    ((last,),) = postings.connection.execute(_LAST, (task.id,)).fetchall()
+    number = int(last) + 1
+    postings.connection.execute(
+        _ATTEMPT, (task.id, number, channel_id, str(AttemptState.SENDING), now)
     )
+    return number
+
+
+def accept_attempt(postings: Postings, task: Task, number: int, upstream_id: str) -> None:
+    """Keep the upstream's id."""
+    values = (AttemptState.ACCEPTED, upstream_id, task.id, number, AttemptState.SENDING, task.claim)
+    _expect(postings.connection.execute(_ACCEPT, values).rowcount)
 
 
 def close_attempt(
-    connection: sqlite3.Connection,
+    postings: Postings,
     task: Task,
     number: int,
     *,
@@ -181,49 +173,36 @@ def close_attempt(
     now: int,
     code: str | None = None,
     fault: str | None = None,
-    cost: int | None = None,
 ) -> None:
     """End an attempt."""
-    values = (state, detail, cost, now, code, fault, task.id, number, task.claim)
-    _expect(connection.execute(_CLOSE, values).rowcount)
+    _now(postings, task, Event.FAIL)  # which any task may that is not final
+    values = (str(state), detail, None, now, code, fault, task.id, number)
+    _expect(postings.connection.execute(_CLOSE, values).rowcount)
 
 
-def reroute(connection: sqlite3.Connection, task: Task, channel_id: int, now: int) -> None:
+def reroute(postings: Postings, task: Task, channel_id: int, now: int) -> None:
     """Pass a task on to another channel."""
-    _expect(
-        connection.execute(
-            "UPDATE tasks SET channel_id = ?1, updated_at = ?2 "
-            "WHERE id = ?3 AND claim = ?4 AND completed_at IS NULL AND NOT EXISTS "
-            "(SELECT 1 FROM attempts WHERE task_id = ?3 AND finished_at IS NULL)",
-            (channel_id, now, task.id, task.claim),
-        ).rowcount
-    )
+    _expect(postings.connection.execute(_REROUTE, (channel_id, now, task.id, task.claim)).rowcount)
 
 
 def move(
-    connection: sqlite3.Connection, task: Task, *, event: Event, progress: int, now: int
-) -> None:
-    """Move a task that stays unfinished."""
-    _move(connection, task, event, _MOVE[event], progress=progress, now=now)
-
-
-def _move(
-    connection: sqlite3.Connection,
+    postings: Postings,
     task: Task,
-    event: Event,
-    statement: str,
     *,
+    event: Event,
     progress: int,
     now: int,
+    wanted: bool = False,
 ) -> None:
-    moved = connection.execute(statement, (progress, now, task.id, task.claim)).fetchall()
-    _expect(len(moved))
-    seq, state, reached = moved[0]
-    _tell(connection, task, event, (seq, now, state, reached))
+    """Move a task that stays unfinished; ``wanted``: only unless its client has cancelled it."""
+    is_now = _now(postings, task, event, wanted=wanted)
+    reached = max(is_now.progress, min(progress, 99))
+    postings.connection.execute(_MOVE, (is_now.state, reached, is_now.seq, now, task.id))
+    postings.tell(task, event, seq=is_now.seq, at=now, state=is_now.state, progress=reached)
 
 
 def keep_arrived(
-    connection: sqlite3.Connection,
+    postings: Postings,
     task: Task,
     arrived: Sequence[ArrivedImage],
     *,
@@ -233,21 +212,22 @@ def keep_arrived(
     days: int,
 ) -> None:
     """Write down images that came before the others; the same again changes nothing."""
+    is_now = _now(postings, task, Event.RUN, wanted=True)
     written = rows.encode(arrived)
-    ((before,),) = connection.execute("SELECT arrived FROM tasks WHERE id = ?", (task.id,))
+    ((before,),) = postings.connection.execute("SELECT arrived FROM tasks WHERE id = ?", (task.id,))
     if before == written:
-        _expect_wanted(connection, task)
         return
-    values = (progress, written, now, task.id, task.claim, days)
-    moved = connection.execute(_ARRIVED, values).fetchall()
-    _expect(len(moved))
-    seq, state, reached, until = moved[0]
-    _tell(connection, task, Event.RUN, (seq, now, state, reached))
-    insert_assets(connection, images, task_id=task.id, kind="result", expires_at=until)
+    reached = max(is_now.progress, min(progress, 99))
+    postings.connection.execute(
+        _ARRIVED, (is_now.state, reached, is_now.seq, now, written, task.id)
+    )
+    postings.tell(task, Event.RUN, seq=is_now.seq, at=now, state=is_now.state, progress=reached)
+    until = is_now.kept_until(task.abandon_at, days)
+    postings.keep(task, images, kind="result", expires_at=until)
 
 
 def complete(
-    connection: sqlite3.Connection,
+    postings: Postings,
     task: Task,
     number: int | None,
     *,
@@ -260,29 +240,28 @@ def complete(
     days: int,
 ) -> None:
     """Success: images, attempt and money in one."""
+    is_now = _now(postings, task, Event.COMPLETE, wanted=True)
     if number is not None:
-        close_attempt(
-            connection,
-            task,
-            number,
-            state=end.state,
-            detail=end.detail,
-            now=now,
-            code=end.code,
-            fault=end.fault,
-            cost=cost,
-        )
+        closed = (str(end.state), end.detail, cost, now, end.code, end.fault, task.id, number)
+        _expect(postings.connection.execute(_CLOSE, closed).rowcount)
+    until = is_now.kept_until(now, days)
+    told_to = _announce(postings, task, Event.COMPLETE, now=now)
     shown = rows.encode_result(images, result)
-    finished = (100, BillingStatus.COMMITTED, actual, shown, None, now, task.id, task.claim)
-    until = _finish(connection, task, Event.COMPLETE, values=finished, now=now, more=(days,))
-    insert_assets(connection, images, task_id=task.id, kind="result", expires_at=until)
+    billing = str(BillingStatus.COMMITTED)
+    ended = (is_now.state, is_now.seq, now, billing, actual, told_to, shown, until, task.id)
+    postings.connection.execute(_COMPLETED, ended)
+    postings.tell(task, Event.COMPLETE, seq=is_now.seq, at=now, state=is_now.state, progress=100)
+    postings.keep(task, images, kind="result", expires_at=until)
     if earlier := rows.earlier(images, result):
-        ids = rows.encode(earlier).decode()
-        connection.execute(_OUTLIVE, (until, task.id, ids))
+        postings.connection.execute(_OUTLIVE, (until, task.id, rows.encode(earlier).decode()))
+    entries = [(EntryKind.COMMIT, actual)]
+    if released := task.reserved - actual:
+        entries.append((EntryKind.RELEASE, released))
+    postings.settle(task, entries, now=now)
 
 
 def fail(
-    connection: sqlite3.Connection,
+    postings: Postings,
     task: Task,
     failure: Failure,
     *,
@@ -294,106 +273,75 @@ def fail(
     charge: int = 0,
 ) -> None:
     """Failure: attempt and money in one."""
+    is_now = _now(postings, task, Event.FAIL)
     if attempt is not None:
         number, state = attempt
-        close_attempt(
-            connection,
-            task,
-            number,
-            state=state,
-            detail=detail or failure.message,
-            now=now,
-            code=failure.code,
-            fault=fault,
-            cost=cost,
-        )
-    error = rows.encode(failure)
-    billing = BillingStatus.COMMITTED if charge else BillingStatus.RELEASED
-    finished = (0, billing, charge, None, error, now, task.id, task.claim)
-    _finish(connection, task, Event.FAIL, values=finished, now=now)
+        told = detail or failure.message
+        closed = (str(state), told, cost, now, failure.code, fault, task.id, number)
+        _expect(postings.connection.execute(_CLOSE, closed).rowcount)
+    told_to = _announce(postings, task, Event.FAIL, now=now)
+    error = rows.encode(failure if is_now.cancel_at is None else CANCELLED)
+    billing = str(BillingStatus.COMMITTED if charge else BillingStatus.RELEASED)
+    ended = (is_now.state, is_now.seq, now, billing, charge, told_to, error, task.id)
+    postings.connection.execute(_FAILED, ended)
+    postings.tell(
+        task, Event.FAIL, seq=is_now.seq, at=now, state=is_now.state, progress=is_now.progress
+    )
+    entries = [(EntryKind.COMMIT, charge)] if charge else []
+    if (released := task.reserved - charge) or not entries:
+        entries.append((EntryKind.RELEASE, released))
+    postings.settle(task, entries, now=now)
 
 
-def cancel(
-    connection: sqlite3.Connection, *, task_id: int, account_id: int, now: int
-) -> Task | None:
+def cancel(postings: Postings, *, task_id: int, account_id: int, now: int) -> Task | None:
     """End a task that nobody develops, or mark one that somebody does."""
-    reading = f"SELECT {rows.TASK} FROM tasks WHERE id = ? AND account_id = ?"
-    found = connection.execute(reading, (task_id, account_id)).fetchall()
-    if not found:
+    found = postings.connection.execute(_TASK, (task_id,)).fetchone()
+    if found is None or (task := rows.task(found)).account_id != account_id:
         return None
-    task = rows.task(found[0])
     if task.state in FINAL:
         return task
-    is_open = connection.execute(
+    is_open = postings.connection.execute(
         "SELECT 1 FROM attempts WHERE task_id = ? AND finished_at IS NULL", (task_id,)
     ).fetchall()
     if not is_open:
-        fail(connection, task, CANCELLED, attempt=None, now=now)
+        fail(postings, task, CANCELLED, attempt=None, now=now)
     elif task.cancel_at is None:
-        marked = connection.execute(_MARK, (now, task_id)).fetchall()
-        seq, state, progress = marked[0]
-        _tell(connection, task, Event.CANCEL, (seq, now, state, progress))
-    return rows.task(connection.execute(reading, (task_id, account_id)).fetchall()[0])
+        is_now = _now(postings, task, Event.CANCEL)
+        postings.connection.execute(_MARK, (now, is_now.seq, task_id))
+        postings.tell(
+            task,
+            Event.CANCEL,
+            seq=is_now.seq,
+            at=now,
+            state=is_now.state,
+            progress=is_now.progress,
+        )
+    return rows.task(postings.connection.execute(_TASK, (task_id,)).fetchone())
 
 
-def _finish(
-    connection: sqlite3.Connection,
-    task: Task,
-    event: Event,
-    *,
-    values: tuple[Any, ...],
-    now: int,
-    more: tuple[int, ...] = (),
-) -> int | None:
-    """End a task; returns when its images go. ``more`` is what only ``COMPLETE`` takes."""
-    told_to = webhooks.destination(connection, task)
-    finished = connection.execute(_FINISH[event], (*values, told_to is not None, *more)).fetchall()
-    _expect(len(finished))
-    seq, state, progress, account_id, actual, released, expires_at = finished[0]
-    _tell(connection, task, event, (seq, now, state, progress))
+def _now(postings: Postings, task: Task, event: Event, *, wanted: bool = False) -> _Now:
+    """The task as it is after an event, if that may happen under its claim.
+
+    Raises:
+        Fenced: it may not; or the task is to be ``wanted`` and its client has cancelled it.
+
+    """
+    found = postings.connection.execute(_NOW, (task.id,)).fetchone()
+    if found is None:
+        raise Fenced
+    state, claim, seq, progress, cancel_at, result_days = found
+    entered = _ENTERS[event].get(state)
+    if entered is None or claim != task.claim or (wanted and cancel_at is not None):
+        raise Fenced
+    return _Now(entered, seq + 1, progress, cancel_at, result_days)
+
+
+def _announce(postings: Postings, task: Task, event: Event, *, now: int) -> bool:
+    """Put the webhook of a task that ends into the outbox, where it has one."""
+    told_to = webhooks.destination(postings.connection, task)
     if told_to is not None:
-        webhooks.enqueue(connection, task, told_to, event, now=now)
-    entries: list[tuple[EntryKind, int]] = []
-    if event is Event.COMPLETE or actual:
-        entries.append((EntryKind.COMMIT, actual))
-    if released or not entries:
-        entries.append((EntryKind.RELEASE, released))
-    _settle(connection, account_id, task.id, entries=entries, now=now)
-    until: int | None = expires_at
-    return until
-
-
-def _settle(
-    connection: sqlite3.Connection,
-    account_id: int,
-    task_id: int,
-    *,
-    entries: Sequence[tuple[EntryKind, int]],
-    now: int,
-) -> None:
-    """Write a task's last ledger entries; they work on the account as ``money.EFFECTS`` says."""
-    balance = reserved = 0
-    for kind, amount in entries:
-        connection.execute(_ENTRY, (account_id, task_id, kind, amount, now))
-        balance += EFFECTS[kind].balance * amount
-        reserved += EFFECTS[kind].reserved * amount
-    connection.execute(_SETTLE, (balance, reserved, account_id))
-
-
-def _tell(
-    connection: sqlite3.Connection, task: Task, event: Event, told: tuple[int, int, str, int]
-) -> None:
-    seq, at, state, progress = told
-    connection.execute(_EVENT, (task.account_id, task.id, seq, at, event, state, progress))
-
-
-def _expect_wanted(connection: sqlite3.Connection, task: Task) -> None:
-    """A task under its claim that the client has not asked to be stopped."""
-    wanted = (
-        "SELECT 1 FROM tasks WHERE id = ? AND claim = ? AND completed_at IS NULL "
-        "AND cancel_at IS NULL"
-    )
-    _expect(len(connection.execute(wanted, (task.id, task.claim)).fetchall()))
+        webhooks.enqueue(postings.connection, task, told_to, event, now=now)
+    return told_to is not None
 
 
 def _expect(count: int) -> None:

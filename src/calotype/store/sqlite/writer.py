@@ -5,8 +5,9 @@ loop, some 10 µs each; only the commit, which waits for the disk, is left to a 
 ran them all would fight the loop for the interpreter's lock, and lose 100 µs with every statement.
 Work that may take long, or that has to wait for another process, goes to the thread as a whole.
 
-Each piece of work runs in a savepoint of its own, so that one that fails takes nobody with it;
-results are handed out only after the commit, that is, after the fsync.
+Each piece of work runs in a savepoint of its own, so that one that fails takes nobody with it, and
+what is given to a ``Bulk`` is written by it together, under the same promise. Results are handed
+out only after the commit, that is, after the fsync.
 """
 
 import asyncio
@@ -41,14 +42,23 @@ log = logging.getLogger(__name__)
 
 
 class _Op:
-    __slots__ = ("future", "item", "long", "result", "work")
+    """A piece of work; or an item that ``bulk`` writes together with others."""
+
+    __slots__ = ("bulk", "future", "item", "long", "result", "work")
 
     def __init__(
-        self, work: Work | None, item: Any, future: asyncio.Future[Any], *, long: bool = False
+        self,
+        future: asyncio.Future[Any],
+        *,
+        work: Work | None = None,
+        bulk: Bulk | None = None,
+        item: Any = None,
+        long: bool = False,
     ) -> None:
-        self.work = work
-        self.item = item
         self.future = future
+        self.work = work
+        self.bulk = bulk
+        self.item = item
         self.long = long
         self.result: Any = None
 
@@ -58,7 +68,6 @@ class Writer:
 
     Args:
         connect: opens the connection; called in the writer's own thread.
-        bulk: how items given to ``add`` are written together.
         watchers: called in the event loop after a transaction that added events.
 
     """
@@ -66,12 +75,10 @@ class Writer:
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
-        bulk: Bulk,
         *,
         watchers: Collection[Callable[[], None]] = (),
     ) -> None:
         self._connect = connect
-        self._bulk = bulk
         self._watchers = watchers
         self._connection: sqlite3.Connection | None = None
         self._newest_event: int | None = None
@@ -91,13 +98,13 @@ class Writer:
 
         ``long``: it may take more than a few milliseconds.
         """
-        op = _Op(work, None, self._loop.create_future(), long=long)
+        op = _Op(self._loop.create_future(), work=work, long=long)
         result: T = await self._put(op)
         return result
 
-    def add(self, item: Any) -> asyncio.Future[Any]:
+    def add(self, bulk: Bulk, item: Any) -> asyncio.Future[Any]:
         """Write an item together with others of its kind, by ``bulk``."""
-        return self._put(_Op(None, item, self._loop.create_future()))
+        return self._put(_Op(self._loop.create_future(), bulk=bulk, item=item))
 
     async def close(self) -> None:
         """Write what is waiting, then end the thread."""
@@ -142,27 +149,23 @@ class Writer:
     def _take_and_do(self, connection: sqlite3.Connection, ops: list[_Op]) -> None:
         """Run what is waiting, up to a batch; ``ops`` are those that were begun."""
         until = time.thread_time() + TURN_SECONDS
-        items: list[_Op] = []
+        gathered: dict[Bulk, list[_Op]] = {}
         while self._waiting and len(ops) < MAX_BATCH and not self._waiting[0].long:
             op = self._waiting.popleft()
             ops.append(op)
-            if op.work is not None:
-                op.result = in_savepoint(connection, op.work)
-            else:
-                items.append(op)
-                if len(items) < MAX_BULK:
+            if op.bulk is not None:
+                alike = gathered.setdefault(op.bulk, [])
+                alike.append(op)
+                if len(alike) < MAX_BULK:
                     continue
-                self._do_bulk(connection, items)
-                items = []
+                del gathered[op.bulk]
+                _do_bulk(connection, op.bulk, alike)
+            elif op.work is not None:
+                op.result = in_savepoint(connection, op.work)
             if time.thread_time() > until:
                 break
-        self._do_bulk(connection, items)
-
-    def _do_bulk(self, connection: sqlite3.Connection, ops: Sequence[_Op]) -> None:
-        if ops:
-            results = self._bulk(connection, [op.item for op in ops])
-            for op, result in zip(ops, results, strict=True):
-                op.result = result
+        for bulk, alike in gathered.items():
+            _do_bulk(connection, bulk, alike)
 
     def _refuse_all(self, ops: Sequence[_Op], error: Exception) -> None:
         """Tell everybody that nothing can be begun: patience is for all of them, not for each."""
@@ -202,9 +205,10 @@ class Writer:
             self._loop.call_soon_threadsafe(self._refuse_all, ops, error)
             return
         try:
-            self._do_bulk(connection, [op for op in ops if op.work is None])
             for op in ops:
-                if op.work is not None:
+                if op.bulk is not None:
+                    _do_bulk(connection, op.bulk, [op])
+                elif op.work is not None:
                     op.result = in_savepoint(connection, op.work)
             newest = self._newest(connection)
         except Exception as error:  # noqa: BLE001 -- as above
@@ -254,6 +258,12 @@ def _begin_patiently(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
     finally:
         connection.execute("PRAGMA busy_timeout = 0")
+
+
+def _do_bulk(connection: sqlite3.Connection, bulk: Bulk, ops: Sequence[_Op]) -> None:
+    results = bulk(connection, [op.item for op in ops])
+    for op, result in zip(ops, results, strict=True):
+        op.result = result
 
 
 def in_savepoint(connection: sqlite3.Connection, work: Work) -> Any:
