@@ -146,6 +146,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         lifespan=lifespan,
         console=console_routes.routes(console),
         error_pages=ErrorPages(console.render),
+        client_seconds=settings.client_seconds,
     )
     return built.asgi
 
