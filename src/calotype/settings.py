@@ -65,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_allow_hosts: tuple[str, ...] = ()
     """Names and addresses that webhooks may be sent to although they are private."""
     account_tasks: int = 100_000
-    """Most unfinished tasks of an account, unless it has a limit of its own."""
+    """Most unfinished tasks of an account, unless it has a limit of its own; 0 is no limit."""
     account_per_minute: int = 0
     """Tasks that an account may submit at once, and that many more with every minute, unless it
     has a limit of its own; 0 is no limit."""
@@ -299,7 +299,7 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
     """What no type can say."""
     low = {
         "port": 0,
-        "account_tasks": 1,
+        "account_tasks": 0,
         "account_per_minute": 0,
         "client_seconds": 0.1,
         "sandbox_seconds": 0,

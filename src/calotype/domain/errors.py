@@ -11,7 +11,7 @@ CalotypeError
 ├── AuthenticationError   MissingKey, InvalidKey
 ├── BillingError          InsufficientBalance, SpendLimitReached
 ├── PermissionDenied      InvalidSignature, ExpiredUrl, ModelNotAllowed, ChannelNotAllowed
-├── RateLimitReached      too soon; a little later the same request is taken: QueueFull
+├── TooMany               RateLimitReached, QueueFull: a little later the same request is taken
 ├── NotFound              UnknownRoute, MethodNotAllowed, TaskNotFound, AssetNotFound,
 │                         BrandNotFound, ModelNotFound, CallbackNotFound, WebhookNotFound,
 │                         FileNotFound
@@ -219,15 +219,21 @@ class SpendLimitReached(BillingError):
     code = "spend_limit_reached"
 
 
-class RateLimitReached(CalotypeError):
-    """The API key or its account has submitted as many tasks as it may for now."""
+class TooMany(CalotypeError):
+    """More than somebody may have for now."""
 
-    code = "rate_limit_reached"
+    code = "too_many"
     family = "rate_limit_error"
     retryable = True
 
 
-class QueueFull(RateLimitReached):
+class RateLimitReached(TooMany):
+    """The API key or its account has submitted as many tasks as it may for now."""
+
+    code = "rate_limit_reached"
+
+
+class QueueFull(TooMany):
     """The account has as many unfinished tasks as it may."""
 
     code = "queue_full"
