@@ -28,7 +28,7 @@ def size(count: int) -> str:
 
 def documented() -> dict[str, tuple[str, ...]]:
     """Limit → value, what happens beyond it, and who changes it."""
-    found = tables(text_of("concepts/limits.md"))
+    found = list(tables(text_of("concepts/limits.md")))
     assert {tuple(header) for header, _ in found} == {("limit", "value", "beyond it", "changed by")}
     return {name: tuple(rest) for _, rows in found for name, *rest in rows}
 

@@ -164,7 +164,7 @@ REFUSALS: Final = {
         "Send `callback_url`, or set the account's URL by `PUT /v1/webhooks`.",
     ),
     "rate_limit_reached": Note(
-        "The bucket of the API key or of its account is empty: it may submit so many tasks at once, "
+        "The bucket of the API key or its account is empty: it may submit so many tasks at once, "
         "and more with every minute.",
         "Wait for the seconds in `Retry-After`; `RateLimit` tells beforehand what is left.",
     ),
