@@ -22,6 +22,7 @@ from calotype.console.sessions import Sessions
 from calotype.console.throttle import Throttle
 from calotype.core import Core, channels_of, prepare_assets, secret_of
 from calotype.domain.errors import Unavailable
+from calotype.domain.limits import AccountLimits
 from calotype.domain.webhooks import Signer
 from calotype.services import cancelling
 from calotype.services.callbacks import TOPIC, Callbacks, packed
@@ -103,6 +104,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
             judge_callback=webhooks.judge,
             ids=core.ids,
             clock=core.clock,
+            limits=AccountLimits(settings.account_tasks, settings.account_per_minute),
         ),
         thumbnails=images.thumbnails,
         webhooks=webhooks,
@@ -146,6 +148,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
         lifespan=lifespan,
         console=console_routes.routes(console),
         error_pages=ErrorPages(console.render),
+        client_seconds=settings.client_seconds,
     )
     return built.asgi
 

@@ -64,6 +64,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest time for one try at fetching one reference."""
     webhook_allow_hosts: tuple[str, ...] = ()
     """Names and addresses that webhooks may be sent to although they are private."""
+    account_tasks: int = 100_000
+    """Most unfinished tasks of an account, unless it has a limit of its own; 0 is no limit."""
+    account_per_minute: int = 0
+    """Tasks that an account may submit at once, and that many more with every minute, unless it
+    has a limit of its own; 0 is no limit."""
+    client_seconds: float = 60.0
+    """How long a client may take to send a request's head, over a part of its body, and to take
+    the next part of an answer."""
     assets_url: str = ""
     """Where images lie: a folder, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or
     ``az://container/prefix``; empty is ``assets`` in the data folder."""
@@ -291,6 +299,9 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
     """What no type can say."""
     low = {
         "port": 0,
+        "account_tasks": 0,
+        "account_per_minute": 0,
+        "client_seconds": 0.1,
         "sandbox_seconds": 0,
         "drain_seconds": 0,
         "asset_url_seconds": 60,

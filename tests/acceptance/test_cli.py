@@ -133,6 +133,20 @@ def test_an_account_says_how_long_its_images_are_kept() -> None:
     assert "did you mean 'acme'?" in told("accounts", "retention", "amce", code=1)
 
 
+def test_an_account_says_how_much_it_may_submit() -> None:
+    run("keys", "create", "--name", "laptop", "--account", "acme")
+    assert "as the settings say: 100000" in run("accounts", "limits", "acme").stdout
+    said = run_json("accounts", "limits", "acme", "--tasks", "50")
+    assert said == {"account": "acme", "max_tasks": 50, "per_minute": None}
+    said = run_json("accounts", "limits", "acme", "--per-minute", "0")
+    assert said == {"account": "acme", "max_tasks": 50, "per_minute": 0}
+    assert "no limit" in run("accounts", "limits", "acme").stdout
+    said = run_json("accounts", "limits", "acme", "--default")
+    assert said == {"account": "acme", "max_tasks": None, "per_minute": None}
+    refused = told("accounts", "limits", "acme", "--default", "--tasks", "1", code=2)
+    assert "--default stands alone" in refused
+
+
 def test_credit_can_be_added_and_taken_away_again_but_not_below_nothing() -> None:
     run("keys", "create", "--name", "acme")
     run("credits", "add", "acme", "5", "--note", "invoice 7")

@@ -48,7 +48,12 @@ DOCUMENT = build_document(CATALOG, CHANNELS.serving, public_url="")
 SCHEMAS = DOCUMENT["components"]["schemas"]
 MODELS = list(CATALOG.models.values())
 PUBLIC = partial(judge_reference_url, allow_hosts=frozenset())
-NOT_OF_ONE_OPERATION = {"unknown_route", "method_not_allowed"}
+NOT_OF_ONE_OPERATION = {
+    "unknown_route",
+    "method_not_allowed",
+    "head_too_large",
+    "request_timeout",
+}
 
 
 def validator(name: str) -> Draft202012Validator:

@@ -1,4 +1,4 @@
-"""What answers to submissions tell of the key's rate (draft-ietf-httpapi-ratelimit-headers)."""
+"""What answers to submissions tell of rates (draft-ietf-httpapi-ratelimit-headers)."""
 
 from contextlib import suppress
 
@@ -6,6 +6,7 @@ from starlette.types import Scope
 
 from calotype.domain.errors import Unavailable
 from calotype.domain.keys import ApiKey
+from calotype.domain.limits import Allowance
 from calotype.services.accounts import Accounts
 
 HEADERS = "headers"
@@ -19,9 +20,18 @@ async def tell_allowance(scope: Scope, key: ApiKey, accounts: Accounts) -> None:
     """
     if key.per_minute is None:
         return
-    policy = b'"key";q=%d;w=60' % key.per_minute
-    scope["state"][HEADERS].append((b"ratelimit-policy", policy))
+    headers = scope["state"][HEADERS]
+    headers.append((b"ratelimit-policy", b'"key";q=%d;w=60' % key.per_minute))
     with suppress(Unavailable):
         if (left := await accounts.allowance(key)) is not None:
-            value = b'"key";r=%d;t=%d' % (left.remaining, left.seconds)
-            scope["state"][HEADERS].append((b"ratelimit", value))
+            headers.append((b"ratelimit", b'"key";r=%d;t=%d' % (left.remaining, left.seconds)))
+
+
+def tell_account(scope: Scope, left: Allowance | None) -> None:
+    """Put what is left of the account's rate into the answer to what was accepted."""
+    if left is None:
+        return
+    scope["state"][HEADERS] += [
+        (b"ratelimit-policy", b'"account";q=%d;w=60' % left.per_minute),
+        (b"ratelimit", b'"account";r=%d;t=%d' % (left.remaining, left.seconds)),
+    ]

@@ -73,6 +73,7 @@ def build(
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
     console: Sequence[Route],
     error_pages: ErrorPages,
+    client_seconds: float,
 ) -> Application:
     """The ASGI application; ``console`` is what it serves besides, errors of it as pages."""
     intake = Intake(context)
@@ -120,5 +121,13 @@ def build(
         *console,
     ]
     rest = Router(routes, redirect_slashes=False, lifespan=lifespan)
-    edge = Edge(generations, tasks, files, rest, hurry=context.feed.hurry, pages=error_pages)
+    edge = Edge(
+        generations,
+        tasks,
+        files,
+        rest,
+        client_seconds=client_seconds,
+        hurry=context.feed.hurry,
+        pages=error_pages,
+    )
     return Application(edge, published.refresh)

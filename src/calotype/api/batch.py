@@ -5,7 +5,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from calotype.api.allowance import tell_allowance
+from calotype.api.allowance import tell_account, tell_allowance
 from calotype.api.body import media_type, read_json
 from calotype.api.context import Context, authenticate, header
 from calotype.api.images import envelope
@@ -45,6 +45,8 @@ class Batch:
             results = await self._results(request, key)
         finally:
             await tell_allowance(scope, key, self._context.accounts)
+        taken = [one.task.allowance for one in results if isinstance(one, Accepted)]
+        tell_account(scope, taken[-1] if taken else None)
         document = {"object": "list", "data": [_shown(result) for result in results]}
         return json_answer(202, document).response()
 

@@ -59,6 +59,7 @@ class Edge:
         tasks: retrieval.
         files: images.
         rest: every other route.
+        client_seconds: see the setting; ``api/patience.py`` keeps it.
         hurry: lets nobody wait any longer, for a server that is to stop.
         pages: the console's errors.
 
@@ -71,9 +72,11 @@ class Edge:
         files: AssetFiles,
         rest: ASGIApp,
         *,
+        client_seconds: float,
         hurry: Callable[[], None],
         pages: ErrorPages,
     ) -> None:
+        self.client_seconds = client_seconds
         self.hurry = hurry
         self._pages = pages
         self._generations = generations

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope
 
-from calotype.api.allowance import tell_allowance
+from calotype.api.allowance import tell_account, tell_allowance
 from calotype.api.body import media_type
 from calotype.api.context import Context, authenticate
 from calotype.api.intake import Intake, idempotency_key
@@ -39,6 +39,7 @@ class Generations:
                 )
         finally:
             await tell_allowance(scope, key, self._context.accounts)
+        tell_account(scope, accepted.task.allowance)
         headers: list[tuple[bytes, bytes]] = []
         state = State.WAITING
         if seconds := preferred_wait(scope):

@@ -27,7 +27,7 @@ from calotype.services.multipart import (
 )
 from calotype.services.submission import AcceptanceInDoubt
 
-_FORM_TEXT: Final = 4 * 1024 * 1024
+FORM_TEXT: Final = 4 * 1024 * 1024
 """Bytes of a form beyond its files."""
 
 
@@ -39,7 +39,7 @@ class Intake:
         references = [model.references for model in context.catalog.models.values()]
         self._max_references = max(reference.max_items for reference in references)
         self._max_file = max(reference.max_bytes for reference in references)
-        self._max_form = self._max_references * self._max_file + _FORM_TEXT
+        self._max_form = self._max_references * self._max_file + FORM_TEXT
 
     async def json(
         self, scope: Scope, receive: Receive
@@ -85,8 +85,8 @@ class Intake:
 
     async def file(self, scope: Scope, receive: Receive, key: ApiKey) -> Kept:
         """The image that a body is, or that it holds as a form, stored."""
-        check_length(scope, limit=self._max_file + _FORM_TEXT)
-        chunks = stream(receive, limit=self._max_file + _FORM_TEXT)
+        check_length(scope, limit=self._max_file + FORM_TEXT)
+        chunks = stream(receive, limit=self._max_file + FORM_TEXT)
         keep = partial(
             self._context.assets.keep,
             account_id=key.account_id,

@@ -19,6 +19,8 @@ from calotype.settings import SettingsError
 
 _BACKLOG = 2048
 _MANY_FILES = 10_240
+KEEP_ALIVE_SECONDS = 5
+"""How long a connection may be idle between two requests."""
 _GC_THRESHOLDS = (2_000, 10, 100)
 """By default a full collection comes after 70,000 new objects, which 500 tasks in flight have."""
 OPEN_REQUEST_SECONDS = 5
@@ -90,6 +92,7 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # behind a proxy, public_url says how clients reach us
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=OPEN_REQUEST_SECONDS,
     )
     server = _Server(config, url=url, hurry=app.hurry)

@@ -2,7 +2,7 @@
 
 CalotypeError
 ├── APIError                  the server refused: see ``status`` and ``code``
-│   ├── InvalidRequestError   400, 405, 413, 415, 416: change the request
+│   ├── InvalidRequestError   400, 405, 408, 413, 415, 416, 431: change the request
 │   ├── AuthenticationError   401: use another key
 │   ├── BillingError          402: add credit
 │   ├── PermissionDeniedError 403

@@ -5,13 +5,13 @@ CalotypeError
 │   ├── MissingField, InvalidParameter, UnsupportedParameter, UnsupportedResponseFormat
 │   ├── UnknownModel, UnknownChannel
 │   ├── TooManyReferences, ReferenceTooLarge, UnsupportedReferenceType
-│   ├── MalformedBody, UnsupportedMediaType, BodyTooLarge
+│   ├── MalformedBody, UnsupportedMediaType, BodyTooLarge, HeadTooLarge, RequestTimeout
 │   ├── RangeNotSatisfiable
 │   └── IdempotencyConflict, TaskNotFinal
 ├── AuthenticationError   MissingKey, InvalidKey
 ├── BillingError          InsufficientBalance, SpendLimitReached
 ├── PermissionDenied      InvalidSignature, ExpiredUrl, ModelNotAllowed, ChannelNotAllowed
-├── RateLimitReached      too soon; a little later the same request is taken
+├── TooMany               RateLimitReached, QueueFull: a little later the same request is taken
 ├── NotFound              UnknownRoute, MethodNotAllowed, TaskNotFound, AssetNotFound,
 │                         BrandNotFound, ModelNotFound, CallbackNotFound, WebhookNotFound,
 │                         FileNotFound
@@ -140,6 +140,19 @@ class BodyTooLarge(InvalidRequest):
     code = "body_too_large"
 
 
+class HeadTooLarge(InvalidRequest):
+    """The request's first line and headers are over the limit."""
+
+    code = "head_too_large"
+
+
+class RequestTimeout(InvalidRequest):
+    """The request came too slowly."""
+
+    code = "request_timeout"
+    retryable = True
+
+
 class RangeNotSatisfiable(InvalidRequest):
     """The range asked for lies outside the image.
 
@@ -206,12 +219,24 @@ class SpendLimitReached(BillingError):
     code = "spend_limit_reached"
 
 
-class RateLimitReached(CalotypeError):
-    """The API key has submitted as many tasks as it may for now."""
+class TooMany(CalotypeError):
+    """More than somebody may have for now."""
 
-    code = "rate_limit_reached"
+    code = "too_many"
     family = "rate_limit_error"
     retryable = True
+
+
+class RateLimitReached(TooMany):
+    """The API key or its account has submitted as many tasks as it may for now."""
+
+    code = "rate_limit_reached"
+
+
+class QueueFull(TooMany):
+    """The account has as many unfinished tasks as it may."""
+
+    code = "queue_full"
 
 
 class PermissionDenied(CalotypeError):

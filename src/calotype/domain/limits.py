@@ -1,4 +1,7 @@
-"""What a key may spend in a UTC day and month, and how often it may submit.
+"""What keys and accounts may have: spending, submissions a minute, and unfinished tasks.
+
+A key may have limits on what it spends in a UTC day and month and on how often it submits; an
+account on how often all its keys submit, and on how many of its tasks are unfinished.
 
 Spending counts what is reserved; what a task gives back at its end no longer counts. The rate
 ``per_minute`` is a bucket (GCRA) that holds so many submissions and refills at so many a minute:
@@ -11,13 +14,17 @@ from typing import Final
 
 import msgspec
 
-from calotype.domain.errors import RateLimitReached, SpendLimitReached
+from calotype.domain.errors import QueueFull, RateLimitReached, SpendLimitReached
 from calotype.domain.money import format_usd
 
 DAY_MS: Final = 86_400_000
 MAX_PER_MINUTE: Final = 60_000
 """Beyond this an account of its own, and more servers, are what is needed."""
-_MINUTE_US: Final = 60_000_000
+MAX_TASKS: Final = 10_000_000
+"""Unfinished ones of an account."""
+QUEUE_SECONDS: Final = 5
+"""After so long an account with a full queue may try again: nobody knows when a task ends."""
+MINUTE_US: Final = 60_000_000
 _MONTHS: Final = 12
 
 
@@ -33,8 +40,10 @@ def month_of(at: int) -> int:
 
 
 class Allowance(msgspec.Struct, frozen=True):
-    """What is left of a key's rate."""
+    """What is left of a rate."""
 
+    per_minute: int
+    """The rate."""
     remaining: int
     """Submissions that the bucket holds: so many are taken at once."""
     seconds: int
@@ -86,7 +95,7 @@ class Meter(msgspec.Struct, frozen=True):
         before = self.at(now)
         free_at = before.free_at
         if before.per_minute is not None:
-            free_at = _after_one(before, before.per_minute, now * 1000)
+            free_at = _after_one("API key", before.free_at, before.per_minute, now * 1000)
         _check_spending(before, price, now)
         return msgspec.structs.replace(
             before,
@@ -97,33 +106,78 @@ class Meter(msgspec.Struct, frozen=True):
 
     def allowance(self, *, now: int) -> Allowance:
         """What is left of the rate; only for a key that has one."""
-        per_minute = self.per_minute or 1
-        debt = _debt(self, per_minute, now * 1000)
-        used = -(-debt // _share(per_minute))
-        return Allowance(max(0, per_minute - used), -(-debt // 1_000_000))
+        return allowance(self.free_at, self.per_minute or 1, now=now)
 
 
-def _after_one(meter: Meter, per_minute: int, now_us: int) -> int:
-    share, debt = _share(per_minute), _debt(meter, per_minute, now_us)
+class AccountLimits(msgspec.Struct, frozen=True):
+    """What an account may have that has no limits of its own; 0 is no limit."""
+
+    tasks: int = 0
+    """Unfinished ones."""
+    per_minute: int = 0
+    """Tasks that it may submit at once, and that many more with every minute."""
+
+
+NO_LIMITS: Final = AccountLimits()
+
+
+class AccountMeter(msgspec.Struct, frozen=True):
+    """The limits of an account (0: no such limit), and what was used of them."""
+
+    tasks: int
+    per_minute: int
+    unfinished: int
+    free_at: int
+    """When the bucket of the rate is full again, in microseconds since 1970."""
+
+    def charged(self, *, now: int) -> "AccountMeter":
+        """The meter after one more submission.
+
+        Raises:
+            errors.QueueFull: it has as many unfinished tasks as it may.
+            errors.RateLimitReached: too soon.
+
+        """
+        if self.tasks and self.unfinished >= self.tasks:
+            raise QueueFull(
+                f"This account may have {self.tasks} unfinished tasks and has {self.unfinished}; "
+                "wait for some to end, or cancel some.",
+                retry_after=QUEUE_SECONDS,
+            )
+        free_at = self.free_at
+        if self.per_minute:
+            free_at = _after_one("account", free_at, self.per_minute, now * 1000)
+        return AccountMeter(self.tasks, self.per_minute, self.unfinished + 1, free_at)
+
+
+def allowance(free_at: int, per_minute: int, *, now: int) -> Allowance:
+    """What is left of a rate whose bucket is full again at ``free_at``."""
+    debt = _debt(free_at, per_minute, now * 1000)
+    used = -(-debt // _share(per_minute))
+    return Allowance(per_minute, max(0, per_minute - used), -(-debt // 1_000_000))
+
+
+def _after_one(who: str, free_at: int, per_minute: int, now_us: int) -> int:
+    share, debt = _share(per_minute), _debt(free_at, per_minute, now_us)
     early = debt - (per_minute - 1) * share
     if early > 0:
         seconds = -(-early // 1_000_000)
         raise RateLimitReached(
-            f"This API key may submit {per_minute} tasks at once, and {per_minute} more with every "
+            f"This {who} may submit {per_minute} tasks at once, and {per_minute} more with every "
             f"minute; none are left now, so try again in {seconds} s.",
             retry_after=seconds,
         )
     return now_us + debt + share
 
 
-def _debt(meter: Meter, per_minute: int, now_us: int) -> int:
+def _debt(free_at: int, per_minute: int, now_us: int) -> int:
     """Microseconds until the bucket is full again.
 
     More than an empty one needs was written by a clock that was ahead: then there is room for one
     more, after which the bucket is empty as it is told by this clock.
     """
     share = _share(per_minute)
-    debt = max(0, meter.free_at - now_us)
+    debt = max(0, free_at - now_us)
     return debt if debt <= per_minute * share else (per_minute - 1) * share
 
 
@@ -149,7 +203,7 @@ def _check_spending(meter: Meter, price: int, now: int) -> None:
 
 def _share(per_minute: int) -> int:
     """Microseconds of a minute for each; rounded up, so that none refills more."""
-    return -(-_MINUTE_US // per_minute)
+    return -(-MINUTE_US // per_minute)
 
 
 def _month_end(month: int) -> int:

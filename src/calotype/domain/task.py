@@ -21,6 +21,7 @@ import msgspec
 
 from calotype.domain.errors import Failure
 from calotype.domain.fitting import FittedCopy, Limits
+from calotype.domain.limits import NO_LIMITS, AccountLimits
 from calotype.domain.money import EntryKind
 
 
@@ -265,6 +266,8 @@ class NewTask(msgspec.Struct, frozen=True):
     reference_days: int = 0
     """Its uploads, and files that it names, are kept so many days after ``abandon_at``, where its
     account says nothing else; 0: for ever."""
+    limits: AccountLimits = NO_LIMITS
+    """Of its account, where that has none of its own."""
 
     @property
     def named(self) -> frozenset[int]:

@@ -10,7 +10,7 @@ from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidKey, InvalidParameter
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
-from calotype.domain.limits import MAX_PER_MINUTE, Allowance
+from calotype.domain.limits import MAX_PER_MINUTE, MAX_TASKS, Allowance
 from calotype.domain.money import MAX_AMOUNT, Balance, EntryKind, format_usd
 from calotype.services.routing import Router
 from calotype.store.port import Account, Store
@@ -173,6 +173,31 @@ class Accounts:
                 raise InvalidParameter(f"{param} must be 0 to {MAX_DAYS} days.", param=param)
         await self._store.lifetimes.set_days(account.id, results=results, references=references)
         return msgspec.structs.replace(account, result_days=results, reference_days=references)
+
+    async def limit(
+        self, account: Account, *, tasks: int | None, per_minute: int | None
+    ) -> Account:
+        """Give an account limits of its own, for all its keys together.
+
+        None leaves a limit to the settings; 0: there is none.
+
+        Args:
+            account: whose they are.
+            tasks: most unfinished tasks.
+            per_minute: tasks that it may submit at once, and that many more with every minute.
+
+        Raises:
+            errors.InvalidParameter: a limit is none.
+
+        """
+        for param, value, most in (
+            ("tasks", tasks, MAX_TASKS),
+            ("per_minute", per_minute, MAX_PER_MINUTE),
+        ):
+            if value is not None and not 0 <= value <= most:
+                raise InvalidParameter(f"{param} must be 0 to {most}.", param=param)
+        await self._store.set_limits(account.id, tasks=tasks, per_minute=per_minute)
+        return msgspec.structs.replace(account, max_tasks=tasks, per_minute=per_minute)
 
     async def add_credit(self, account: Account, micro_usdc: int, *, note: str) -> Account:
         """Add credit, or take some away with a negative amount.

@@ -18,6 +18,7 @@ from calotype.domain.fairness import priority
 from calotype.domain.fitting import Shape, shape_of
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
+from calotype.domain.limits import NO_LIMITS, AccountLimits
 from calotype.domain.options import NO_OPTIONS, Options, read_options
 from calotype.domain.task import Asset, NewTask, Reference, Request
 from calotype.domain.validation import Normalised, check_reference_count, normalise
@@ -90,6 +91,7 @@ class Submission:
     Args:
         enqueue: tells a worker of a task, ``(task id, channel id, priority)``; must not block.
         judge_callback: returns a callback's URL, or raises ``errors.InvalidParameter``.
+        limits: of accounts that have none of their own.
 
     """
 
@@ -104,6 +106,7 @@ class Submission:
         judge_callback: Callable[[object], str],
         ids: IdSource,
         clock: Clock,
+        limits: AccountLimits = NO_LIMITS,
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -113,6 +116,7 @@ class Submission:
         self._judge_callback = judge_callback
         self._ids = ids
         self._clock = clock
+        self._limits = limits
 
     async def submit(
         self,
@@ -330,6 +334,7 @@ class Submission:
             metadata=judged.metadata,
             metered=key.metered,
             reference_days=self._catalog.reference_days_of(model.id),
+            limits=self._limits,
         )
 
     async def _replayed(self, key: ApiKey, judged: _Judged) -> Accepted | None:

@@ -14,7 +14,7 @@ import msgspec
 from calotype.domain.errors import CalotypeError, Failure
 from calotype.domain.health import Health
 from calotype.domain.keys import ApiKey
-from calotype.domain.limits import Meter
+from calotype.domain.limits import Allowance, Meter
 from calotype.domain.money import Balance, EntryKind
 from calotype.domain.task import (
     ArrivedImage,
@@ -65,6 +65,8 @@ class Submitted(msgspec.Struct, frozen=True):
     """True when the idempotency key named a task that was there already."""
     backlog: int = 0
     """How many unfinished tasks of the account stood before this one."""
+    allowance: Allowance | None = None
+    """What is left of the account's rate; None where it has none, and for a replay."""
 
 
 class Keyed(msgspec.Struct, frozen=True):
@@ -125,6 +127,10 @@ class Account(msgspec.Struct, frozen=True):
     """How long its results are kept; None: as the model or the settings say; 0: for ever."""
     reference_days: int | None = None
     """The same of its reference images."""
+    max_tasks: int | None = None
+    """Most unfinished tasks; None: as the settings say; 0: no limit."""
+    per_minute: int | None = None
+    """Tasks that it may submit at once, and that many more with every minute; None and 0 alike."""
 
 
 class ChannelEvent(msgspec.Struct, frozen=True):
@@ -225,6 +231,12 @@ class Store(Protocol):
         """An account by its id."""
         ...
 
+    async def set_limits(
+        self, account_id: int, *, tasks: int | None, per_minute: int | None
+    ) -> bool:
+        """Give an account limits of its own: see ``Account``. False: there is no such account."""
+        ...
+
     async def balance(self, account_id: int) -> Balance:
         """What an account has."""
         ...
@@ -279,7 +291,8 @@ class Store(Protocol):
 
         Raises:
             errors.InsufficientBalance: the account cannot pay; nothing was written.
-            errors.SpendLimitReached, errors.RateLimitReached: a limit of the key; likewise.
+            errors.SpendLimitReached, errors.RateLimitReached, errors.QueueFull: a limit of the key
+                or the account; likewise.
             errors.IdempotencyConflict: the key was used with another request.
             errors.InvalidParameter: an image that it names is not there any more.
             IdTaken: draw another id.

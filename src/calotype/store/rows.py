@@ -67,7 +67,9 @@ OF_KEYS: Final = (
 )
 KEYS: Final = f"SELECT {KEY} {OF_KEYS}"
 """Every key; to be narrowed by a WHERE."""
-ACCOUNT: Final = "id, name, balance, reserved, result_days, reference_days"
+ACCOUNT: Final = (
+    "id, name, balance, reserved, result_days, reference_days, max_tasks, tasks_per_minute"
+)
 HEALTH: Final = "channel_id, model, fault, until, strikes, opened_at, updated_at, detail"
 EVENT: Final = "place, task_id, account_id, seq, at, event, state, progress"
 CHANNEL_EVENT: Final = "channel_id, model, event, fault, detail, at"
@@ -197,6 +199,8 @@ def account(row: Row) -> Account:
         balance=Balance(balance=row[2], reserved=row[3]),
         result_days=row[4],
         reference_days=row[5],
+        max_tasks=row[6],
+        per_minute=row[7],
     )
 
 

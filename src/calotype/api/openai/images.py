@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from calotype.api.allowance import tell_allowance
+from calotype.api.allowance import tell_account, tell_allowance
 from calotype.api.body import media_type
 from calotype.api.context import Context, authenticate
 from calotype.api.intake import Intake, idempotency_key
@@ -52,6 +52,7 @@ class Images:
             except AcceptanceInDoubt as error:
                 await in_doubt(error).response()(scope, receive, send)
                 return
+            tell_account(scope, accepted.task.allowance)
             held = Held(self._context, scope, receive, send, kind=self._kind, asked=asked)
             await held.until_ended(accepted.task.task_id)
             this.told = held.told

@@ -72,6 +72,14 @@ REFUSALS: Final = {
         "The body, one of its text fields or the number of its parts is over the limit.",
         "Send less; give large references as URLs, or as files of a form.",
     ),
+    "head_too_large": Note(
+        "The request's first line and its headers are too long, or too many.",
+        "Send fewer and shorter headers; a long prompt belongs into the body.",
+    ),
+    "request_timeout": Note(
+        "The request came too slowly, and the connection is closed. Nothing was accepted.",
+        "Send it again; large references are better uploaded once, or given as URLs.",
+    ),
     "range_not_satisfiable": Note(
         "The `Range` begins beyond the end of the image.",
         "Ask within the size that `Content-Range` tells, or for the whole image.",
@@ -156,8 +164,13 @@ REFUSALS: Final = {
         "Send `callback_url`, or set the account's URL by `PUT /v1/webhooks`.",
     ),
     "rate_limit_reached": Note(
-        "The API key's bucket is empty: it may submit so many at once, and more with every minute.",
+        "The bucket of the API key or its account is empty: it may submit so many tasks at once, "
+        "and more with every minute.",
         "Wait for the seconds in `Retry-After`; `RateLimit` tells beforehand what is left.",
+    ),
+    "queue_full": Note(
+        "The account has as many unfinished tasks as it may.",
+        "Wait until some have ended, or cancel some; then send the request again.",
     ),
     "internal_error": Note(
         "Something broke on our side.",

@@ -20,11 +20,11 @@ def answer_headers() -> dict[str, Schema]:
         ),
         "Preference-Applied": ("The `wait` that was kept to.", {"type": "string"}),
         "RateLimit": (
-            "What a submission leaves of the key's bucket: `r` tasks; it is full in `t` seconds.",
+            "What a submission leaves of the key's or account's bucket: `r` tasks, full in `t` s.",
             {"type": "string", "examples": ['"key";r=59;t=1']},
         ),
         "RateLimit-Policy": (
-            "The rate of a key that has one: a bucket of `q` tasks that refills in `w` seconds.",
+            "The rate of a key or account: a bucket of `q` tasks that refills in `w` seconds.",
             {"type": "string", "examples": ['"key";q=60;w=60']},
         ),
         "Retry-After": ("Seconds after which to try again.", {"type": "integer", "minimum": 0}),

@@ -31,11 +31,12 @@ SUBMIT: Final = (
     "body_too_large",
     "unsupported_media_type",
     "rate_limit_reached",
+    "queue_full",
     *BROKEN,
 )
 """With what a submission is refused."""
 RATE: Final = ("RateLimit-Policy", "RateLimit")
-"""Headers of the answers to a submission, by a key that has a rate."""
+"""Headers of the answers to a submission, where its key or account has a rate."""
 _TOO_MANY: Final = 429
 _SAID: Final = {
     400: "The request is wrong as it stands.",

@@ -12,14 +12,15 @@ import asyncpg
 import msgspec
 
 from calotype.domain.errors import CalotypeError
-from calotype.domain.limits import Meter
+from calotype.domain.limits import AccountMeter, Meter
 from calotype.domain.task import NewTask
 from calotype.store.files import check_named
+from calotype.store.limits import AccountSql
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres import keys, submission
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.postgres.files import keep_named, lock_named
-from calotype.store.postgres.submission import accept, accepted
+from calotype.store.postgres.submission import accept, accepted, latest
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import meter, meter_state, on_meter
 
@@ -39,8 +40,11 @@ FROM unnest($1::bigint[], $2::text[]) AS asked (account_id, key)
 JOIN idempotency_keys k ON k.account_id = asked.account_id AND k.key = asked.key
 JOIN tasks t ON t.id = k.task_id
 """
+_STANDING: Final = AccountSql(
+    tasks="$2::bigint", per_minute="$3::bigint", now="", number=""
+).standing
 _LOCK_ACCOUNTS: Final = (
-    "SELECT id, balance - reserved FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+    f"SELECT id, {_STANDING} FROM accounts WHERE id = ANY($1) ORDER BY id FOR UPDATE"
 )
 _GIVE_KEYS: Final = """
 UPDATE idempotency_keys k SET fingerprint = given.fingerprint, task_id = given.task_id,
@@ -97,15 +101,24 @@ async def submit_batch(
         IdTaken: an id is there already; nothing was written.
 
     """
+    if not tasks:
+        return []
     async with connection.transaction():
         ours = await _lock_keys(connection, tasks)
-        found = await connection.fetch(_LOCK_ACCOUNTS, sorted({new.account_id for new in tasks}))
+        limits, now = tasks[0].limits, latest(tasks)
+        found = await connection.fetch(
+            _LOCK_ACCOUNTS,
+            sorted({new.account_id for new in tasks}),
+            limits.tasks,
+            limits.per_minute,
+        )
         available = {row[0]: row[1] for row in found}
+        accounts = {row[0]: AccountMeter(*row[2:]) for row in found}
         meters = await _lock_meters(connection, tasks)
         ends = await lock_named(connection, tasks)
         known = await _known_keys(connection, tasks, ours)
         charged = dict(meters)
-        left = _Left(available, charged, ends)
+        left = _Left(available, accounts, charged, ends, now)
         judged, owners = _judge(tasks, known, left)
         await _keep_meters(
             connection, [each for each in charged.values() if each != meters[each.key_id]]
@@ -114,10 +127,10 @@ async def submit_batch(
         own = [one for one in judged if isinstance(one, NewTask)]
         await keep_named(connection, own)
         try:
-            backlogs = await accept(connection, own) if own else {}
+            rooms = await accept(connection, own, now=now) if own else {}
         except asyncpg.UniqueViolationError:
             raise IdTaken from None
-    return [accepted(one, backlogs[one.id]) if isinstance(one, NewTask) else one for one in judged]
+    return [accepted(one, rooms[one.id]) if isinstance(one, NewTask) else one for one in judged]
 
 
 class _Left(msgspec.Struct):
@@ -125,10 +138,13 @@ class _Left(msgspec.Struct):
 
     available: dict[int, int]
     """By account, micro-USDC."""
+    accounts: dict[int, AccountMeter]
     meters: dict[int, Meter]
     """By API key."""
     ends: dict[int, int]
     """When the images expire that are named, by id."""
+    now: int
+    """By which accounts are judged: the statement that writes judges them once more, together."""
 
 
 def _judge(
@@ -162,9 +178,11 @@ def _counted(new: NewTask, left: _Left) -> NewTask:
     check_named(new, left.ends)
     if new.metered:
         charged = meters[new.key_id].charged(new.price, now=new.created_at)
+    account = left.accounts[new.account_id].charged(now=left.now)
     if new.price > available[new.account_id]:
         raise cannot_pay(new.price, available[new.account_id])
     available[new.account_id] -= new.price
+    left.accounts[new.account_id] = account
     if charged is None:
         return new
     meters[new.key_id] = charged

@@ -26,6 +26,7 @@ from calotype.domain.task import (
 from calotype.store import rows, statements
 from calotype.store.gallery import NOTHING
 from calotype.store.keycache import KeyCache
+from calotype.store.limits import SET_LIMITS
 from calotype.store.port import (
     EVER,
     FORGOTTEN_AT_ONCE,
@@ -161,6 +162,12 @@ class PostgresStore:
         statement = f"SELECT {rows.ACCOUNT} FROM accounts WHERE id = $1"
         found = await self._db.fetch(statement, account_id)
         return rows.account(found[0]) if found else None
+
+    async def set_limits(
+        self, account_id: int, *, tasks: int | None, per_minute: int | None
+    ) -> bool:
+        statement = SET_LIMITS.replace("?", "$")
+        return bool(await self._db.fetch(statement, account_id, tasks, per_minute))
 
     async def balance(self, account_id: int) -> Balance:
         found = await self._db.fetch(

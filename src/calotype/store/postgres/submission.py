@@ -5,29 +5,35 @@ from typing import Any, Final
 
 import asyncpg
 
-from calotype.domain.limits import DAY_MS
+from calotype.domain.limits import DAY_MS, Allowance
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.files import check_named
+from calotype.store.limits import AccountSql, left_of, why_refused
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.postgres.enqueue import ENQUEUE
 from calotype.store.postgres.files import keep_named, lock_named
 from calotype.store.postgres.moves import stored_as
-from calotype.store.refusals import cannot_pay, key_conflict
+from calotype.store.refusals import key_conflict
 from calotype.store.rows import encode, encode_metadata
 
 _PAIRS: Final = """, new_metadata AS (
     INSERT INTO task_metadata (account_id, key, value, task_id)
     SELECT accepted.account_id, m.key, m.value, m.task_id
-    FROM unnest($23::bigint[], $24::text[], $25::text[]) AS m (task_id, key, value)
+    FROM unnest($26::bigint[], $27::text[], $28::text[]) AS m (task_id, key, value)
     JOIN accepted ON accepted.id = m.task_id
 )"""
 
 
+_LIMITS: Final = AccountSql(
+    tasks="$22::bigint", per_minute="$23::bigint", now="$24::bigint", number="number"
+)
+
+
 def _statement(*, with_metadata: bool) -> str:
     """Two texts, because what is hardly ever needed would cost every submission."""
-    array, name, pairs = (", $22::bytea[]", ", metadata", _PAIRS) if with_metadata else ("", "", "")
+    array, name, pairs = (", $25::bytea[]", ", metadata", _PAIRS) if with_metadata else ("", "", "")
     return f"""
 WITH input AS (
     SELECT * FROM unnest(
@@ -44,11 +50,13 @@ WITH input AS (
     SELECT account_id, SUM(price)::bigint AS total, COUNT(*) AS number
     FROM input JOIN locked ON locked.id = account_id GROUP BY account_id
 ), paid AS (
-    UPDATE accounts a SET reserved = reserved + total, unfinished = unfinished + number
-    FROM sums WHERE a.id = account_id AND balance - reserved >= total
-    RETURNING a.id, unfinished - number AS backlog, a.reference_days AS own_days
+    UPDATE accounts a SET reserved = reserved + total, unfinished = unfinished + number,
+        rate_free_at = {_LIMITS.free_at}
+    FROM sums WHERE a.id = account_id AND balance - reserved >= total AND {_LIMITS.has_room}
+    RETURNING a.id, unfinished - number AS backlog, a.reference_days AS own_days,
+        {_LIMITS.rate} AS rate, rate_free_at
 ), accepted AS (
-    SELECT input.*, own_days,
+    SELECT input.*, own_days, rate, rate_free_at,
         backlog - 1 + ROW_NUMBER() OVER (PARTITION BY account_id ORDER BY place) AS backlog
     FROM input JOIN paid ON paid.id = account_id
 ), new_tasks AS (
@@ -84,7 +92,7 @@ WITH input AS (
     ) AS u (id, task_id, key, content_type, bytes, width, height, created_at, days)
     JOIN accepted ON accepted.id = u.task_id
 ){pairs}
-SELECT id, backlog FROM accepted
+SELECT id, backlog, rate, rate_free_at FROM accepted
 """
 
 
@@ -101,6 +109,12 @@ SELECT named.key, tasks.state, tasks.completed_at
 FROM idempotency_keys AS named JOIN tasks ON tasks.id = named.task_id
 WHERE named.account_id = $1 AND named.key BETWEEN $2 AND $3 ORDER BY named.key DESC LIMIT $4
 """
+_STANDING: Final = f"""
+SELECT {AccountSql(tasks="$2::bigint", per_minute="$3::bigint", now="", number="").standing}
+FROM accounts WHERE id = $1
+"""
+_Room = tuple[int, Allowance | None]
+"""Unfinished tasks of an account before one that is submitted, and what its rate has left."""
 _REMEMBER: Final = """
 INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at)
 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING key
@@ -113,18 +127,19 @@ async def submit_all(
     """Accept each task or say why not.
 
     Those without an idempotency key go together, unless they name images by id. Where an account
-    cannot pay all of its own, or an id clashes, the ones concerned are taken one by one, in order.
+    has no room for all of its own, or an id clashes, the ones concerned are taken one by one, in
+    order.
     """
     results: dict[int, Submitted | Exception] = {}
     together = [new for new in tasks if new.idempotency_key is None and not new.named]
     if together:
         try:
-            backlogs = await accept(connection, together)
+            rooms = await accept(connection, together, now=latest(together))
         except asyncpg.UniqueViolationError:
-            backlogs = {}
+            rooms = {}
         for new in together:
-            if new.id in backlogs:
-                results[id(new)] = accepted(new, backlogs[new.id])
+            if new.id in rooms:
+                results[id(new)] = accepted(new, rooms[new.id])
     for new in tasks:
         if id(new) not in results:
             results[id(new)] = await _submit_one(connection, new)
@@ -166,24 +181,32 @@ async def _replay(connection: Connection, new: NewTask) -> Submitted:
 
 
 async def _accept_one(connection: Connection, new: NewTask) -> Submitted:
-    backlogs = await accept(connection, [new])
-    if new.id not in backlogs:
-        available = await connection.fetchval(
-            "SELECT balance - reserved FROM accounts WHERE id = $1", new.account_id
+    rooms = await accept(connection, [new], now=new.created_at)
+    if new.id not in rooms:
+        limits = new.limits
+        standing = await connection.fetchrow(
+            _STANDING, new.account_id, limits.tasks, limits.per_minute
         )
-        raise cannot_pay(new.price, available)
-    return accepted(new, backlogs[new.id])
+        raise why_refused(new, standing or ())
+    return accepted(new, rooms[new.id])
 
 
-async def accept(connection: Connection, tasks: Sequence[NewTask]) -> dict[int, int]:
-    """Accept those tasks whose accounts can pay all of theirs; id → backlog."""
-    values = [*_task_columns(tasks), *_upload_columns(tasks)]
+def latest(tasks: Sequence[NewTask]) -> int:
+    """By whose time tasks that go together are judged."""
+    return max(new.created_at for new in tasks)
+
+
+async def accept(connection: Connection, tasks: Sequence[NewTask], *, now: int) -> dict[int, _Room]:
+    """Accept those tasks whose accounts have room for all of theirs, by their ids."""
+    limits = tasks[0].limits
+    values: list[Any] = [*_task_columns(tasks), *_upload_columns(tasks)]
+    values += [limits.tasks, limits.per_minute, now * 1000]
     if any(new.metadata for new in tasks):
         values += _metadata_columns(tasks)
         rows = await connection.fetch(SUBMIT_WITH_METADATA, *values)
     else:
         rows = await connection.fetch(SUBMIT, *values)
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: (row[1], left_of(row[2], row[3], now=now)) for row in rows}
 
 
 def _task_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
@@ -223,6 +246,14 @@ def _metadata_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
     ]
 
 
-def accepted(new: NewTask, backlog: int) -> Submitted:
+def accepted(new: NewTask, room: _Room) -> Submitted:
     """A new task."""
-    return Submitted(new.id, new.request_id, new.created_at, replayed=False, backlog=backlog)
+    backlog, left = room
+    return Submitted(
+        new.id,
+        new.request_id,
+        new.created_at,
+        replayed=False,
+        backlog=backlog,
+        allowance=left,
+    )

@@ -32,6 +32,7 @@ from calotype.domain.task import (
 from calotype.store import rows, statements
 from calotype.store.gallery import NOTHING
 from calotype.store.keycache import KeyCache
+from calotype.store.limits import SET_LIMITS
 from calotype.store.port import (
     EVER,
     FORGOTTEN_AT_ONCE,
@@ -130,6 +131,12 @@ class SqliteStore:
     async def account(self, account_id: int) -> Account | None:
         found = self._read(f"SELECT {rows.ACCOUNT} FROM accounts WHERE id = ?", account_id)
         return rows.account(found[0]) if found else None
+
+    async def set_limits(
+        self, account_id: int, *, tasks: int | None, per_minute: int | None
+    ) -> bool:
+        values = (account_id, tasks, per_minute)
+        return bool(await self._write(lambda db: db.execute(SET_LIMITS, values).fetchall()))
 
     async def balance(self, account_id: int) -> Balance:
         found = self._read("SELECT balance, reserved FROM accounts WHERE id = ?", account_id)

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from calotype.domain.errors import CalotypeError, InsufficientBalance, Unavailable
-from calotype.domain.limits import DAY_MS
+from calotype.domain.errors import CalotypeError, Unavailable
+from calotype.domain.limits import DAY_MS, Allowance
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store import rows, statements
+from calotype.store.limits import AccountSql, left_of, why_refused
 from calotype.store.port import IdTaken, Submitted
-from calotype.store.refusals import cannot_pay, key_conflict
+from calotype.store.refusals import key_conflict
 from calotype.store.rows import encode, encode_metadata
 from calotype.store.sqlite.assets import insert_assets
 from calotype.store.sqlite.files import hold_named
@@ -29,9 +30,16 @@ KEYED: Final = (
     "WHERE named.account_id = ? AND named.key BETWEEN ? AND ? ORDER BY named.key DESC LIMIT ?"
 )
 
-_RESERVE = (
-    "UPDATE accounts SET reserved = reserved + ?1, unfinished = unfinished + ?2 "
-    "WHERE id = ?3 AND balance - reserved >= ?1 RETURNING unfinished, reference_days"
+_LIMITS: Final = AccountSql(tasks="?4", per_minute="?5", now="?6", number="?2")
+_RESERVE: Final = (
+    "UPDATE accounts SET reserved = reserved + ?1, unfinished = unfinished + ?2, "
+    f"rate_free_at = {_LIMITS.free_at} "
+    f"WHERE id = ?3 AND balance - reserved >= ?1 AND {_LIMITS.has_room} "
+    f"RETURNING unfinished, reference_days, {_LIMITS.rate}, rate_free_at"
+)
+_STANDING: Final = (
+    f"SELECT {AccountSql(tasks='?2', per_minute='?3', now='', number='').standing} "
+    "FROM accounts WHERE id = ?1"
 )
 _INSERT_TASK = (
     "INSERT INTO tasks (id, account_id, key_id, request_id, state, progress, request, refs, "
@@ -48,6 +56,9 @@ _INSERT_ENTRY = (
     "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) "
     f"VALUES (?, ?, '{EntryKind.RESERVE}', ?, ?)"
 )
+_Room = tuple[int, Allowance | None]
+"""Unfinished tasks of an account before those that are submitted, and what its rate has left."""
+
 _INSERT_METADATA = "INSERT INTO task_metadata (account_id, key, value, task_id) VALUES (?, ?, ?, ?)"
 
 
@@ -56,7 +67,7 @@ def submit_all(
 ) -> list[Submitted | Exception]:
     """Accept each task or say why not.
 
-    Tasks of one account are reserved by their sum. Where the sum is more than the account has,
+    Tasks of one account are reserved by their sum. Where the account has no room for all of them,
     where a key must be looked up or has limits, where images are named by id, or where an id
     clashes, they are taken one by one, in order.
     """
@@ -70,7 +81,8 @@ def submit_all(
             one_by_one.append(new)
     for group in together.values():
         outcome = in_savepoint(connection, partial(_accept, group=group))
-        if isinstance(outcome, InsufficientBalance | sqlite3.IntegrityError) and len(group) > 1:
+        refused = isinstance(outcome, CalotypeError) and not isinstance(outcome, Unavailable)
+        if (refused or isinstance(outcome, sqlite3.IntegrityError)) and len(group) > 1:
             one_by_one.extend(group)
         else:
             for place, new in enumerate(group):
@@ -106,7 +118,7 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
     if new.named:
         hold_named(connection, new)
     try:
-        backlog = _accept(connection, [new])
+        room = _accept(connection, [new])
     except sqlite3.IntegrityError as error:
         raise IdTaken from error
     if new.idempotency_key is not None:
@@ -115,7 +127,7 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
             "VALUES (?, ?, ?, ?, ?)",
             (new.account_id, new.idempotency_key, new.fingerprint, new.id, new.created_at),
         )
-    return _accepted(new, backlog)
+    return _accepted(new, room)
 
 
 def _counted(connection: sqlite3.Connection, new: NewTask) -> NewTask:
@@ -126,16 +138,19 @@ def _counted(connection: sqlite3.Connection, new: NewTask) -> NewTask:
     return rows.on_meter(new, charged)
 
 
-def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> int:
+def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> _Room:
     """Reserve and write tasks of one account, all of them or none.
 
-    Returns how many unfinished tasks the account had before.
+    Returns how many unfinished tasks the account had before, and what its rate has left.
     """
-    account_id = group[0].account_id
-    total = sum(new.price for new in group)
-    reserved = connection.execute(_RESERVE, (total, len(group), account_id)).fetchall()
+    account_id, limits = group[0].account_id, group[0].limits
+    total, now = sum(new.price for new in group), max(new.created_at for new in group)
+    values = (total, len(group), account_id, limits.tasks, limits.per_minute, now * 1000)
+    reserved = connection.execute(_RESERVE, values).fetchall()
     if not reserved:
-        raise _insufficient(connection, account_id, group[0].price)
+        standing = (account_id, limits.tasks, limits.per_minute)
+        raise why_refused(group[0], connection.execute(_STANDING, standing).fetchone())
+    unfinished, own_days, rate, free_at = reserved[0]
     connection.executemany(_INSERT_TASK, [_task_values(new) for new in group])
     connection.executemany(_INSERT_EVENT, [(account_id, new.id, new.created_at) for new in group])
     connection.executemany(
@@ -148,12 +163,12 @@ def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> int:
                 new.uploads,
                 task_id=new.id,
                 kind="reference",
-                expires_at=_expiry(new, own_days=reserved[0][1]),
+                expires_at=_expiry(new, own_days=own_days),
             )
         if new.metadata:
             pairs = [(account_id, *pair, new.id) for pair in new.metadata.items()]
             connection.executemany(_INSERT_METADATA, pairs)
-    return int(reserved[0][0]) - len(group)
+    return unfinished - len(group), left_of(rate, free_at, now=now)
 
 
 def _expiry(new: NewTask, *, own_days: int | None) -> int | None:
@@ -181,20 +196,19 @@ def _task_values(new: NewTask) -> tuple[object, ...]:
     )
 
 
-def _insufficient(
-    connection: sqlite3.Connection, account_id: int, price: int
-) -> InsufficientBalance:
-    (available,) = connection.execute(
-        "SELECT balance - reserved FROM accounts WHERE id = ?", (account_id,)
-    ).fetchone()
-    return cannot_pay(price, available)
+def _accepted(new: NewTask, room: _Room, place: int = 0) -> Submitted:
+    backlog, left = room
+    return Submitted(
+        new.id,
+        new.request_id,
+        new.created_at,
+        replayed=False,
+        backlog=backlog + place,
+        allowance=left,
+    )
 
 
-def _accepted(new: NewTask, backlog: int) -> Submitted:
-    return Submitted(new.id, new.request_id, new.created_at, replayed=False, backlog=backlog)
-
-
-def _result(new: NewTask, outcome: int | Exception, place: int) -> Submitted | Exception:
+def _result(new: NewTask, outcome: _Room | Exception, place: int) -> Submitted | Exception:
     if isinstance(outcome, sqlite3.IntegrityError):
         return IdTaken()
-    return outcome if isinstance(outcome, Exception) else _accepted(new, outcome + place)
+    return outcome if isinstance(outcome, Exception) else _accepted(new, outcome, place)

@@ -1,0 +1,6 @@
+-- Limits of an account that are its own. NULL: as the settings say; 0: no limit.
+ALTER TABLE accounts ADD COLUMN max_tasks BIGINT;
+ALTER TABLE accounts ADD COLUMN tasks_per_minute BIGINT;
+
+-- When the bucket of its rate is full again, in microseconds since 1970.
+ALTER TABLE accounts ADD COLUMN rate_free_at BIGINT NOT NULL DEFAULT 0;
