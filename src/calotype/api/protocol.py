@@ -14,7 +14,7 @@ from typing import Final
 import httptools
 
 from calotype.api.lane import Lane
-from calotype.api.render import error_answer
+from calotype.api.render import error_answer, guarded
 from calotype.domain.errors import MalformedBody
 
 _OFFER: Final = {b"connection", b"upgrade", b"http2-settings"}
@@ -64,7 +64,7 @@ class Protocol(Lane):
         answer = error_answer(MalformedBody(msg))
         head = [
             b"HTTP/1.1 400 Bad Request",
-            *(b"%s: %s" % pair for pair in answer.headers),
+            *(b"%s: %s" % pair for pair in guarded(answer.headers)),
             b"content-length: %d" % len(answer.body),
             b"x-request-id: req_%s" % secrets.token_hex(12).encode(),
             b"connection: close",
