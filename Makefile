@@ -28,7 +28,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo serve test chaos fuzz check bench bench-peers lock clean help
+.PHONY: demo serve test chaos fuzz check audit sbom bench bench-peers lock clean help
 
 # An environment without its Python, or copied from another folder, whose code it would run, is stale.
 ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
@@ -59,6 +59,12 @@ check: $(DEV) ## Judge format, lint, types, layers and sizes; stops at the first
 	@$(call gate,layers,$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports_command as run; run()' --no-logo)
 	@for tool in tools/*_gate.py; do $(call gate,'"$$tool"',$(VENV_PYTHON) "$$tool"); done
 	@printf '\nAll gates passed.\n'
+
+audit: $(DEV) ## Look what is locked up among the known vulnerabilities; needs the network, and says so
+	@$(VENV_PYTHON) tools/audit.py
+
+sbom: $(DEV) ## List what is shipped as CycloneDX in dist/, from the lock, without the network
+	@$(VENV_PYTHON) tools/sbom.py
 
 bench: $(DEV) ## Measure throughput, latency and memory; ARGS="…" goes to the benchmark
 	@PYTHONPATH=tests $(VENV_PYTHON) benchmarks/bench.py $(ARGS)

@@ -100,7 +100,10 @@ class Upstreams:
         settings = core.settings
         spool = settings.data_dir / "spool"
         spool.mkdir(parents=True, exist_ok=True)
-        self._client = UpstreamClient(spool)
+        self._client = UpstreamClient(
+            spool,
+            allow_hosts=_allowed_hosts("reference_allow_hosts", settings.reference_allow_hosts),
+        )
         self._files = core.catalog.upstreams
         self._tools = Tools(
             client=self._client,

@@ -150,8 +150,9 @@ async def test_what_is_no_url_is_no_result(client: UpstreamClient) -> None:
 
 
 async def test_the_credential_goes_to_the_channel_and_not_where_it_redirects(
-    client: UpstreamClient,
+    tmp_path: Path,
 ) -> None:
+    client = UpstreamClient(tmp_path, allow_hosts=frozenset({HOST}))
     async with saying(ok(IMAGE)) as store:
 
         async def redirect(exchange: Exchange) -> None:
@@ -163,6 +164,22 @@ async def test_the_credential_goes_to_the_channel_and_not_where_it_redirects(
     assert server.seen[0].headers["authorization"] == "Bearer hunter2"
     assert store.seen[0].line == "GET /b?sig=2 HTTP/1.1"
     assert "authorization" not in store.seen[0].headers
+    await client.close()
+
+
+async def test_of_a_private_channel_no_other_port_is_reached(client: UpstreamClient) -> None:
+    async with saying(ok(IMAGE)) as other:
+
+        async def redirect(exchange: Exchange) -> None:
+            await exchange.answer(b"", status=302, more=f"Location: {other.url}/\r\n")
+
+        async with serving(redirect) as server:
+            channel = server.url.removeprefix("http://")
+            for url in (server.url, other.url):
+                with pytest.raises(SourceError, match="public address"):
+                    await bytes_of(client.result(url, own_host=channel))
+            assert not (await refusal(client, server.url, own=True)).retryable
+    assert not other.seen
 
 
 async def test_a_redirect_from_the_channel_to_a_private_host_is_refused(

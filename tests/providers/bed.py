@@ -250,7 +250,7 @@ class Bed:
 @asynccontextmanager
 async def opened_bed(protocol: Protocol, spool: Path) -> AsyncIterator[Bed]:
     """A bed with a client of its own."""
-    bed = Bed(protocol, UpstreamClient(spool))
+    bed = Bed(protocol, UpstreamClient(spool, allow_hosts=frozenset({"127.0.0.1"})))
     try:
         yield bed
     finally:

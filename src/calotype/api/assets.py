@@ -11,7 +11,7 @@ from starlette.responses import Response
 from calotype.api.context import Context
 from calotype.api.ranges import asked_range
 from calotype.api.render import has_copy
-from calotype.assets.serving import image_response
+from calotype.assets.serving import GUARDS, image_response
 from calotype.domain.errors import AssetNotFound, InvalidParameter
 from calotype.domain.task import Asset
 from calotype.services.thumbnails import WIDTHS
@@ -81,7 +81,7 @@ class AssetFiles:
     async def _sent(self, request: Request, picture: _Picture, seconds: int) -> Response:
         store, headers = self._context.asset_store, self._headers(picture, seconds)
         if has_copy(request, picture.etag):
-            return Response(status_code=304, headers=headers)
+            return Response(status_code=304, headers={**GUARDS, **headers})
         if request.method == "GET":
             life = min(REDIRECT_SECONDS, seconds)
             if (url := await store.signed_url(picture.key, seconds=life)) is not None:
@@ -106,8 +106,6 @@ class AssetFiles:
             if self._context.assets.behind_cdn
             else f"private, max-age={seconds}, immutable",
             "content-disposition": f'inline; filename="{picture.name}"',
-            "x-content-type-options": "nosniff",
-            "content-security-policy": "default-src 'none'; sandbox",
         }
 
 

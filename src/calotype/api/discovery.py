@@ -49,7 +49,9 @@ class Discovery:
             raise BrandNotFound(f"There is no such brand; there are {', '.join(brands)}.")
         headers = [
             (b"content-type", b"image/svg+xml"),
-            (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
-            (b"x-content-type-options", b"nosniff"),
+            (
+                b"content-security-policy",
+                b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox",
+            ),
         ]
         return unless_known(request, cacheable(Answer(200, mark, headers), max_age=_MARK_MAX_AGE))

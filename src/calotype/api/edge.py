@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -15,7 +15,7 @@ from calotype.api.body import ClientGone, Incoming
 from calotype.api.context import RequestIds
 from calotype.api.images import Generations
 from calotype.api.openai import errors as openai
-from calotype.api.render import Answer, error_answer, whole
+from calotype.api.render import Answer, error_answer, guarded, whole
 from calotype.api.tasks import Tasks
 from calotype.domain.errors import (
     CalotypeError,
@@ -180,7 +180,7 @@ class _Response:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            headers: list[Any] = [*message.get("headers", ()), *self.headers]
+            headers = [*guarded(message.get("headers", ())), *self.headers]
             message = {**message, "headers": headers}
         await self._send(message)
 

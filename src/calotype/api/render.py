@@ -78,6 +78,15 @@ STATUSES: Final = {
 
 JSON: Final = (b"content-type", b"application/json")
 
+GUARDS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""With every answer that says nothing else: no cache keeps it, no page is made of it, no address
+that led to it goes on."""
+
 
 class Answer(msgspec.Struct, frozen=True):
     """A finished response."""
@@ -93,10 +102,16 @@ class Answer(msgspec.Struct, frozen=True):
         return response
 
 
+def guarded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers, and what guards an answer that says nothing else."""
+    said = dict(headers)
+    return [*headers, *[pair for pair in GUARDS if pair[0] not in said]]
+
+
 def whole(answer: Answer, headers: Headers) -> Answer:
     """The answer with all its headers, these and its length."""
     length = (b"content-length", b"%d" % len(answer.body))
-    return Answer(answer.status, answer.body, (*answer.headers, length, *headers))
+    return Answer(answer.status, answer.body, (*guarded(answer.headers), length, *headers))
 
 
 def json_answer(status: int, document: Any, *, headers: Headers = ()) -> Answer:

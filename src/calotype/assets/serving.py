@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Final
 
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -10,6 +11,12 @@ from calotype.assets.download import Download, open_file
 from calotype.assets.port import AssetStore
 from calotype.assets.staging import faults_told, not_there
 from calotype.domain.errors import AssetNotFound, Unavailable
+
+GUARDS: Final[Mapping[str, str]] = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "x-content-type-options": "nosniff",
+}
+"""With every image: whatever else its bytes may be, a browser takes them for nothing else."""
 
 
 async def image_response(
@@ -26,7 +33,7 @@ async def image_response(
     Args:
         store: where it lies.
         key: its name there.
-        headers: besides those on type and length.
+        headers: besides ``GUARDS`` and those on type and length.
         media_type: its type.
         size: its bytes, where they are known.
         part: those of them that are asked for; None: all.
@@ -36,7 +43,7 @@ async def image_response(
         errors.Unavailable: it cannot be read right now.
 
     """
-    named = {**headers, "content-type": media_type}
+    named = {**GUARDS, **headers, "content-type": media_type}
     if size is not None:
         named["accept-ranges"] = "bytes"
     if part is not None:

@@ -21,6 +21,7 @@ from yarl import URL
 
 from calotype.domain.errors import Unavailable
 from calotype.domain.outcomes import ImageSource
+from calotype.domain.urls import endpoint_of
 from calotype.net.answers import Answer, EventStream, Reader, WholeBody, retry_after
 from calotype.net.bodies import Body
 from calotype.net.fetcher import GuardedFetcher
@@ -220,7 +221,7 @@ class UpstreamClient:
 
         Args:
             url: whose host must be public.
-            own_host: a host that need not be: the channel's.
+            own_host: one that need not be, best with its port: the channel's.
 
         """
         return Result(self._fetcher, url, own_host=own_host)
@@ -230,7 +231,7 @@ class UpstreamClient:
 
         A redirect is followed as ``result`` would, without the credential.
         """
-        return Result(self._fetcher, url, own_host=_host(url), headers=headers)
+        return Result(self._fetcher, url, own_host=endpoint_of(url), headers=headers)
 
     @asynccontextmanager
     async def websocket(

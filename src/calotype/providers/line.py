@@ -21,6 +21,7 @@ from calotype.domain.outcomes import (
     TryLater,
     Unknown,
 )
+from calotype.domain.urls import endpoint_of
 from calotype.domain.wire import Upstream
 from calotype.net.bodies import Body, json_body
 from calotype.net.client import (
@@ -201,7 +202,7 @@ class Line:
 
     def result(self, url: object) -> ImageSource:
         """A finished image by its URL, fetched without our credential when it is read."""
-        return self.client.result(str(url), own_host=urlsplit(self.base_url).hostname or "")
+        return self.client.result(str(url), own_host=endpoint_of(self.base_url))
 
     def own_result(self, path: str) -> ImageSource:
         """A finished image at the upstream itself, fetched with the credential."""

@@ -86,8 +86,6 @@ class DocsPage:
         self._headers = [
             (b"content-type", b"text/html; charset=utf-8"),
             (b"content-security-policy", policy.encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
         ]
 
     async def handle(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from calotype.assets.serving import image_response
+from calotype.assets.serving import GUARDS, image_response
 from calotype.console.access import Visitor, anyones_page
 from calotype.console.context import Console
 from calotype.domain.errors import AssetNotFound, UnknownRoute
@@ -47,7 +47,7 @@ def routes(console: Console) -> list[Route]:
         etag = f'"{name}-{width}"'
         headers = {"etag": etag, "cache-control": _kept(asset, now=console.clock())}
         if etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
+            return Response(status_code=304, headers={**GUARDS, **headers})
         try:
             key = await console.thumbnails.key_of(asset, _WIDTHS[width])
         except AssetNotFound:  # it is damaged or gone: a picture of that stands in its place
@@ -63,10 +63,9 @@ def routes(console: Console) -> list[Route]:
         headers = {
             "etag": etag,
             "cache-control": _kept(asset, now=console.clock()),
-            "x-content-type-options": "nosniff",
         }
         if etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
+            return Response(status_code=304, headers={**GUARDS, **headers})
         return await image_response(
             console.asset_store,
             asset.key,
