@@ -28,7 +28,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo serve test chaos fuzz check bench bench-peers lock clean help
+.PHONY: demo serve test chaos soak fuzz fuzz-api check bench bench-peers lock clean help
 
 # An environment without its Python, or copied from another folder, whose code it would run, is stale.
 ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
@@ -51,6 +51,9 @@ chaos: $(DEV) ## Kill servers, workers and PostgreSQL at random under load, then
 
 fuzz: $(DEV) ## Feed the intake of images with mutated files; ARGS="--inputs 100000 --seed N" says how many
 	@PYTHONPATH=tests $(VENV_PYTHON) -m imaging.fuzz $(ARGS)
+
+fuzz-api: $(DEV) ## Feed a server with odd requests, by its document and by bytes; ARGS="--seconds 600 --seed N"
+	@PYTHONPATH=tests $(VENV_PYTHON) -m fuzzing $(ARGS)
 
 check: $(DEV) ## Judge format, lint, types, layers and sizes; stops at the first that fails
 	@$(call gate,format,$(VENV_PYTHON) -m ruff format --check)

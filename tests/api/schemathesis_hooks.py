@@ -16,6 +16,7 @@ from hypothesis import strategies
 from PIL import Image
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
+from schemathesis.generation.meta import TestPhase
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 from schemathesis.transport.serialization import Binary
 
@@ -83,7 +84,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if sound and case.operation.path.startswith(_OPENAI) and isinstance(case.body, dict):
         case.body = {name: case.body[name] for name in case.body if name in _OPENAI_FIELDS}
     case.body = _sent(case.body, sound=sound, draw=next(_submissions) % DRAWN_EVERY == 0)
-    if sound and next(_turns) % 2:  # the other half meets 404 and 403
+    if sound and not _linked(case) and next(_turns) % 2:  # the other half meets 404 and 403
         _reach(case)
     # What was sound or unsound before is so still; else each edited case would be judged anew, and
     # one whose header was left out taken for a sound one.
@@ -151,6 +152,11 @@ def _sent(value: Any, *, sound: bool, draw: bool) -> Any:
     if sound and isinstance(sent.get("metadata"), str):  # a form, where it is JSON as text
         sent["metadata"] = json.dumps({"said": sent["metadata"].replace("\0", "")[:512]})
     return sent
+
+
+def _linked(case: Case[Any]) -> bool:
+    """Whether it is a step of a scenario, whose ids come from the answers before it."""
+    return case.meta is not None and case.meta.phase.name is TestPhase.STATEFUL
 
 
 def _reach(case: Case[Any]) -> None:
