@@ -48,6 +48,10 @@ test: $(DEV) ## Run the tests, several at a time; ARGS="-k name" picks some
 chaos: $(DEV) ## Kill servers, workers and PostgreSQL at random under load, then fail upstreams, for minutes
 	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.chaos $(ARGS)
 	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.failover
+	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.faults
+
+soak: $(DEV) ## Let everything come and go for an hour on each database; ARGS="--minutes 8 --mode sqlite"
+	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.soak $(ARGS)
 
 fuzz: $(DEV) ## Feed the intake of images with mutated files; ARGS="--inputs 100000 --seed N" says how many
 	@PYTHONPATH=tests $(VENV_PYTHON) -m imaging.fuzz $(ARGS)
