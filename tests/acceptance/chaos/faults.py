@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,7 @@ from aiohttp import web
 from acceptance.chaos.proxy import KINDS, FaultProxy, fault_proxy
 from acceptance.cluster import MODEL, MODEL_FILE, Cluster, Member, eventually, running_cluster
 from calotype.domain.ids import decode
-from harness import picture, serving
+from harness import GENERATIONS, picture, serving
 from postgres import fresh_database, running_postgres
 
 MODES: Final = ("sqlite", "postgresql")
@@ -208,18 +208,26 @@ class Weather:
         while not over.is_set():
             prompt = f"order {place}-{number}"
             number += 1
-            task_id = await self._cluster.submit(self._api, prompt, channel_id=None)
-            self._documents[prompt] = await self._ended(task_id)
+            document = await self._insist("POST", GENERATIONS, prompt)
+            while document.get("state") not in {"success", "fail"}:
+                path = f"/v1/tasks/{document['task_id']}?wait=60&since=1000000"
+                document = await self._insist("GET", path)
+            self._documents[prompt] = document
 
-    async def _ended(self, task_id: str) -> dict[str, Any]:
-        url = f"{self._api.url}/v1/tasks/{task_id}?wait=60&since=1000000"
+    async def _insist(self, method: str, path: str, prompt: str = "") -> dict[str, Any]:
+        """The answer, asked for again where a connection was closed that had been idle."""
         headers = {"Authorization": f"Bearer {self._cluster.key}"}
+        body = {"model": MODEL, "prompt": prompt} if prompt else None
+        if prompt:
+            headers["Idempotency-Key"] = prompt
         while True:
-            async with self._cluster.http.get(url, headers=headers) as response:
-                document: dict[str, Any] = await response.json()
-            assert response.status == 200, document
-            if document["state"] in {"success", "fail"}:
-                return document
+            with suppress(aiohttp.ClientConnectionError):
+                async with self._cluster.http.request(
+                    method, self._api.url + path, headers=headers, json=body
+                ) as response:
+                    document: dict[str, Any] = await response.json()
+                    assert response.status in {200, 202}, document
+                    return document
 
     async def _has_shown(self) -> bool:
         if not all(
@@ -312,10 +320,10 @@ class Weather:
         ]
 
     def _judge_memory(self) -> None:
-        """The last fifth holds against the second, when all are under way."""
+        """The last fifth holds against the first two, when all were under way already."""
         samples = self.report.resident_mib
         fifth = len(samples) // 5
-        growth = max(samples[-fifth:]) - max(samples[fifth : 2 * fifth])
+        growth = max(samples[-1 - fifth :]) - max(samples[: 1 + 2 * fifth])
         if growth > MOST_GROWTH_MIB:
             self.report.faults.append(f"the memory grew by {growth} MiB")
 

@@ -34,7 +34,7 @@ from postgres import fresh_database, running_postgres
 CLIENTS: Final = 10
 WATCHERS: Final = 6
 MOST_MEMORY_MIB: Final = 64
-"""Growth of a process from the second to the last of five parts of its life after the kills."""
+"""Growth of a process, of its life after the kills, from the first two fifths to the last."""
 MOST_DESCRIPTORS: Final = 40
 """Of a process once its clients are gone, more than when it had just started."""
 MOST_ROWS: Final = {"events": 12.0, "attempts": 9.0, "ledger": 3.0, "assets": 1.0}
@@ -167,11 +167,11 @@ class Soak:
                     "prompt": f"{self._ordered} {chance.choice(list(OUTCOMES))}",
                 }
                 order = {"Idempotency-Key": f"soak-{self._ordered}"}
-                for _ in range(chance.choice((1, 1, 2))):  # some send it again
-                    status, answer = await self._ask(
-                        http, "POST", GENERATIONS, json=body, headers=order
-                    )
-                ids += [answer["task_id"]] if status == 202 else []
+                answers = [
+                    await self._ask(http, "POST", GENERATIONS, json=body, headers=order)
+                    for _ in range(chance.choice((1, 1, 2)))  # some send it again
+                ]
+                ids += [answer["task_id"] for status, answer in answers[-1:] if status == 202]
             for task_id in ids:
                 await self._look_after(http, f"/v1/tasks/{task_id}")
 
@@ -253,9 +253,11 @@ class Soak:
         members |= {f"worker {place}": one for place, one in enumerate(self._workers, start=1)}
         self._members = members
         self._before = {name: _descriptors(member) for name, member in members.items()}
-        while time.monotonic() < over:
+        while True:
             for name, member in members.items():
                 self.report.memory.setdefault(name, []).append(_resident_mib(member))
+            if time.monotonic() >= over:
+                return
             await asyncio.sleep(self._plan.seconds / 200)
 
     # Judgement
@@ -264,7 +266,7 @@ class Soak:
         report, cluster = self.report, self._cluster
         for name, samples in report.memory.items():
             fifth = len(samples) // 5
-            growth = max(samples[-fifth:]) - max(samples[fifth : 2 * fifth])
+            growth = max(samples[-1 - fifth :]) - max(samples[: 1 + 2 * fifth])
             if growth > MOST_MEMORY_MIB:
                 report.faults.append(f"{name} grew by {growth} MiB")
         for name, member in self._members.items():
