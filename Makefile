@@ -28,7 +28,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo serve test chaos fuzz check audit sbom bench bench-peers lock clean help
+.PHONY: demo serve test chaos soak fuzz fuzz-api check audit sbom bench bench-peers lock clean help
 
 # An environment without its Python, or copied from another folder, whose code it would run, is stale.
 ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
@@ -48,9 +48,16 @@ test: $(DEV) ## Run the tests, several at a time; ARGS="-k name" picks some
 chaos: $(DEV) ## Kill servers, workers and PostgreSQL at random under load, then fail upstreams, for minutes
 	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.chaos $(ARGS)
 	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.failover
+	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.faults
+
+soak: $(DEV) ## Let everything come and go for an hour on each database; ARGS="--minutes 8 --mode sqlite"
+	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.soak $(ARGS)
 
 fuzz: $(DEV) ## Feed the intake of images with mutated files; ARGS="--inputs 100000 --seed N" says how many
 	@PYTHONPATH=tests $(VENV_PYTHON) -m imaging.fuzz $(ARGS)
+
+fuzz-api: $(DEV) ## Feed a server with odd requests, by its document and by bytes; ARGS="--seconds 600 --seed N"
+	@PYTHONPATH=tests $(VENV_PYTHON) -m fuzzing $(ARGS)
 
 check: $(DEV) ## Judge format, lint, types, layers and sizes; stops at the first that fails
 	@$(call gate,format,$(VENV_PYTHON) -m ruff format --check)

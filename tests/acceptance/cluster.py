@@ -63,7 +63,7 @@ free = false
 concurrency = {NARROW_LIMIT}
 """
 MODEL: Final = "thumbnail"
-_MODEL: Final = f"""
+MODEL_FILE: Final = f"""
 id = "{MODEL}"
 name = "Thumbnail"
 description = "A small picture, drawn in no time."
@@ -399,7 +399,7 @@ async def running_cluster(
     """A folder with channels, a small model and a funded key; every process is gone afterwards."""
     (root / "calotype.toml").write_text(_CHANNELS)
     (root / "models").mkdir()
-    (root / "models" / f"{MODEL}.toml").write_text(_MODEL)
+    (root / "models" / f"{MODEL}.toml").write_text(MODEL_FILE)
     settings = {f"CALOTYPE_{name.upper()}": value for name, value in environment.items()}
     async with aiohttp.ClientSession() as http:
         cluster = Cluster(root, http, database_url, settings)

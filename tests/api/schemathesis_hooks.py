@@ -16,6 +16,7 @@ from hypothesis import strategies
 from PIL import Image
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import AcceptedNegativeData, Failure
+from schemathesis.generation.meta import TestPhase
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 from schemathesis.transport.serialization import Binary
 
@@ -69,7 +70,10 @@ schemathesis.openapi.format("binary", strategies.sampled_from(sorted(_FILES)))
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
     """Change a request so that it says the same and costs less, or reaches what there is."""
-    sound = case.meta is not None and case.meta.generation.mode.is_positive
+    meta = case.meta  # read once: once something is changed, reading it judges the case anew
+    sound = meta is not None and meta.generation.mode.is_positive
+    # A step of a scenario has its ids from the answers before it.
+    linked = meta is not None and meta.phase.name is TestPhase.STATEFUL
     headers, query = case.headers, case.query
     if headers.get("Idempotency-Key") == "order-7391-cover":  # the document's example, for all
         headers["Idempotency-Key"] = f"order-{next(_orders)}"
@@ -83,7 +87,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
     if sound and case.operation.path.startswith(_OPENAI) and isinstance(case.body, dict):
         case.body = {name: case.body[name] for name in case.body if name in _OPENAI_FIELDS}
     case.body = _sent(case.body, sound=sound, draw=next(_submissions) % DRAWN_EVERY == 0)
-    if sound and next(_turns) % 2:  # the other half meets 404 and 403
+    if sound and not linked and next(_turns) % 2:  # the other half meets 404 and 403
         _reach(case)
     # What was sound or unsound before is so still; else each edited case would be judged anew, and
     # one whose header was left out taken for a sound one.

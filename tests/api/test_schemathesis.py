@@ -1,14 +1,12 @@
 """The API does what its OpenAPI document says, whatever is sent: judged by schemathesis.
 
 Every operation of the document is tested, so a new route is covered as soon as it is described.
-``PYTHONPATH=tests python tests/api/test_schemathesis.py --examples 200`` looks for longer.
+``make fuzz-api`` looks for longer.
 """
 
-import argparse
 import asyncio
 import json
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -155,21 +153,3 @@ async def test_the_server_keeps_to_its_openapi_document_whatever_is_sent(tmp_pat
     options = ["--generation-deterministic", f"--max-examples={EXAMPLES}"]
     judgement = await judged(tmp_path, options, models=KINDS)
     assert judgement.exit_code == 0, judgement.words
-
-
-def main() -> None:
-    """Judge for longer; options that are not ours go to schemathesis."""
-    every = sorted(file.stem for file in SHIPPED.glob("*.toml"))
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=200, help="of each operation")
-    parser.add_argument("--models", nargs="+", default=every, help="instead of all", metavar="ID")
-    ours, rest = parser.parse_known_args()
-    options = [f"--max-examples={ours.examples}", *rest]
-    with tempfile.TemporaryDirectory(prefix="calotype-schemathesis-") as folder:
-        judgement = asyncio.run(judged(Path(folder), options, models=ours.models))
-    sys.stdout.write(judgement.words)
-    sys.exit(judgement.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from calotype.api.openapi.operations import in_path as _in_path
 from calotype.api.openapi.operations import in_query as _in_query
 from calotype.api.openapi.operations import operation as _operation
 from calotype.api.openapi.operations import response as _response
-from calotype.api.openapi.requests import FORM, JSON, REFERENCE_TYPES
+from calotype.api.openapi.requests import FORM, JSON, REFERENCE_TYPES, TEXT
 from calotype.api.openapi.shapes import Schema, reference
 from calotype.api.render import STATUSES
 from calotype.api.streams import EVENT_CURSOR, EVENT_NUMBER
@@ -174,7 +174,7 @@ def _tasks() -> Operation:
         codes=("invalid_parameter", "unsupported_parameter", *_KEY, *_BROKEN),
         parameters=[
             _in_query("state", "In this state; any case.", enum=[each.value for each in State]),
-            _in_query("model", "Of this model.", examples=["nano-banana-pro"]),
+            _in_query("model", "Of this model.", pattern=TEXT, examples=["nano-banana-pro"]),
             _in_query(
                 "since",
                 "Submitted at this time or later; Unix seconds.",

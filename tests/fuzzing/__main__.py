@@ -1,0 +1,41 @@
+"""Looks for longer: first by what the OpenAPI document says, then byte by byte.
+
+make fuzz-api ARGS="--seconds 600 --seed 7"
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from api.test_schemathesis import SHIPPED, judged
+from fuzzing.wire import fuzz
+
+
+def main() -> None:
+    """Run as the command line says, print what came of it, and fail where something is wrong."""
+    every = sorted(file.stem for file in SHIPPED.glob("*.toml"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=600, help="of each half")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--examples", type=int, default=200, help="of each operation in a round")
+    parser.add_argument("--models", nargs="+", default=every, help="instead of all", metavar="ID")
+    chosen = parser.parse_args()
+    sys.stdout.write(f"seed       {chosen.seed}\n")
+    sys.stdout.flush()
+    options = [f"--{name}" for name in (f"seed={chosen.seed}", f"max-time={chosen.seconds}")]
+    options.append(f"--max-examples={chosen.examples}")
+    with tempfile.TemporaryDirectory(prefix="calotype-fuzz-") as folder:
+        judgement = asyncio.run(judged(Path(folder), options, models=chosen.models))
+        sys.stdout.write(judgement.words)
+        sys.stdout.flush()
+    with tempfile.TemporaryDirectory(prefix="calotype-fuzz-") as folder:
+        verdict = asyncio.run(fuzz(Path(folder), seed=chosen.seed, seconds=chosen.seconds))
+    sys.stdout.write(f"{verdict}\n")
+    sys.exit(bool(judgement.exit_code or verdict.faults))
+
+
+if __name__ == "__main__":
+    main()
