@@ -13,6 +13,7 @@ from calotype.api.context import Context, header
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import decode
 from calotype.domain.task import FINAL, Task
+from calotype.observing.metrics import HELD
 
 MAX_WAIT: Final = 60
 _PREFERRED: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})\"?(?:$|[,;\s])", re.IGNORECASE)
@@ -98,6 +99,7 @@ async def _until(
             wake.set()
 
         timer = asyncio.get_running_loop().call_later(seconds, end)
+        HELD.add("poll")
         try:
             first = task = await read()
             while not (enough(task, first) or over or feed.closing):
@@ -107,4 +109,5 @@ async def _until(
                     task = await feed.task(task_id) or task
         finally:
             timer.cancel()
+            HELD.add("poll", by=-1)
     return task
