@@ -24,6 +24,7 @@ from calotype.domain.secret import Secret
 PREFIX: Final = "CALOTYPE_"
 CONFIG_FILE: Final = "calotype.toml"
 _CONFIG_VARIABLE: Final = "CALOTYPE_CONFIG"
+_OTLP_VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _LARGEST_SECRET: Final = 65_536
 """Bytes."""
 POSTGRES: Final = ("postgresql://", "postgres://")
@@ -110,6 +111,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that draw the sandbox's pictures."""
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
+    log_format: Literal["auto", "pretty", "json"] = "auto"
+    """How a record looks; ``auto``: pretty on a terminal, else JSON."""
+    access_log: bool = False
+    """Log a line for each request."""
+    metrics_host: str = "127.0.0.1"
+    """Address on which metrics are shown."""
+    metrics_port: int | None = None
+    """Port on which metrics are shown to whoever asks; 0 takes a free one, None shows none."""
+    otlp_endpoint: str = ""
+    """Base URL of the collector that traces are sent to; empty makes none."""
     channels: tuple[Channel, ...] = ()
     """Upstreams; in ``calotype.toml`` only."""
     said_by: dict[str, str] = {}
@@ -159,6 +170,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         said_by = {name: f"{path}: {name}" for name in values}
         said_by |= {name: f"{PREFIX}{name.upper()}" for name in overrides}
         values |= overrides
+        if "otlp_endpoint" not in values and (standard := environment.get(_OTLP_VARIABLE)):
+            values["otlp_endpoint"], said_by["otlp_endpoint"] = standard, _OTLP_VARIABLE
         if "channels" in content:
             sources = Sources(variable=environment.get, text=partial(_secret_text, path.parent))
             values["channels"] = _channels(content["channels"], str(path), sources)
@@ -188,7 +201,9 @@ _FIELDS: Final = {
 }
 _HOSTS: Final = frozenset({"reference_allow_hosts", "webhook_allow_hosts"})
 """Lists; in the environment their entries are separated by commas."""
-_EMPTIED: Final = frozenset({"public_url", "database_url", "assets_url", "asset_base_url"})
+_EMPTIED: Final = frozenset(
+    {"public_url", "database_url", "assets_url", "asset_base_url", "otlp_endpoint"}
+)
 """An empty variable says that they are not set; of others it says nothing."""
 _IN_FILE: Final = [name for name in _FIELDS if name != "config"]
 
@@ -302,6 +317,7 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
         "account_tasks": 0,
         "account_per_minute": 0,
         "client_seconds": 0.1,
+        "metrics_port": 0,
         "sandbox_seconds": 0,
         "drain_seconds": 0,
         "asset_url_seconds": 60,
@@ -315,10 +331,7 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
         if name in values and not least <= values[name] <= 10_000_000:  # noqa: PLR2004 -- 115 days
             raise SettingsError(f"{said_by[name]}: must be {least} or more, and sensible.")
     _check_days(values, said_by)
-    if values.get("port", 0) > 65_535:  # noqa: PLR2004 -- the largest port there is
-        raise SettingsError(f"{said_by['port']}: must be 0 to 65535.")
-    if "host" in values and not values["host"].strip():
-        raise SettingsError(f"{said_by['host']}: must be an address, such as 127.0.0.1.")
+    _check_addresses(values, said_by)
     if values.get("log_level", "info") not in {"debug", "info", "warning", "error"}:
         raise SettingsError(f"{said_by['log_level']}: must be debug, info, warning or error.")
     database = values.get("database_url", "")
@@ -339,16 +352,25 @@ def _check(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
             f"{said_by['admin_password']}: must have {MIN_PASSWORD} characters or more; whoever "
             "guesses it may do all that the operator may."
         )
-    public = values.get("public_url", "")
-    if public and not public.startswith(("http://", "https://")):
-        raise SettingsError(f"{said_by['public_url']}: write http:// or https:// and the host.")
     _check_asset_base_url(values, said_by)
     for channel in values.get("channels", ()):
-        if channel.callbacks and not public:
+        if channel.callbacks and not values.get("public_url"):
             raise SettingsError(
                 f"{said_by['channels']}: {channel.slug}: callbacks need public_url, the address "
                 "at which the upstream reaches this server; set it, or take callbacks out."
             )
+
+
+def _check_addresses(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:
+    for name in ("port", "metrics_port"):
+        if values.get(name, 0) > 65_535:  # noqa: PLR2004 -- the largest port there is
+            raise SettingsError(f"{said_by[name]}: must be 0 to 65535.")
+    for name in ("host", "metrics_host"):
+        if name in values and not values[name].strip():
+            raise SettingsError(f"{said_by[name]}: must be an address, such as 127.0.0.1.")
+    for name in ("public_url", "otlp_endpoint"):
+        if values.get(name) and not values[name].startswith(("http://", "https://")):
+            raise SettingsError(f"{said_by[name]}: write http:// or https:// and the host.")
 
 
 def _check_days(values: Mapping[str, Any], said_by: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ from calotype.imaging.signature import Signature, Unfit
 from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import GuardedFetcher
 from calotype.net.webhooks import WebhookClient
+from calotype.observing.metrics import RECONCILED
 from calotype.providers.kind import kind_of
 from calotype.providers.line import Tools
 from calotype.providers.port import Provider
@@ -466,6 +467,8 @@ async def _keep_reconciled(
             await then()
             done = await store.reconcile(now=clock(), price=prices.of, days=days)
             if done is not None and done.anything:
+                for action in ("enqueued", "dropped", "ended"):
+                    RECONCILED.add(action, by=getattr(done, action))
                 log.warning(
                     "reconciled: %d jobs made anew, %d dropped, %d overdue tasks ended",
                     *(done.enqueued, done.dropped, done.ended),

@@ -51,12 +51,15 @@ def test_a_log_record_is_one_line_with_its_traceback() -> None:
         "calotype.test", logging.ERROR, "x.py", 1, "first\r\nsecond %s", ("a\nb",), _trace()
     )
     record.created, record.msecs = 1_760_000_000.0, 7
-    line = OneLine().format(record)
-    assert line.startswith(
-        "2025-10-09T08:53:20.007Z ERROR calotype.test: first\\r\\nsecond a\\nb\\nTraceback"
-    )
+    line = OneLine("pretty").format(record)
     assert line.splitlines() == [line]
-    assert line.endswith("ValueError: broken")
+    for part in (
+        "2025-10-09T08:53:20.007Z [error",
+        "first\\r\\nsecond a\\nb",
+        "calotype.test",
+        "ValueError: broken",
+    ):
+        assert part in line
 
 
 def _trace() -> tuple[type[BaseException], BaseException, TracebackType | None]:

@@ -67,6 +67,11 @@ ROWS = {
     "c2pa_key": Row('"a.key"', Path("a.key"), "b.key", Path("b.key")),
     "conversion_processes": Row("3", 3, "1", 1),
     "log_level": Row('"debug"', "debug", "error", "error"),
+    "log_format": Row('"json"', "json", "pretty", "pretty"),
+    "access_log": Row("true", True, "false", False),
+    "metrics_host": Row('"::"', "::", "10.0.0.1", "10.0.0.1"),
+    "metrics_port": Row("9464", 9464, "0", 0),
+    "otlp_endpoint": Row('"http://a.lan"', "http://a.lan", "https://b.lan", "https://b.lan"),
 }
 WRONG = {
     "data_dir": ("5", ""),
@@ -100,6 +105,11 @@ WRONG = {
     "c2pa_key": ("5", ""),
     "conversion_processes": ("0", "0"),
     "log_level": ('"loud"', "loud"),
+    "log_format": ('"xml"', "xml"),
+    "access_log": ('"yes"', "maybe"),
+    "metrics_host": ('" "', " "),
+    "metrics_port": ("-1", "65536"),
+    "otlp_endpoint": ('"collector:4318"', "collector:4318"),
 }
 """Setting → a value that is none, as TOML and in the environment (empty: every text is one)."""
 

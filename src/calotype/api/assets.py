@@ -14,6 +14,7 @@ from calotype.api.render import has_copy
 from calotype.assets.serving import GUARDS, image_response
 from calotype.domain.errors import AssetNotFound, InvalidParameter
 from calotype.domain.task import Asset
+from calotype.observing.metrics import SERVED_BYTES
 from calotype.services.thumbnails import WIDTHS
 
 PREFIX: Final = "/v1/assets/"
@@ -90,7 +91,7 @@ class AssetFiles:
         part = None
         if picture.size is not None:
             part = asked_range(request, etag=picture.etag, size=picture.size)
-        return await image_response(
+        answer = await image_response(
             store,
             picture.key,
             headers=headers,
@@ -98,6 +99,9 @@ class AssetFiles:
             size=picture.size,
             part=part,
         )
+        if request.method == "GET":
+            SERVED_BYTES.add(by=int(answer.headers.get("content-length", 0)))
+        return answer
 
     def _headers(self, picture: _Picture, seconds: int) -> dict[str, str]:
         return {

@@ -12,6 +12,7 @@ from calotype.assets.port import AssetStore
 from calotype.domain.catalog import Catalog
 from calotype.domain.errors import MissingKey
 from calotype.domain.keys import ApiKey
+from calotype.observing import context
 from calotype.services.accounts import Accounts
 from calotype.services.assets import Assets
 from calotype.services.callbacks import Callbacks
@@ -100,7 +101,9 @@ async def authenticate(scope: Scope, accounts: Accounts) -> ApiKey:
         errors.InvalidKey: it is good for nothing.
 
     """
-    return await accounts.authenticate(bearer(scope))
+    key = await accounts.authenticate(bearer(scope))
+    context.ACCOUNT.set(key.account_id)
+    return key
 
 
 def base_url(scope: Scope, public_url: str) -> str:

@@ -12,7 +12,7 @@ from calotype.api import tasks
 from calotype.api.allowance import HEADERS
 from calotype.api.assets import PREFIX, AssetFiles
 from calotype.api.body import ClientGone, Incoming
-from calotype.api.context import RequestIds
+from calotype.api.context import RequestIds, header
 from calotype.api.images import Generations
 from calotype.api.openai import errors as openai
 from calotype.api.render import Answer, error_answer, guarded, whole
@@ -24,13 +24,25 @@ from calotype.domain.errors import (
     MethodNotAllowed,
     UnknownRoute,
 )
+from calotype.observing import context, tracing
+from calotype.observing.metrics import REQUESTS
 
 _FIRST_ERROR: Final = 400
 
 Sender = Callable[[Answer], Awaitable[None]]
 """Sends a whole answer in one piece: ``api/lane.py``."""
 
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+_SHOWN: Final = ("GET", "/v1/tasks/{task_id}", "200")
+_SHORT: Final = {
+    "/v1/images/generations": "/v1/images/generations",
+    "/v1/tasks": "/v1/tasks/{task_id}",
+    "/v1/assets": "/v1/assets/{name}",
+}
+"""The routes that are answered without the router, by their path but for its last part."""
+
 log = logging.getLogger(__name__)
+access = logging.getLogger("calotype.access")
 
 
 class ErrorPages(Protocol):
@@ -90,11 +102,16 @@ class Edge:
         answer = self._tasks.ready(scope, word)
         if answer is None:
             return None
-        return whole(answer, [(b"x-request-id", self._request_ids.of(scope).encode())])
+        request_id = self._request_ids.of(scope)
+        REQUESTS.values[_SHOWN] += 1
+        if access.isEnabledFor(logging.INFO):
+            _log(scope, 200, request_id)
+        return whole(answer, [(b"x-request-id", request_id.encode())])
 
     async def brief(self, scope: Scope, body: bytes) -> Answer:
         """The answer to a submission, or the reading of a task, that has come as a whole."""
         request_id = self._request_ids.of(scope)
+        _place(scope, request_id)
         headers = scope["state"][HEADERS] = [(b"x-request-id", request_id.encode())]
 
         async def receive() -> Message:
@@ -107,6 +124,7 @@ class Edge:
                 answer = await self._tasks.handle(scope)
         except Exception as error:  # noqa: BLE001 -- each is told of in its own way
             answer = self._refusal(scope, error, request_id)
+        _count(scope, answer.status, request_id)
         return whole(answer, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +132,8 @@ class Edge:
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
             return
-        response = _Response(send, self._request_ids.of(scope))
+        response = _Response(send, self._request_ids.of(scope), scope)
+        _place(scope, response.request_id)
         scope.setdefault("state", {})[HEADERS] = response.headers
         body = Incoming(scope, receive)
         try:
@@ -169,10 +188,11 @@ class Edge:
 class _Response:
     """Adds the request id, and what handlers have put beside it, to whatever is sent."""
 
-    __slots__ = ("_send", "headers", "request_id", "started")
+    __slots__ = ("_scope", "_send", "headers", "request_id", "started")
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, scope: Scope) -> None:
         self._send = send
+        self._scope = scope
         self.request_id = request_id
         self.headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
         self.started = False
@@ -180,12 +200,14 @@ class _Response:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
+            _count(self._scope, message["status"], self.request_id)
             headers = [*guarded(message.get("headers", ())), *self.headers]
             message = {**message, "headers": headers}
         await self._send(message)
 
     async def finish(self, answer: Answer, body: Incoming, at_once: Sender | None) -> None:
         answer = whole(answer, self.headers)
+        _count(self._scope, answer.status, self.request_id)
         may_end = answer.status < _FIRST_ERROR or body.ended
         if may_end and at_once is not None:
             await at_once(answer)
@@ -201,6 +223,30 @@ class _Response:
         await self._send({"type": "http.response.body", "body": answer.body, "more_body": True})
         await body.drain()
         await self._send({"type": "http.response.body", "body": b""})
+
+
+def _place(scope: Scope, request_id: str) -> None:
+    """Let what is logged and traced from here on tell of this request."""
+    context.REQUEST.set(request_id)
+    if tracing.is_on():
+        tracing.accept(header(scope, b"traceparent"))
+
+
+def _count(scope: Scope, status: int, request_id: str) -> None:
+    """Take in that an answer begins."""
+    path, method = scope["path"], scope["method"]
+    short = _SHORT.get(path) or _SHORT.get(path.rpartition("/")[0])
+    route = short or str(getattr(scope.get("route"), "path", "none"))
+    REQUESTS.values[method if method in _METHODS else "other", route, str(status)] += 1
+    if access.isEnabledFor(logging.INFO):
+        _log(scope, status, request_id)
+
+
+def _log(scope: Scope, status: int, request_id: str) -> None:
+    """A line of the access log; without the query, which may hold a signature."""
+    access.info(
+        "%s %s %d", scope["method"], scope["path"], status, extra={"request_id": request_id}
+    )
 
 
 def _routing_error(error: HTTPException, scope: Scope) -> CalotypeError:

@@ -9,11 +9,13 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from calotype.api.context import Context, authenticate, base_url
 from calotype.domain.errors import InvalidParameter
 from calotype.domain.ids import encode
 from calotype.domain.task import FINAL
+from calotype.observing.metrics import HELD
 from calotype.store.port import LoggedEvent
 
 HEARTBEAT_SECONDS: Final = 15.0
@@ -46,7 +48,7 @@ class Streams:
         last = _last_event(request, EVENT_NUMBER)
         base = base_url(request.scope, self._context.public_url)
         chunks = self._task_chunks(task.id, after=int(last or 0), base=base)
-        return StreamingResponse(chunks, headers=_HEADERS)
+        return _Stream(chunks, headers=_HEADERS)
 
     async def of_account(self, request: Request) -> Response:
         """Events of all the account's tasks, from now on or after ``Last-Event-ID``."""
@@ -54,7 +56,7 @@ class Streams:
         cursor = _last_event(request, EVENT_CURSOR) or await self._context.store.events_end()
         base = base_url(request.scope, self._context.public_url)
         chunks = self._account_chunks(key.account_id, cursor=cursor, base=base)
-        return StreamingResponse(chunks, headers=_HEADERS)
+        return _Stream(chunks, headers=_HEADERS)
 
     async def _task_chunks(self, task_id: int, *, after: int, base: str) -> AsyncIterator[bytes]:
         feed, store, cursor = self._context.feed, self._context.store, ""
@@ -109,6 +111,12 @@ class Streams:
             event.state.encode(),
             _encode(document),
         )
+
+
+class _Stream(StreamingResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with HELD.during("stream"):
+            await super().__call__(scope, receive, send)
 
 
 async def _woken(wake: asyncio.Event) -> bool:

@@ -12,6 +12,7 @@ from calotype.api.context import Context, header
 from calotype.domain.errors import InvalidParameter, TaskNotFound
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import FINAL, Task
+from calotype.observing.metrics import HELD
 
 MAX_WAIT: Final = 60
 _LAST: Final = 10**9
@@ -90,10 +91,14 @@ async def _past(
     """A task that is past an event; read once, and again when the feed tells that it is."""
     feed = context.feed
     async with feed.waking(task_id=task_id, seconds=seconds) as wake:
-        task = await read()
-        wake.after = task.seq if since is None else since
-        while not (task.state in FINAL or task.seq > wake.after or wake.over or feed.closing):
-            await wake.wait()
-            wake.clear()
-            task = await feed.task(task_id) or task
+        HELD.add("poll")
+        try:
+            task = await read()
+            wake.after = task.seq if since is None else since
+            while not (task.state in FINAL or task.seq > wake.after or wake.over or feed.closing):
+                await wake.wait()
+                wake.clear()
+                task = await feed.task(task_id) or task
+        finally:
+            HELD.add("poll", by=-1)
     return task

@@ -6,8 +6,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 import uvloop
@@ -15,7 +15,8 @@ import uvloop
 from calotype.api.protocol import Protocol
 from calotype.app import build_app, run_worker
 from calotype.core import Core, asset_store_of, prepare_assets, secret_of
-from calotype.settings import SettingsError
+from calotype.observing import tracing
+from calotype.settings import Settings, SettingsError
 
 _BACKLOG = 2048
 _MANY_FILES = 10_240
@@ -57,7 +58,8 @@ def work(core: Core, *, channels: Sequence[str] | None) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await run_worker(core, channels=channels, stop=stop)
+        async with _observed(core):
+            await run_worker(core, channels=channels, stop=stop)
 
     uvloop.run(until_stopped())
 
@@ -99,9 +101,43 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
     # uvicorn raises the signal that stopped it once more at its end; here that ends nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    await server.serve(sockets=[listener])
+    async with _observed(core):
+        await server.serve(sockets=[listener])
     if not server.started:
         sys.exit(1)
+
+
+@asynccontextmanager
+async def _observed(core: Core) -> AsyncIterator[None]:
+    """While entered, the process shows its metrics and sends its traces, where that is wanted.
+
+    Raises:
+        SettingsError: it cannot.
+
+    """
+    settings = core.settings
+    if settings.otlp_endpoint:
+        _trace(settings)
+    try:
+        if settings.metrics_port is None:
+            yield
+            return
+        from calotype.api.metrics import shown  # its library takes time and memory
+
+        async with shown(settings, core.store, core.router, clock=core.clock):
+            yield
+    finally:
+        await asyncio.to_thread(tracing.stop)
+
+
+def _trace(settings: Settings) -> None:
+    try:
+        tracing.start(settings.otlp_endpoint)
+    except ImportError as error:
+        where = settings.said_by.get("otlp_endpoint", "CALOTYPE_OTLP_ENDPOINT")
+        raise SettingsError(
+            f"{where}: tracing needs OpenTelemetry; install calotype[tracing]."
+        ) from error
 
 
 async def _try_assets(core: Core) -> None:

@@ -44,7 +44,7 @@ def serve(
     settings = session.settings_of(context)
     said_by = settings.said_by | {name: f"--{name}" for name in given}
     settings = msgspec.structs.replace(settings, **given, said_by=said_by)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, access=settings.access_log)
 
     from calotype.cli.serve import serve as run_server
     from calotype.core import build_core
@@ -77,7 +77,7 @@ def worker(
     settings = session.settings_of(context)
     if concurrency is not None:
         settings = msgspec.structs.replace(settings, worker_concurrency=concurrency)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, access=settings.access_log)
 
     from calotype.cli.serve import work
     from calotype.core import build_core

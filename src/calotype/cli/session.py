@@ -162,6 +162,6 @@ def _log(settings: "Settings") -> None:
     if settings.log_level == "debug":
         from calotype.cli import logs
 
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
     else:
         logging.getLogger("calotype").addHandler(logging.NullHandler())

@@ -234,6 +234,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """The client's own limit, as it was asked for."""
     channel_ids: tuple[int, ...] | None = None
     """The channels that the API key may use; None: every one."""
+    traceparent: str | None = None
+    """The trace that the task goes on with, as W3C's Trace Context names it."""
 
 
 class NewTask(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ from calotype.imaging.conversion import ConversionBroke, Converter, NotConvertib
 from calotype.imaging.probe import ImageFacts, measure, probe
 from calotype.imaging.provenance import Origin, xmp_packet
 from calotype.imaging.signature import Sign, Signature
+from calotype.observing.metrics import STORED_BYTES
 from calotype.services.incoming import EXTENSIONS, Arrived, listed, stored_as, take_in
 
 Kind = Literal["reference", "result"]
@@ -180,6 +181,7 @@ class Assets:
                 f"Made {listed([asset.content_type])}, as which it is stored, the file has "
                 f"{asset.bytes} bytes, more than {max_bytes}; send a smaller one."
             )
+        STORED_BYTES.add(kind, by=asset.bytes)
         return Kept(asset, b"" if digest is None else digest.digest())
 
     async def _convert(self, source: Staged, made: "_Making", targets: tuple[str, str]) -> Asset:

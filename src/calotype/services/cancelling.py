@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import Final
 
 from calotype.domain.clock import Clock
-from calotype.domain.errors import TaskNotFound, Unavailable
+from calotype.domain.errors import CANCELLED, TaskNotFound, Unavailable
 from calotype.domain.ids import decode, encode
 from calotype.domain.task import FINAL, Task
+from calotype.observing import metrics
 from calotype.providers.port import Job, Provider
 from calotype.services.sending import Bench
 from calotype.store.port import Store
@@ -57,6 +58,8 @@ class Cancelling:
             task = await self._store.cancel(number, account_id=account_id, now=now)
         if task is None:
             raise TaskNotFound("There is no task with this id in this account.")
+        if task.completed_at == now:  # it ended by this
+            metrics.task_ended(task, CANCELLED.code, now=now)
         if task.state not in FINAL and self._is_due(task.id, now):
             try:
                 await self._tell(task.id)

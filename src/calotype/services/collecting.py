@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ from calotype.domain.outcomes import Done, ImageSource, SourceError
 from calotype.domain.task import ArrivedImage, Asset, Task
 from calotype.imaging.conversion import CONTENT_TYPES
 from calotype.imaging.provenance import Origin
+from calotype.observing import metrics, tracing
 from calotype.services.assets import MAX_RESULT_BYTES, Assets
 from calotype.store.port import Store
 
@@ -117,13 +119,22 @@ class Collector:
     async def _keep(self, task: Task, model: Model, source: ImageSource, *, trained: bool) -> Asset:
         origin = Origin(encode("task", task.id), model.name if trained else None)
         asked = task.request.parameters.get(OUTPUT_FORMAT, model.output_format)
+        begun = monotonic()
+        with tracing.span("store image"):
+            kept = await self._taken_in(task, source, origin, wanted=CONTENT_TYPES[str(asked)])
+        metrics.IMAGE_SECONDS.note(monotonic() - begun)
+        return kept
+
+    async def _taken_in(
+        self, task: Task, source: ImageSource, origin: Origin, *, wanted: str
+    ) -> Asset:
         async with self._bodies, source.open() as chunks:
             kept = await self._assets.keep(
                 chunks,
                 account_id=task.account_id,
                 kind="result",
                 max_bytes=MAX_RESULT_BYTES,
-                wanted=CONTENT_TYPES[str(asked)],
+                wanted=wanted,
                 origin=origin,
             )
         return kept.asset

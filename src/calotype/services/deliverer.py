@@ -20,6 +20,7 @@ from calotype.domain.ids import encode
 from calotype.domain.urls import endpoint_of
 from calotype.domain.webhooks import DeliveryState, Due, Signer, Try, verdict
 from calotype.net.webhooks import LOOKUPS, Answer, WebhookClient
+from calotype.observing.metrics import WEBHOOKS
 from calotype.services.delivery import Delivery
 from calotype.store.port import SharedStore, Store
 
@@ -191,6 +192,7 @@ class Deliverer:
         )
         made = Try(due.number, at, took, answer.status, answer.error, answer.reply)
         await self._store.webhooks.record(due, made, follows, now=now)
+        WEBHOOKS.add(follows.state)
         if follows.state is not DeliveryState.DELIVERED:
             left = (
                 "" if follows.next_at is None else f", again in {(follows.next_at - now) // 1000} s"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Final, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from calotype.domain.errors import CANCELLED, Unavailable, failure
 from calotype.domain.ids import encode
 from calotype.domain.outcomes import Done, Failed, Fault, Refused, SourceError, TryLater
 from calotype.domain.task import FINAL, Asset, Attempt, AttemptState, Task
+from calotype.observing import metrics
 from calotype.services.assets import Assets
 from calotype.services.collecting import Collector, Harvest
 from calotype.services.prices import Prices
@@ -116,7 +118,7 @@ class Endings:
     async def _complete(
         self, bench: Bench, task: Task, number: int, *, done: Done, harvest: Harvest
     ) -> None:
-        count, cost = len(harvest.images), done.cost_micro_usdc
+        actual, cost = self._prices.of(task, len(harvest.images)), done.cost_micro_usdc
         served = bench.channel.served(task.model)
         if cost is None and served.cost is not None:
             cost = served.cost * len(done.images)
@@ -129,7 +131,7 @@ class Endings:
             task,
             number,
             images=harvest.fresh,
-            actual=self._prices.of(task, count),
+            actual=actual,
             cost=cost,
             now=self._clock(),
             result=[each.image for each in harvest.images],
@@ -137,6 +139,7 @@ class Endings:
             end=AttemptEnd(detail=detail),
         )
         await self._write_with(write, harvest.fresh)
+        self._note_end(task, metrics.SUCCESS, cost=cost, charged=actual)
 
     async def _write_with(
         self, write: Callable[[], Awaitable[None]], images: Sequence[Asset]
@@ -195,6 +198,7 @@ class Endings:
         if task.cancel_at is None:
             raise Fenced
         made = len(done.images)
+        charged = self._prices.of_cancelled(task, made)
         cost, served = done.cost_micro_usdc, bench.channel.served(task.model)
         if cost is None and served.cost is not None:
             cost = served.cost * made
@@ -206,9 +210,10 @@ class Endings:
             now=self._clock(),
             detail=f"It was cancelled, and finished all the same; images: {made}.",
             cost=cost,
-            charge=self._prices.of_cancelled(task, made),
+            charge=charged,
         )
         await self.insist(write)
+        self._note_end(task, CANCELLED.code, cost=cost, charged=charged)
 
     async def _fail_done(
         self, bench: Bench, number: int, code: str, message: str, *, done: Done
@@ -262,6 +267,7 @@ class Endings:
                 cost=cost,
             )
         )
+        self._note_end(task, why.code, cost=cost)
 
     async def _succeed_with_arrived(
         self, task: Task, number: int | None, *, end: AttemptEnd, cost: int | None
@@ -270,12 +276,13 @@ class Endings:
         told = f"{len(task.arrived)} of {task.request.n} images had come. {end.detail}"
         state = AttemptState.DONE if end.state is AttemptState.FAILED else end.state
         end = msgspec.structs.replace(end, state=state, detail=told)
+        charged = self._prices.of(task, len(task.arrived))
         write = partial(
             self._store.complete,
             task,
             number,
             images=(),
-            actual=self._prices.of(task, len(task.arrived)),
+            actual=charged,
             cost=cost,
             now=self._clock(),
             result=[each.image for each in task.arrived],
@@ -288,6 +295,7 @@ class Endings:
             if (await self._current(task)).cancel_at is None:
                 raise
             return False
+        self._note_end(task, metrics.SUCCESS, cost=cost, charged=charged)
         return True
 
     async def fail_attempt(
@@ -365,15 +373,24 @@ class Endings:
         """
         fault: Unavailable | None = None
         while True:
+            begun = monotonic()
             try:
-                return await write()
+                await write()
             except Unavailable as error:
                 fault = error
             except Fenced:
                 if fault is None:
                     raise
                 raise fault from None
+            else:
+                metrics.DATABASE_SECONDS.note(monotonic() - begun, "end")
+                return
             await asyncio.sleep(DATABASE_PAUSE)
+
+    def _note_end(self, task: Task, outcome: str, *, cost: int | None, charged: int = 0) -> None:
+        metrics.task_ended(task, outcome, now=self._clock())
+        metrics.CHARGED.add(task.channel_id, task.model, by=charged)
+        metrics.COST.add(task.channel_id, task.model, by=cost or 0)
 
 
 async def _answered(read: Callable[[], Awaitable[T]]) -> T:

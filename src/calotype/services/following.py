@@ -22,6 +22,7 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.task import Attempt, AttemptState, Event
+from calotype.observing import metrics, tracing
 from calotype.providers.port import Job, Provider
 from calotype.services.cancelling import Stop
 from calotype.services.endings import Endings
@@ -174,7 +175,8 @@ class Follower:
                     delay = held
                     continue
                 alarm.called = False
-                outcome = await provider.poll(job, upstream_id)
+                with tracing.span("upstream poll", kind="CLIENT", channel=bench.channel.slug):
+                    outcome = await provider.poll(job, upstream_id)
                 if isinstance(outcome, Running):
                     shown = await self._show(bench, outcome, shown)
                     delay = outcome.poll_after
@@ -239,6 +241,8 @@ class Follower:
     def _note(self, bench: Bench, outcome: PollOutcome) -> None:
         channel, model = bench.channel.id, bench.task.model
         self._health.note(channel, model, outcome, begun=bench.begun, polled=True)
+        took = self._clock() - bench.begun
+        metrics.upstream_answered(channel, model, outcome, milliseconds=took)
 
     async def _abandon(
         self, bench: Bench, job: Job, upstream_id: str, outcome: PollOutcome

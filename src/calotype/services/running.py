@@ -19,6 +19,7 @@ job is no longer waited for.
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import monotonic
 from typing import Final, assert_never
 
 import msgspec
@@ -39,6 +40,7 @@ from calotype.domain.outcomes import (
 )
 from calotype.domain.task import OPEN_ATTEMPT, Asset, Attempt, AttemptState, Event, Task
 from calotype.imaging.conversion import ConversionBroke
+from calotype.observing import context, metrics, tracing
 from calotype.providers.port import Job, Provider, ReferenceImage
 from calotype.services.assets import Assets
 from calotype.services.cancelling import Interrupter
@@ -190,12 +192,25 @@ class Runner:
             Exception: something of ours is broken; the task is to be tried again later.
 
         """
+        with metrics.RUNNING.during():
+            return await self._run(task_id)
+
+    async def _run(self, task_id: int) -> float | None:
+        begun = monotonic()
         taken = await self._store.take(task_id, now=self._clock())
+        metrics.DATABASE_SECONDS.note(monotonic() - begun, "take")
         if taken is None:
             return None
-        name = encode("task", task_id)
+        name, request = encode("task", task_id), taken.task.request
+        context.TASK.set(name)
+        context.REQUEST.set(taken.task.request_id)
+        context.ACCOUNT.set(taken.task.account_id)
         try:
-            await self._develop(taken)
+            with (
+                tracing.joined(request.traceparent),
+                tracing.span("develop", kind="CONSUMER", task=name, model=request.model),
+            ):
+                await self._develop(taken)
         except Fenced:
             log.info("%s was moved on by another worker", name)
         except Parked:
@@ -336,8 +351,9 @@ class Runner:
                 return
             task = bench.task
             references = await self._fitter.given(task, originals, bench.wire)
-            job, outcome = await self._send_once(bench, history, references)
-            closed = await self._settle(bench, job, outcome)
+            with tracing.span("attempt", channel=bench.channel.slug, number=history.sends + 1):
+                job, outcome = await self._send_once(bench, history, references)
+                closed = await self._settle(bench, job, outcome)
             if not isinstance(outcome, Accepted):  # that is noted as soon as its id is kept
                 self._health.note(bench.channel.id, task.model, outcome, begun=bench.begun)
             if closed is None:
@@ -506,9 +522,15 @@ class Runner:
     ) -> tuple[Job, SubmitOutcome]:
         task, channel = bench.task, bench.channel
         event = Event.RUN if bench.provider.synchronous else Event.QUEUE
+        begun = monotonic()
         number = await self._store.begin_attempt(
             task, channel_id=channel.id, event=event, now=self._clock()
         )
+        metrics.DATABASE_SECONDS.note(monotonic() - begun, "begin_attempt")
+        if number == 1:
+            waited = bench.begun - task.created_at
+            metrics.QUEUE_SECONDS.note(waited / 1000, channel.id)
+            tracing.past("queue", begun=task.created_at, ended=bench.begun)
         reporter = Reporter(self._store, task, clock=self._clock)
         job = make_job(
             bench,
@@ -520,13 +542,18 @@ class Runner:
         )
         outcome: SubmitOutcome
         try:
-            with self._interrupter.during(bench, job):
+            with (
+                self._interrupter.during(bench, job),
+                tracing.span("upstream send", kind="CLIENT", channel=channel.slug),
+            ):
                 outcome = await bench.provider.submit(job)
         except Exception:  # a provider that raises is broken; the money may be spent all the same
             log.exception("channel %s broke while sending", channel.slug)
             outcome = Unknown("The request broke off on our side.")
         finally:
             await reporter.stop()
+        took = self._clock() - bench.begun
+        metrics.upstream_answered(channel.id, task.model, outcome, milliseconds=took)
         return job, outcome
 
     async def _give_up(self, task: Task, code: str, message: str) -> None:

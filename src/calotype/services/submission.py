@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from calotype.domain.limits import NO_LIMITS, AccountLimits
 from calotype.domain.options import NO_OPTIONS, Options, read_options
 from calotype.domain.task import Asset, NewTask, Reference, Request
 from calotype.domain.validation import Normalised, check_reference_count, normalise
+from calotype.observing import metrics, tracing
 from calotype.services.assets import Assets, Kept
 from calotype.services.named import NONE_NAMED, Image, check_images, find_named, images_of
 from calotype.services.routing import Router
@@ -143,7 +145,12 @@ class Submission:
 
         """
         asked = Asked(fields, references, text, idempotency_key)
+        with tracing.span("submit", kind="PRODUCER"):
+            return await self._submit(key, asked, request_id=request_id)
+
+    async def _submit(self, key: ApiKey, asked: Asked, *, request_id: str) -> Accepted:
         judged = self._judge(key, asked)
+        references = asked.references
         named = await find_named(self._store, [references]) if references else NONE_NAMED
         try:
             new = self._new_task(key, judged, named, request_id=request_id)
@@ -203,6 +210,12 @@ class Submission:
                 ``AcceptanceInDoubt``, nothing was written.
 
         """
+        with tracing.span("submit", kind="PRODUCER", requests=len(batch)):
+            return await self._submit_batch(key, batch, request_id=request_id)
+
+    async def _submit_batch(
+        self, key: ApiKey, batch: Sequence[Asked | CalotypeError], *, request_id: str
+    ) -> list[Accepted | CalotypeError]:
         named = await find_named(
             self._store, [one.references for one in batch if isinstance(one, Asked)]
         )
@@ -263,6 +276,7 @@ class Submission:
             callback_url=options.callback_url,
             deadline_seconds=options.deadline_seconds,
             channel_ids=key.channels,
+            traceparent=tracing.traceparent(),
         )
         keyed = asked.idempotency_key is not None
         fingerprint = _fingerprint(plain, options, asked.references) if keyed else b""
@@ -352,6 +366,8 @@ class Submission:
 
     def _accepted(self, submitted: Submitted, new: NewTask, model: Model) -> Accepted:
         """Tell a worker, of a replay too: it may have been lost right after it was written."""
+        if not submitted.replayed:
+            metrics.ACCEPTED.add(new.channel_id, model.id)
         self._enqueue(
             submitted.task_id,
             new.channel_id,
@@ -364,7 +380,10 @@ class Submission:
             return []
         for _ in range(_DRAWS):
             try:
-                return await self._store.submit_batch(news)
+                begun = monotonic()
+                written = await self._store.submit_batch(news)
+                metrics.DATABASE_SECONDS.note(monotonic() - begun, "submit")
+                return written  # noqa: TRY300 -- nothing after the write can raise
             except IdTaken:
                 news = [msgspec.structs.replace(new, id=self._ids.next()) for new in news]
             except Unavailable as error:
@@ -374,7 +393,10 @@ class Submission:
     async def _write(self, new: NewTask) -> Submitted:
         for _ in range(_DRAWS):
             try:
-                return await self._store.submit(new)
+                begun = monotonic()
+                written = await self._store.submit(new)
+                metrics.DATABASE_SECONDS.note(monotonic() - begun, "submit")
+                return written  # noqa: TRY300 -- nothing after the write can raise
             except IdTaken:
                 new = msgspec.structs.replace(new, id=self._ids.next())
             except Unavailable as error:

@@ -23,6 +23,7 @@ CUTOFFS_KEPT_MS: Final = 8 * 24 * 3600 * 1000
 
 FIGURED: Final = 500
 """Attempts of a channel, the newest ones, that its figures are made of."""
+COUNTED: Final = 10_000
 WALKED: Final = 5_000
 """Tasks that one page looks at where no index leads to those that are asked for."""
 
@@ -123,6 +124,18 @@ class RetriedWebhooks(msgspec.Struct, frozen=True):
     receivers: int
 
 
+class Totals(msgspec.Struct, frozen=True):
+    """What the whole database comes to; at most ``COUNTED`` of what is counted."""
+
+    balance: int
+    """Of all accounts."""
+    reserved: int
+    unknown: int
+    """Attempts of unknown outcome that nobody has settled."""
+    webhooks: int
+    """That are to be delivered."""
+
+
 class TaskPage(msgspec.Struct, frozen=True):
     """Tasks that were found, newest first."""
 
@@ -186,6 +199,10 @@ class OperatingStore(Protocol):
 
     async def retried_webhooks(self) -> RetriedWebhooks:
         """How many webhooks have not been taken yet, among those that wait longest."""
+        ...
+
+    async def totals(self) -> Totals:
+        """What the whole database comes to."""
         ...
 
     async def depth(self) -> Sequence[QueueDepth]:

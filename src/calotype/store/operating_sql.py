@@ -13,6 +13,7 @@ from calotype.domain.task import AttemptState, State, Task
 from calotype.store import rows
 from calotype.store.operating import (
     BEGUN,
+    COUNTED,
     FIGURED,
     WALKED,
     AccountRow,
@@ -130,6 +131,14 @@ def figures(channel_id: int, row: Sequence[Any], milliseconds: Sequence[int]) ->
     )
 
 
+TOTALS: Final = f"""
+SELECT (SELECT CAST(COALESCE(SUM(balance), 0) AS BIGINT) FROM accounts),
+    (SELECT CAST(COALESCE(SUM(reserved), 0) AS BIGINT) FROM accounts),
+    (SELECT COUNT(*) FROM (
+        SELECT 1 FROM attempts WHERE {{unknown}} AND resolved_at IS NULL LIMIT {COUNTED}) AS a),
+    (SELECT COUNT(*) FROM (
+        SELECT 1 FROM webhooks WHERE state = 'pending' LIMIT {COUNTED}) AS w)
+"""
 DEPTH: Final = f"""
 SELECT channel_id, COUNT(*) FILTER (WHERE state = '{State.WAITING}'),
     COUNT(*) FILTER (WHERE state = '{State.QUEUING}'),

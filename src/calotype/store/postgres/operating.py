@@ -21,6 +21,7 @@ from calotype.store.operating import (
     SentAttempt,
     Switch,
     TaskPage,
+    Totals,
     UnknownAttempt,
 )
 from calotype.store.operating_sql import Walk
@@ -46,6 +47,7 @@ _SENT: Final = sql.sent("attempts", join="JOIN", model="task_model(tasks.request
 )
 _COUNTS: Final = sql.COUNTS.format(attempts="attempts").replace("?", "$")
 _DEPTH: Final = sql.DEPTH.format(tasks="tasks")
+_TOTALS: Final = sql.TOTALS.format(unknown="unknown_at IS NOT NULL")
 _UNKNOWN: Final = {
     resolved: sql.unknown(
         "a.unknown_at IS NOT NULL", model="task_model(t.request)", resolved=resolved
@@ -106,6 +108,10 @@ class PostgresOperating:
         """How many webhooks have not been taken yet."""
         found = await self._db.fetch(sql.RETRIED)
         return RetriedWebhooks(*found[0])
+
+    async def totals(self) -> Totals:
+        """What the whole database comes to."""
+        return Totals(*(await self._db.fetch(_TOTALS))[0])
 
     async def depth(self) -> Sequence[QueueDepth]:
         """The tasks that are not final, by channel."""

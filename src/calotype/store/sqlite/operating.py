@@ -27,6 +27,7 @@ from calotype.store.operating import (
     SentAttempt,
     Switch,
     TaskPage,
+    Totals,
     UnknownAttempt,
 )
 from calotype.store.operating_sql import Walk
@@ -46,6 +47,7 @@ _SENT: Final = sql.sent(
 )
 _COUNTS: Final = sql.COUNTS.format(attempts="attempts INDEXED BY attempts_of_channel")
 _DEPTH: Final = sql.DEPTH.format(tasks=_OPEN)
+_TOTALS: Final = sql.TOTALS.format(unknown=f"state = '{AttemptState.UNKNOWN}'")
 _UNKNOWN: Final = {
     resolved: sql.unknown(f"a.state = '{AttemptState.UNKNOWN}'", model="t.model", resolved=resolved)
     for resolved in (False, True)
@@ -116,6 +118,10 @@ class SqliteOperating:
         """How many webhooks have not been taken yet."""
         found = await self._find(sql.RETRIED)
         return RetriedWebhooks(*found[0])
+
+    async def totals(self) -> Totals:
+        """What the whole database comes to."""
+        return Totals(*(await self._find(_TOTALS))[0])
 
     async def depth(self) -> Sequence[QueueDepth]:
         """The tasks that are not final, by channel."""
