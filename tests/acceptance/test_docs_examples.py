@@ -35,6 +35,8 @@ BETWEEN = "\x1e"
 SECONDS = 100
 
 OPERATE = "docs/guides/operate.md"
+BACKUP = "docs/guides/backup.md"
+UPGRADE = "docs/guides/upgrade.md"
 MODELS = "docs/guides/models.md"
 SANDBOX = "docs/guides/sandbox.md"
 API = "docs/reference/api.md"
@@ -425,11 +427,24 @@ def test_what_the_server_keeps_is_what_the_operating_guide_lists(site: Site) -> 
     assert not {name for name in kept if f"`{name}`" not in guide}
 
 
-def test_the_backup_of_the_operating_guide_holds_what_the_doctor_looks_for(site: Site) -> None:
-    assert site.finished(site.submit({"model": "gpt-image-2", "prompt": "x"})["task_id"])
-    (printed,) = run(site, blocks(OPERATE, "sh"))
-    assert "All is well." in printed
-    assert (site.folder / "backup" / "calotype.db").is_file()
+def test_a_backup_made_while_it_runs_is_restored_as_the_guide_says(tmp_path: Path) -> None:
+    backup, restore = blocks(BACKUP, "sh")
+    with serving(tmp_path / "calotype") as site:
+        task = site.submit({"model": "gpt-image-2", "prompt": "x"})
+        assert site.finished(task["task_id"])["state"] == "success"
+        assert "All is well." in run(site, [backup])[0]
+        later = site.submit({"model": "gpt-image-2", "prompt": "forgotten"})
+    assert "All is well." in run(site, [restore])[0]
+    listed = calotype(site.folder, "tasks", "list", "--json")
+    assert task["task_id"] in listed
+    assert later["task_id"] not in listed
+
+
+def test_the_steps_of_an_upgrade_run_and_a_rehearsal_leaves_the_database_alone(site: Site) -> None:
+    steps, rehearsal = run(site, blocks(UPGRADE, "sh"))
+    assert "All is well." in steps
+    assert "All is well." in rehearsal
+    assert (site.folder / "rehearsal" / "calotype.db").is_file()
 
 
 # The requests of the contract, as they are published
