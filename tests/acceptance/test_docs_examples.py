@@ -9,11 +9,12 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from calotype.store import sqlite
 from harness import OUR_CODE
 
 ROOT = Path(__file__).parents[2]
@@ -125,9 +127,8 @@ def calotype(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-@contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Site]:
-    """A server on a free port, with the data folder that the documentation speaks of."""
+def settle(folder: Path) -> None:
+    """Make the folder of an installation, with the programs that the documentation starts."""
     folder.mkdir(exist_ok=True)
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
@@ -135,6 +136,12 @@ def serving(folder: Path, *options: str) -> Iterator[Site]:
         script = programs / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
         script.chmod(0o755)
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[Site]:
+    """A server on a free port, with the data folder that the documentation speaks of."""
+    settle(folder)
     key = calotype(folder, "keys", "create", "--name", "test", "--credits", "100")
     command = [sys.executable, "-m", "calotype", "serve", "--port", "0", *options]
     with (
@@ -445,6 +452,30 @@ def test_the_steps_of_an_upgrade_run_and_a_rehearsal_leaves_the_database_alone(s
     assert "All is well." in steps
     assert "All is well." in rehearsal
     assert (site.folder / "rehearsal" / "calotype.db").is_file()
+
+
+def test_an_old_database_is_upgraded_by_these_steps_and_a_newer_one_is_refused_unchanged(
+    tmp_path: Path,
+) -> None:
+    scripts = sorted(Path(sqlite.__file__).parent.glob("migrations/*.sql"))
+    site = Site("", tmp_path / "old", "")
+    settle(site.folder)
+    file = site.folder / "calotype-data" / "calotype.db"
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file)) as database:
+        for number, script in enumerate(scripts[:2], start=1):  # as the first versions made it
+            database.executescript(script.read_text(encoding="utf-8"))
+            database.execute(f"PRAGMA user_version = {number}")
+    steps, _ = blocks(UPGRADE, "sh")
+    (printed,) = run(site, [steps])
+    assert f"schema version {len(scripts)}" in printed
+    assert "All is well." in printed
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(f"PRAGMA user_version = {len(scripts) + 1}")
+    before = file.read_bytes()
+    (printed,) = run(site, [".venv/bin/calotype serve 2>&1 && exit 1; true"])
+    assert "restore a backup" in printed
+    assert file.read_bytes() == before
 
 
 # The requests of the contract, as they are published
