@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 LOADED = re.compile(
@@ -15,10 +13,8 @@ LOADED = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, as `make docs` builds it."""
-    folder = tmp_path_factory.mktemp("site")
+def build(folder: Path) -> None:
+    """Build the site as `make docs` does."""
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--site-dir", folder],
         cwd=ROOT,
@@ -29,10 +25,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert built.returncode == 0, built.stderr
     assert "WARNING" not in built.stderr
-    return folder
 
 
-def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
+def test_the_site_has_every_page_loads_nothing_from_elsewhere_and_tells_language_models(
+    tmp_path: Path,
+) -> None:
+    build(tmp_path)
+    every_page_is_in_the_navigation(tmp_path)
+    nothing_is_loaded_from_elsewhere(tmp_path)
+    the_map_for_language_models_leads_to_every_page(tmp_path)
+
+
+def every_page_is_in_the_navigation(site: Path) -> None:
     home = (site / "index.html").read_text(encoding="utf-8")
     navigation = home[home.index('aria-label="Navigation"') :]
     for page in DOCS.rglob("*.md"):
@@ -41,14 +45,14 @@ def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
         assert f'href="{name.as_posix()}" class="md-nav__link' in navigation
 
 
-def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+def nothing_is_loaded_from_elsewhere(site: Path) -> None:
     files = [*site.rglob("*.html"), *site.rglob("*.css")]
     assert len(files) > 50
     for file in files:
         assert not LOADED.search(file.read_text(encoding="utf-8")), file
 
 
-def test_the_map_for_language_models_leads_to_every_page(site: Path) -> None:
+def the_map_for_language_models_leads_to_every_page(site: Path) -> None:
     told = (site / "llms.txt").read_text(encoding="utf-8")
     assert re.match(r"# Calotype\n\n> \S", told)
     links = re.findall(r"\]\(([^)]+)\)", told)
