@@ -28,7 +28,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo serve test chaos soak fuzz fuzz-api check audit sbom bench bench-peers lock clean help
+.PHONY: demo serve test chaos soak fuzz fuzz-api check audit sbom bench bench-peers docs dist lock clean help
 
 # An environment without its Python, or copied from another folder, whose code it would run, is stale.
 ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
@@ -78,6 +78,14 @@ bench: $(DEV) ## Measure throughput, latency and memory; ARGS="…" goes to the 
 
 bench-peers: $(DEV) ## Measure other gateways beside Calotype; PEERS_HOME says where they are put
 	@PYTHONPATH=tests $(VENV_PYTHON) benchmarks/peers.py $(ARGS)
+
+docs: $(DEV) ## Build the documentation site into build/site/, strictly
+	@NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs --quiet build $(ARGS)
+	@echo 'Open build/site/index.html.'
+
+dist: $(DEV) ## Build the wheel and the source distribution into dist/
+	@rm -rf dist
+	@$(VENV_PYTHON) -m hatchling build --target sdist --target wheel $(ARGS)
 
 lock: $(VENV_PYTHON) ## Pin anew after a change in pyproject.toml; ARGS=--upgrade takes the newest of everything
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; trap 'exit 1' INT TERM; \

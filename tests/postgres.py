@@ -27,6 +27,8 @@ def _packaged() -> Path:
 
 
 _BINARIES = _packaged()
+PROGRAMS = _BINARIES / "bin"
+"""``pg_dump`` and the like, of the same version as the server."""
 _NOBODY = "nobody"
 _TEMPLATE = "calotype_template"
 

@@ -9,11 +9,12 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from calotype.store import sqlite
 from harness import OUR_CODE
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,8 @@ BETWEEN = "\x1e"
 SECONDS = 100
 
 OPERATE = "docs/guides/operate.md"
+BACKUP = "docs/guides/backup.md"
+UPGRADE = "docs/guides/upgrade.md"
 MODELS = "docs/guides/models.md"
 SANDBOX = "docs/guides/sandbox.md"
 API = "docs/reference/api.md"
@@ -123,9 +127,8 @@ def calotype(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-@contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Site]:
-    """A server on a free port, with the data folder that the documentation speaks of."""
+def settle(folder: Path) -> None:
+    """Make the folder of an installation, with the programs that the documentation starts."""
     folder.mkdir(exist_ok=True)
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
@@ -133,6 +136,12 @@ def serving(folder: Path, *options: str) -> Iterator[Site]:
         script = programs / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
         script.chmod(0o755)
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[Site]:
+    """A server on a free port, with the data folder that the documentation speaks of."""
+    settle(folder)
     key = calotype(folder, "keys", "create", "--name", "test", "--credits", "100")
     command = [sys.executable, "-m", "calotype", "serve", "--port", "0", *options]
     with (
@@ -425,11 +434,48 @@ def test_what_the_server_keeps_is_what_the_operating_guide_lists(site: Site) -> 
     assert not {name for name in kept if f"`{name}`" not in guide}
 
 
-def test_the_backup_of_the_operating_guide_holds_what_the_doctor_looks_for(site: Site) -> None:
-    assert site.finished(site.submit({"model": "gpt-image-2", "prompt": "x"})["task_id"])
-    (printed,) = run(site, blocks(OPERATE, "sh"))
+def test_a_backup_made_while_it_runs_is_restored_as_the_guide_says(tmp_path: Path) -> None:
+    backup, restore = blocks(BACKUP, "sh")
+    with serving(tmp_path / "calotype") as site:
+        task = site.submit({"model": "gpt-image-2", "prompt": "x"})
+        assert site.finished(task["task_id"])["state"] == "success"
+        assert "All is well." in run(site, [backup])[0]
+        later = site.submit({"model": "gpt-image-2", "prompt": "forgotten"})
+    assert "All is well." in run(site, [restore])[0]
+    listed = calotype(site.folder, "tasks", "list", "--json")
+    assert task["task_id"] in listed
+    assert later["task_id"] not in listed
+
+
+def test_the_steps_of_an_upgrade_run_and_a_rehearsal_leaves_the_database_alone(site: Site) -> None:
+    steps, rehearsal = run(site, blocks(UPGRADE, "sh"))
+    assert "All is well." in steps
+    assert "All is well." in rehearsal
+    assert (site.folder / "rehearsal" / "calotype.db").is_file()
+
+
+def test_an_old_database_is_upgraded_by_these_steps_and_a_newer_one_is_refused_unchanged(
+    tmp_path: Path,
+) -> None:
+    scripts = sorted(Path(sqlite.__file__).parent.glob("migrations/*.sql"))
+    site = Site("", tmp_path / "old", "")
+    settle(site.folder)
+    file = site.folder / "calotype-data" / "calotype.db"
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file)) as database:
+        for number, script in enumerate(scripts[:2], start=1):  # as the first versions made it
+            database.executescript(script.read_text(encoding="utf-8"))
+            database.execute(f"PRAGMA user_version = {number}")
+    steps, _ = blocks(UPGRADE, "sh")
+    (printed,) = run(site, [steps])
+    assert f"schema version {len(scripts)}" in printed
     assert "All is well." in printed
-    assert (site.folder / "backup" / "calotype.db").is_file()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute(f"PRAGMA user_version = {len(scripts) + 1}")
+    before = file.read_bytes()
+    (printed,) = run(site, [".venv/bin/calotype serve 2>&1 && exit 1; true"])
+    assert "restore a backup" in printed
+    assert file.read_bytes() == before
 
 
 # The requests of the contract, as they are published

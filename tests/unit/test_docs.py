@@ -165,12 +165,18 @@ def families(kind: type[errors.CalotypeError] = errors.CalotypeError) -> dict[st
     return found
 
 
+def linkable(anchor: str, code: str) -> str:
+    """The first cell of a row that a link can lead to."""
+    return f'<a id="{anchor}"></a>`{code}`'
+
+
 def test_every_code_of_a_refusal_is_documented_with_its_status_and_family() -> None:
     rows = rows_under(text_of("reference/errors.md"), "code", "status", "type", "cause")
     documented = {words(row[0])[0]: (int(row[1]), words(row[2])[0]) for row in rows}
     family = families()
     assert documented == {code: (status, family[code]) for code, status in STATUSES.items()}
     assert all(row[3] and row[4] for row in rows)
+    assert [row[0] for row in rows] == [linkable(code, code) for code in documented]
 
 
 def test_every_code_of_a_failed_task_is_documented_with_its_family() -> None:
@@ -178,6 +184,7 @@ def test_every_code_of_a_failed_task_is_documented_with_its_family() -> None:
     documented = {words(row[0])[0]: (words(row[2])[0], row[3] == "yes") for row in rows}
     assert documented == errors.FAILURES
     assert all(row[1] == "task failure" and row[4] and row[5] for row in rows)
+    assert [row[0] for row in rows] == [linkable(f"failure-{code}", code) for code in documented]
 
 
 # The API, the sandbox, states and money

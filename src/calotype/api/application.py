@@ -16,6 +16,7 @@ from calotype.api.cancelling import Cancel
 from calotype.api.context import Context
 from calotype.api.discovery import Discovery
 from calotype.api.docs_page import DocsPage
+from calotype.api.docs_page.llms import LlmsText
 from calotype.api.edge import Edge, ErrorPages
 from calotype.api.files import Files
 from calotype.api.images import Generations
@@ -52,6 +53,7 @@ class _Published:
         self.discovery = Discovery(context)
         self.openapi = OpenApi(document)
         self.docs = DocsPage(document, context.catalog, channels, public_url=public_url)
+        self.llms = LlmsText(document, context.catalog, public_url=public_url)
 
     async def models(self, request: Request) -> Response:
         return await self.discovery.models(request)
@@ -64,6 +66,9 @@ class _Published:
 
     async def page(self, request: Request) -> Response:
         return await self.docs.handle(request)
+
+    async def text(self, request: Request) -> Response:
+        return await self.llms.handle(request)
 
 
 def build(
@@ -118,6 +123,7 @@ def build(
         Route("/readyz", status.ready),
         Route("/openapi.json", published.document),
         Route("/docs", published.page),
+        Route("/llms.txt", published.text),
         *console,
     ]
     rest = Router(routes, redirect_slashes=False, lifespan=lifespan)

@@ -16,9 +16,9 @@ def overview(models: Sequence[Model]) -> str:
         f'<tr role="row"><th role="rowheader" scope="row">'
         f'<a href="#model-{model.id}">{escape(model.name)}</a></th>'
         f'<td role="cell"><code>{model.id}</code></td>'
-        f'<td role="cell" data-label="Resolutions:">{escape(_resolutions(model))}</td>'
-        f'<td role="cell" class="num" data-label="References:">{_references(model)}</td>'
-        f'<td role="cell" class="num" data-label="USDC per image:">{_price_range(model)}</td></tr>'
+        f'<td role="cell" data-label="Resolutions:">{escape(resolutions(model))}</td>'
+        f'<td role="cell" class="num" data-label="References:">{reference_limit(model)}</td>'
+        f'<td role="cell" class="num" data-label="USDC per image:">{price_range(model)}</td></tr>'
         for model in models
     )
     heads = "".join(
@@ -44,17 +44,20 @@ def model_card(model: Model, channels: Sequence[Channel]) -> str:
     )
 
 
-def _resolutions(model: Model) -> str:
+def resolutions(model: Model) -> str:
+    """Those to choose from."""
     chosen = [each for each in model.parameters if each.name == RESOLUTION]
     return ", ".join(str(value) for value in chosen[0].enum) if chosen else "one"
 
 
-def _references(model: Model) -> str:
+def reference_limit(model: Model) -> str:
+    """How many reference images it takes."""
     most = model.references.max_items
     return f"up to {most}" if most else "none"
 
 
-def _price_range(model: Model) -> str:
+def price_range(model: Model) -> str:
+    """From its cheapest image to its dearest, in USDC."""
     prices = sorted({tier.price_micro_usdc for tier in model.pricing.tiers})
     return " to ".join(format_usd(price) for price in (prices[0], prices[-1])[: len(prices)])
 
@@ -116,7 +119,7 @@ def _limits(model: Model, channels: Sequence[Channel]) -> str:
     pairs = [
         ("Prompt", f"up to {_grouped(model.prompt.max_length)} characters"),
         ("Images per request", "1" if model.n.maximum == 1 else f"up to {model.n.maximum}"),
-        ("References", _references(model)),
+        ("References", reference_limit(model)),
     ]
     if model.references.max_items:
         kinds = [kind.removeprefix("image/").upper() for kind in model.references.content_types]

@@ -63,6 +63,7 @@ def paths(examples: dict[str, Any]) -> dict[str, Schema]:
         "/readyz": {"get": _ready()},
         "/openapi.json": {"get": _openapi()},
         "/docs": {"get": _docs()},
+        "/llms.txt": {"get": _llms()},
     }
 
 
@@ -499,6 +500,21 @@ def _docs() -> Operation:
         "The reference for people",
         description="The same as a page to read. Public and cacheable.",
         answers={"200": page, **_known()},
+        codes=("internal_error",),
+        parameters=[_IF_NONE_MATCH],
+    )
+
+
+def _llms() -> Operation:
+    text = _response("The text.", headers=_CACHED)
+    text["content"] = {"text/markdown": {"schema": {"type": "string"}}}
+    return _operation(
+        "getLlmsText",
+        "Server",
+        "The reference for language models",
+        description="Steps, routes, models and errors in a few pages of Markdown, as "
+        "https://llmstxt.org describes it. Public and cacheable.",
+        answers={"200": text, **_known()},
         codes=("internal_error",),
         parameters=[_IF_NONE_MATCH],
     )
