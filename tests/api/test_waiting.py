@@ -125,6 +125,15 @@ async def test_a_submission_that_prefers_to_wait_is_answered_with_the_final_stat
     assert (await submitted(server, "sandbox:never", Prefer="wait=soon"))["state"] == "waiting"
 
 
+async def test_the_replay_of_a_submission_that_has_ended_waits_for_nothing(server: Server) -> None:
+    keyed = {"Idempotency-Key": "once"}
+    first = await submitted(server, "sandbox:delay=0", **keyed)
+    await server.finished(first["task_id"])
+    async with asyncio.timeout(20):
+        again = await submitted(server, "sandbox:delay=0", Prefer="wait=60", **keyed)
+    assert (again["task_id"], again["state"]) == (first["task_id"], "success")
+
+
 async def test_a_tasks_stream_tells_every_event_and_ends_with_the_last(server: Server) -> None:
     task = await submitted(server)
     async with stream(server, f"{task['poll_url']}/events") as events:

@@ -10,8 +10,8 @@ from calotype.api.body import media_type
 from calotype.api.context import Context, authenticate
 from calotype.api.intake import Intake, idempotency_key
 from calotype.api.render import Answer, json_answer
-from calotype.api.waiting import ended, preferred_wait
-from calotype.domain.errors import TaskNotFound, Unavailable
+from calotype.api.waiting import final_state, preferred_wait
+from calotype.domain.errors import Unavailable
 from calotype.domain.ids import encode
 from calotype.domain.keys import ApiKey
 from calotype.domain.task import State
@@ -51,8 +51,8 @@ class Generations:
 
     async def _state_after(self, task_id: int, seconds: int) -> State:
         """The state of a task once it is final, or after so long; it is accepted all the same."""
-        with suppress(TaskNotFound, Unavailable):
-            return (await ended(self._context, task_id, seconds=seconds)).state
+        with suppress(Unavailable):
+            return await final_state(self._context, task_id, seconds=seconds) or State.WAITING
         return State.WAITING
 
     async def _from_json(

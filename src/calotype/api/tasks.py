@@ -41,17 +41,16 @@ class Tasks:
     def ready(self, scope: Scope, word: str) -> Answer | None:
         """What ``handle`` answers to a request without a query; None where that takes waiting."""
         try:
-            key = self._context.accounts.recognise(bearer(scope))
-            if key is None:
+            base = base_url(scope, self._context.public_url)
+            kept = self._context.delivery.ready(word, base_url=base)
+            if kept is None:
                 return None
-            body = self._context.delivery.ready(
-                word,
-                account_id=key.account_id,
-                base_url=base_url(scope, self._context.public_url),
-            )
+            key = self._context.accounts.recognise(bearer(scope))
         except Exception:  # noqa: BLE001 -- ``handle`` meets it as well, and tells of it
             return None
-        return None if body is None else Answer(200, body, _HEADERS)
+        if key is None or key.account_id != kept.account_id:
+            return None
+        return Answer(200, kept.body, _HEADERS)
 
     async def delete(self, request: Request) -> Response:
         """Nothing, once the images of the task are gone; a body means nothing."""

@@ -11,7 +11,7 @@ from starlette.types import Scope
 from calotype.api.context import Context, header
 from calotype.domain.errors import InvalidParameter, TaskNotFound
 from calotype.domain.ids import decode, encode
-from calotype.domain.task import FINAL, Task
+from calotype.domain.task import FINAL, State, Task
 from calotype.observing.metrics import HELD
 
 MAX_WAIT: Final = 60
@@ -78,6 +78,22 @@ async def ended(context: Context, task_id: int, *, seconds: int) -> Task:
         return task
 
     return await _past(context, task_id, read, since=_LAST, seconds=seconds)
+
+
+async def final_state(context: Context, task_id: int, *, seconds: int) -> State | None:
+    """The state of a task once it is final, or as it is after so long; None if it is not kept."""
+    feed = context.feed
+    async with feed.waking(task_id=task_id, seconds=seconds) as wake:
+        wake.after = _LAST
+        standing = await context.store.standing(task_id)
+        if standing is not None and standing.completed_at is None:
+            while not (wake.ended or wake.over or feed.closing):
+                await wake.wait()
+                wake.clear()
+    if wake.ended is not None:
+        return wake.ended
+    task = await context.store.task(task_id)
+    return None if task is None else task.state
 
 
 async def _past(

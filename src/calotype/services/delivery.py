@@ -13,7 +13,7 @@ from calotype.domain.ids import decode, encode
 from calotype.domain.task import Asset, ResultImage, Task
 from calotype.domain.webhooks import Webhook
 from calotype.services.assets import Assets
-from calotype.services.ready import ReadyDocuments
+from calotype.services.ready import Ready, ReadyDocuments
 from calotype.services.routing import Router
 from calotype.services.webhooks import summary
 from calotype.store.port import Store
@@ -37,14 +37,12 @@ class Delivery:
         self._clock = clock
         self._ready = ReadyDocuments()
 
-    def ready(self, task_word: str, *, account_id: int, base_url: str) -> bytes | None:
+    def ready(self, task_word: str, *, base_url: str) -> Ready | None:
         """What ``encoded`` gives, where it is known at once to be what it would give now."""
         kept = self._ready.get(task_word, base_url, now=self._clock())
-        if kept is None or kept.account_id != account_id:
+        if kept is None or self._router.get(kept.channel_id) is not kept.channel:
             return None
-        if self._router.get(kept.channel_id) is not kept.channel:
-            return None
-        return kept.body if kept.version == self._store.version() else None
+        return kept if kept.version == self._store.version() else None
 
     async def encoded(self, task_word: str, *, account_id: int, base_url: str) -> bytes:
         """The public form of a task as JSON.

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from calotype.domain.errors import Unavailable
-from calotype.domain.task import FINAL, Task
+from calotype.domain.task import FINAL, State, Task
 from calotype.store.port import LoggedEvent, SharedStore, Store
 
 TAIL_SECONDS: Final = 0.05
@@ -31,12 +31,17 @@ class Wake(asyncio.Event):
 
     after = 0
     """Of a task's events only those after this one count, and its last."""
+    ended: State | None = None
+    """The state that the task came to its end in, once that is told."""
     over = False
     """Nobody is to wait any longer."""
 
     def tell(self, event: LoggedEvent) -> None:
         """Something happened to the task."""
-        if event.seq > self.after or event.state in FINAL:
+        if event.state in FINAL:
+            self.ended = event.state
+            self.set()
+        elif event.seq > self.after:
             self.set()
 
     def end(self) -> None:
