@@ -31,8 +31,9 @@ KEYED: Final = (
 
 _RESERVE = (
     "UPDATE accounts SET reserved = reserved + ?1, unfinished = unfinished + ?2 "
-    "WHERE id = ?3 AND balance - reserved >= ?1 RETURNING unfinished, reference_days"
+    "WHERE id = ?3 AND balance - reserved >= ?1"
 )
+_ACCOUNT = "SELECT unfinished, reference_days FROM accounts WHERE id = ?"
 _INSERT_TASK = (
     "INSERT INTO tasks (id, account_id, key_id, request_id, state, progress, request, refs, "
     "channel_id, claim, seq, billing, reserved, actual, released, deadline_at, abandon_at, "
@@ -133,9 +134,9 @@ def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> int:
     """
     account_id = group[0].account_id
     total = sum(new.price for new in group)
-    reserved = connection.execute(_RESERVE, (total, len(group), account_id)).fetchall()
-    if not reserved:
+    if not connection.execute(_RESERVE, (total, len(group), account_id)).rowcount:
         raise _insufficient(connection, account_id, group[0].price)
+    unfinished, own_days = connection.execute(_ACCOUNT, (account_id,)).fetchone()
     connection.executemany(_INSERT_TASK, [_task_values(new) for new in group])
     connection.executemany(_INSERT_EVENT, [(account_id, new.id, new.created_at) for new in group])
     connection.executemany(
@@ -148,12 +149,12 @@ def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> int:
                 new.uploads,
                 task_id=new.id,
                 kind="reference",
-                expires_at=_expiry(new, own_days=reserved[0][1]),
+                expires_at=_expiry(new, own_days=own_days),
             )
         if new.metadata:
             pairs = [(account_id, *pair, new.id) for pair in new.metadata.items()]
             connection.executemany(_INSERT_METADATA, pairs)
-    return int(reserved[0][0]) - len(group)
+    return int(unfinished) - len(group)
 
 
 def _expiry(new: NewTask, *, own_days: int | None) -> int | None:
