@@ -7,7 +7,7 @@ import pytest
 
 from calotype.domain.errors import failure
 from calotype.domain.money import Balance
-from calotype.domain.task import Event, State, Task
+from calotype.domain.task import Asset, Event, State, Task
 from calotype.store.port import Fenced, Store
 from calotype.store.postgres import PostgresStore, log, transitions
 from calotype.store.postgres.connection import HOT_SESSION
@@ -17,8 +17,10 @@ from conformance.tasks import NOW, PRICE, funded, image, new_task, read, submitt
 MANY = 40
 
 
-async def complete(store: Store, task: Task, *, actual: int = 20_000) -> None:
-    images = [image(task.account_id)]
+async def complete(
+    store: Store, task: Task, *, actual: int = 20_000, made: Asset | None = None
+) -> None:
+    images = [made or image(task.account_id)]
     await store.complete(task, 1, images=images, actual=actual, cost=None, now=NOW + 3)
 
 
@@ -63,6 +65,25 @@ async def test_one_that_was_fenced_or_broken_takes_nobody_with_it(store: Store) 
     ended, open_ = State.SUCCESS, State.GENERATING
     assert states == [ended, open_, open_, ended]
     assert (await store.balance(account)).reserved == 2 * PRICE
+    assert await store.prove() == []
+
+
+async def test_of_two_tasks_with_one_image_only_one_ends_and_so_do_their_neighbours(
+    store: Store,
+) -> None:
+    account = await funded(store)
+    tasks = [await begun(store, account) for _ in range(4)]
+    one = image(account)
+    first, *both, last = await asyncio.gather(
+        *(
+            complete(store, task, made=made)
+            for task, made in zip(tasks, (None, one, one, None), strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert (first, last) == (None, None)
+    assert sorted(isinstance(result, Exception) for result in both) == [False, True]
+    assert await store.balance(account) == Balance(balance=10 * PRICE - 3 * 20_000, reserved=PRICE)
     assert await store.prove() == []
 
 

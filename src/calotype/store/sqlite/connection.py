@@ -29,6 +29,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     if not read_only:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # What a savepoint may have to undo: above 64 KB it would be a file, made in the event loop.
+        connection.execute("PRAGMA temp_store = MEMORY")
     connection.create_function("lowered", 1, str.lower, deterministic=True)
     connection.execute("PRAGMA cache_size = -16384")  # 16 MiB
     return connection

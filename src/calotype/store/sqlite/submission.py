@@ -34,13 +34,13 @@ _LIMITS: Final = AccountSql(tasks="?4", per_minute="?5", now="?6", number="?2")
 _RESERVE: Final = (
     "UPDATE accounts SET reserved = reserved + ?1, unfinished = unfinished + ?2, "
     f"rate_free_at = {_LIMITS.free_at} "
-    f"WHERE id = ?3 AND balance - reserved >= ?1 AND {_LIMITS.has_room} "
-    f"RETURNING unfinished, reference_days, {_LIMITS.rate}, rate_free_at"
+    f"WHERE id = ?3 AND balance - reserved >= ?1 AND {_LIMITS.has_room}"
 )
-_STANDING: Final = (
-    f"SELECT {AccountSql(tasks='?2', per_minute='?3', now='', number='').standing} "
-    "FROM accounts WHERE id = ?1"
+_STANDING: Final = AccountSql(tasks="?2", per_minute="?3", now="", number="")
+_RESERVED: Final = (
+    f"SELECT unfinished, reference_days, {_STANDING.rate}, rate_free_at FROM accounts WHERE id = ?1"
 )
+_REFUSED: Final = f"SELECT {_STANDING.standing} FROM accounts WHERE id = ?1"
 _INSERT_TASK = (
     "INSERT INTO tasks (id, account_id, key_id, request_id, state, progress, request, refs, "
     "channel_id, claim, seq, billing, reserved, actual, released, deadline_at, abandon_at, "
@@ -146,11 +146,10 @@ def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> _Room:
     account_id, limits = group[0].account_id, group[0].limits
     total, now = sum(new.price for new in group), max(new.created_at for new in group)
     values = (total, len(group), account_id, limits.tasks, limits.per_minute, now * 1000)
-    reserved = connection.execute(_RESERVE, values).fetchall()
-    if not reserved:
-        standing = (account_id, limits.tasks, limits.per_minute)
-        raise why_refused(group[0], connection.execute(_STANDING, standing).fetchone())
-    unfinished, own_days, rate, free_at = reserved[0]
+    account = (account_id, limits.tasks, limits.per_minute)
+    if not connection.execute(_RESERVE, values).rowcount:
+        raise why_refused(group[0], connection.execute(_REFUSED, account).fetchone())
+    unfinished, own_days, rate, free_at = connection.execute(_RESERVED, account).fetchone()
     connection.executemany(_INSERT_TASK, [_task_values(new) for new in group])
     connection.executemany(_INSERT_EVENT, [(account_id, new.id, new.created_at) for new in group])
     connection.executemany(

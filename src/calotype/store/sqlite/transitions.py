@@ -37,6 +37,7 @@ _TAKE: Final = (
 )
 _NOW: Final = (
     "SELECT state, claim, seq, progress, cancel_at, "
+    "(SELECT MAX(number) FROM attempts WHERE task_id = tasks.id), "
     "(SELECT result_days FROM accounts WHERE accounts.id = tasks.account_id) "
     "FROM tasks WHERE id = ?"
 )
@@ -69,7 +70,6 @@ _OUTLIVE: Final = (
 _ATTEMPT: Final = (
     "INSERT INTO attempts (task_id, number, channel_id, state, started_at) VALUES (?, ?, ?, ?, ?)"
 )
-_LAST: Final = "SELECT COALESCE(MAX(number), 0) FROM attempts WHERE task_id = ?"
 _CLOSE: Final = (
     "UPDATE attempts SET state = ?1, detail = ?2, cost_micro_usdc = ?3, finished_at = ?4, "
     "code = ?5, fault = ?6 WHERE task_id = ?7 AND number = ?8 AND finished_at IS NULL"
@@ -101,6 +101,7 @@ class _Now(NamedTuple):
     """Of the event that tells of it."""
     progress: int
     cancel_at: int | None
+    attempts: int
     result_days: int | None
     """Of its account."""
 
@@ -148,9 +149,9 @@ def begin_attempt(
     now: int,
 ) -> int:
     """Write down that something is about to be sent."""
-    move(postings, task, event=event, progress=0, now=now, wanted=True)
-    ((last,),) = postings.connection.execute(_LAST, (task.id,)).fetchall()
-    number = int(last) + 1
+    is_now = _now(postings, task, event, wanted=True)
+    _go_on(postings, task, event, is_now, progress=is_now.progress, now=now)
+    number = is_now.attempts + 1
     postings.connection.execute(
         _ATTEMPT, (task.id, number, channel_id, str(AttemptState.SENDING), now)
     )
@@ -185,20 +186,11 @@ def reroute(postings: Postings, task: Task, channel_id: int, now: int) -> None:
     _expect(postings.connection.execute(_REROUTE, (channel_id, now, task.id, task.claim)).rowcount)
 
 
-def move(
-    postings: Postings,
-    task: Task,
-    *,
-    event: Event,
-    progress: int,
-    now: int,
-    wanted: bool = False,
-) -> None:
-    """Move a task that stays unfinished; ``wanted``: only unless its client has cancelled it."""
-    is_now = _now(postings, task, event, wanted=wanted)
+def move(postings: Postings, task: Task, *, event: Event, progress: int, now: int) -> None:
+    """Move a task that stays unfinished."""
+    is_now = _now(postings, task, event)
     reached = max(is_now.progress, min(progress, 99))
-    postings.connection.execute(_MOVE, (is_now.state, reached, is_now.seq, now, task.id))
-    postings.tell(task, event, seq=is_now.seq, at=now, state=is_now.state, progress=reached)
+    _go_on(postings, task, event, is_now, progress=reached, now=now)
 
 
 def keep_arrived(
@@ -329,11 +321,18 @@ def _now(postings: Postings, task: Task, event: Event, *, wanted: bool = False) 
     found = postings.connection.execute(_NOW, (task.id,)).fetchone()
     if found is None:
         raise Fenced
-    state, claim, seq, progress, cancel_at, result_days = found
+    state, claim, seq, progress, cancel_at, attempts, result_days = found
     entered = _ENTERS[event].get(state)
     if entered is None or claim != task.claim or (wanted and cancel_at is not None):
         raise Fenced
-    return _Now(entered, seq + 1, progress, cancel_at, result_days)
+    return _Now(entered, seq + 1, progress, cancel_at, attempts or 0, result_days)
+
+
+def _go_on(
+    postings: Postings, task: Task, event: Event, is_now: _Now, *, progress: int, now: int
+) -> None:
+    postings.connection.execute(_MOVE, (is_now.state, progress, is_now.seq, now, task.id))
+    postings.tell(task, event, seq=is_now.seq, at=now, state=is_now.state, progress=progress)
 
 
 def _announce(postings: Postings, task: Task, event: Event, *, now: int) -> bool:
