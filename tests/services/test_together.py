@@ -33,6 +33,20 @@ async def test_those_who_ask_while_it_is_made_share_it_and_the_next_one_makes_it
     assert check.made == 2
 
 
+async def test_that_all_is_well_is_believed_for_a_while_and_that_it_is_not_is_never() -> None:
+    check = Check()
+    check.go_on.set()
+    check.fault = Unavailable("The disk is full.")
+    together = Together(check, seconds=3600)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await together()
+    check.fault = None
+    for _ in range(2):
+        await together()
+    assert check.made == 3
+
+
 async def test_what_is_wrong_is_told_to_all_and_nobody_keeps_it() -> None:
     check = Check()
     check.go_on.set()

@@ -22,8 +22,9 @@ _BACKLOG = 2048
 _MANY_FILES = 10_240
 KEEP_ALIVE_SECONDS = 5
 """How long a connection may be idle between two requests."""
-_GC_THRESHOLDS = (2_000, 10, 100)
-"""By default a full collection comes after 70,000 new objects, which 500 tasks in flight have."""
+_GC_THRESHOLDS = (20_000, 10, 100)
+"""By default new objects are looked at after 700, and all after 70,000. 500 tasks in flight have
+50,000, none of them garbage; with 2,000 in place of the 20,000 that cost 0.3 ms of each task."""
 OPEN_REQUEST_SECONDS = 5
 """How long a stopping server waits for requests that are under way, before it drains tasks."""
 
@@ -58,6 +59,7 @@ def work(core: Core, *, channels: Sequence[str] | None) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        _spare_what_stays()
         async with _observed(core):
             await run_worker(core, channels=channels, stop=stop)
 

@@ -46,10 +46,10 @@ def xmp_packet(origin: Origin, *, made_at: int) -> bytes:
         made_at: milliseconds since 1970.
 
     """
-    made = datetime.fromtimestamp(made_at // 1000, UTC)
+    made = datetime.fromtimestamp(made_at // 1000, UTC).isoformat().removesuffix("+00:00")
     attributes = (
         f'{_NAMESPACES} xmp:CreatorTool="Calotype {calotype.__version__}" '
-        f'xmp:CreateDate="{made:%Y-%m-%dT%H:%M:%SZ}" dc:identifier={quoteattr(origin.task)} '
+        f'xmp:CreateDate="{made}Z" dc:identifier={quoteattr(origin.task)} '
         f'Iptc4xmpExt:DigitalSourceType="{source_type(origin.model)}"'
     )
     if origin.model is not None:

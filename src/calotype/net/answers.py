@@ -94,6 +94,8 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return min(milliseconds / 1000, LONGEST_WAIT)
     told = headers.get("retry-after")
+    if told is None:
+        return None
     if (seconds := _number(told)) is not None:
         return min(seconds, LONGEST_WAIT)
     until = _date(told)

@@ -7,14 +7,14 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter
-from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -51,7 +51,7 @@ MEMORY: Final = 32 * 1024 * 1024
 """For images on their way, all together; what is over goes through files."""
 _ROOM_SECONDS: Final = 5
 _IDLE_SECONDS: Final = 15.0
-_READ: Final = 16 * 1024
+_READ: Final = 256 * 1024
 _TURNS: Final = 64
 _WEBSOCKET_MESSAGE: Final = 64 * 1024 * 1024
 _HEADERS: Final = {
@@ -186,8 +186,8 @@ class UpstreamClient:
 
         """
         sending = _Sending(body) if body is not None else None
-        trace = SimpleNamespace(connected=False)
-        host = _host(url)
+        call = _Call()
+        _under_way.set(call)
         try:
             async with asyncio.timeout(timeout_seconds) as deadline:
                 response = await self._session(fresh=fresh).request(
@@ -196,7 +196,6 @@ class UpstreamClient:
                     headers=headers,
                     data=sending,
                     allow_redirects=False,
-                    trace_request_ctx=trace,
                 )
                 try:
                     return await self._answer(
@@ -205,16 +204,17 @@ class UpstreamClient:
                 finally:
                     response.close()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            host = _host(url)
             if sending is not None and sending.fault is not None:
                 raise BodyBroken(f"The request to {host} was not sent whole.") from sending.fault
-            if not trace.connected:
+            if not call.connected:
                 raise NotSent(_no_connection(error, host)) from error
             # The response holds the error, whose traceback would hold it and the images for long.
             raise BrokenOff(_broken(error, host)) from error.with_traceback(None)
         except RuntimeError as error:
             if not self._closed:
                 raise
-            raise (BrokenOff if trace.connected else NotSent)(_CLOSED) from error
+            raise (BrokenOff if call.connected else NotSent)(_CLOSED) from error
 
     def result(self, url: str, *, own_host: str = "") -> ImageSource:
         """An image by its URL, fetched without any credential each time that it is opened.
@@ -307,10 +307,7 @@ class UpstreamClient:
         return session
 
     def _new_session(self, *, fresh: bool) -> aiohttp.ClientSession:
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_create_end.append(_note_connection)
-        tracing.on_connection_reuseconn.append(_note_connection)
-        kind = _Rested if fresh else aiohttp.TCPConnector
+        kind = _Rested if fresh else _Connector
         session = aiohttp.ClientSession(
             connector=kind(
                 resolver=self._resolver,
@@ -323,14 +320,40 @@ class UpstreamClient:
             timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_seconds),
             trust_env=False,
             read_bufsize=_READ,
-            trace_configs=[tracing],
         )
         # Else aiohttp sends what it takes for idempotent twice over a connection that is cut.
         session._retry_connection = False  # noqa: SLF001 -- there is no public switch
         return session
 
 
-class _Rested(aiohttp.TCPConnector):
+class _Call:
+    """What is to be known of a call that fails."""
+
+    __slots__ = ("connected",)
+
+    def __init__(self) -> None:
+        self.connected = False
+
+
+_under_way: Final[ContextVar[_Call]] = ContextVar("call")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells a call that it has a connection, as aiohttp's tracing would, which costs far more."""
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- the base's own
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        if (call := _under_way.get(None)) is not None:  # None: it is a WebSocket's
+            call.connected = True
+        return connection
+
+
+class _Rested(_Connector):
     """Uses no connection again right behind an answer, where some servers hang up unannounced."""
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
@@ -393,13 +416,6 @@ class _Sending(aiohttp.Payload):
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 -- the base's own
         raise TypeError("A body is not kept, so it cannot be shown.")
-
-
-async def _note_connection(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
-) -> None:
-    if context.trace_request_ctx is not None:
-        context.trace_request_ctx.connected = True
 
 
 def _as_given(url: str) -> URL:

@@ -72,6 +72,8 @@ UNKNOWN_CHANNEL_MS: Final = 60_000
 BOUNCE_SECONDS: Final = 5.0
 """A task that is sent to and fro between two workers' channels rests so long."""
 MOVES_KEPT: Final = 10_000
+PROOF_SECONDS: Final = 1.0
+"""For so long an asset store that could be written to is believed to take an image."""
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +145,7 @@ class Runner:
         self._references = references
         self._clock = clock
         self._links = links or Links()
-        self._check_assets = Together(assets.store.ping)
+        self._check_assets = Together(assets.store.ping, seconds=PROOF_SECONDS)
         self._chance = random.Random()  # noqa: S311 -- spreads polls, guards nothing
         self._endings = Endings(
             store,

@@ -183,20 +183,33 @@ def jittered(seconds: float, chance: random.Random) -> float:
 
 
 class Together:
-    """A check that is made once for all who ask for it while it is made.
+    """A check that is made once for all who ask for it while it is made, and for a while after.
 
     Sends begin in crowds: what was written in one transaction goes on in one moment.
+
+    Args:
+        check: raises what is wrong.
+        seconds: so long it is believed that nothing is.
+
     """
 
-    def __init__(self, check: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, check: Callable[[], Awaitable[None]], *, seconds: float = 0.0) -> None:
         self._check = check
-        self._made: asyncio.Future[None] | None = None
+        self._seconds = seconds
+        self._believed_until = float("-inf")
+        self._made: asyncio.Task[None] | None = None
 
     async def __call__(self) -> None:
         """Make the check, or wait for the one that is being made; raises what it raises."""
+        if asyncio.get_running_loop().time() < self._believed_until:
+            return
         if self._made is None or self._made.done():
-            self._made = asyncio.ensure_future(self._check())
+            self._made = asyncio.create_task(self._make())
         await asyncio.shield(self._made)
+
+    async def _make(self) -> None:
+        await self._check()
+        self._believed_until = asyncio.get_running_loop().time() + self._seconds
 
 
 class Reporter:
