@@ -1,4 +1,4 @@
-"""A server takes as many connections as the system lets it, not as many as it lets by default."""
+"""A server takes as many connections as the system lets it, and says so to those beyond."""
 
 import asyncio
 import resource
@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from acceptance.conftest import Site
+from calotype.api.patience import RESERVED_FILES
+from harness import Reply
 
 SPARE = 64
 """Files that the tests' own process may open beside those it has, while it starts the server."""
@@ -45,3 +47,22 @@ async def test_more_clients_wait_at_once_than_files_may_be_open_by_default(site:
         answers = await asyncio.gather(*(reader.readuntil(b'"success"') for reader in readers))
     assert len(answers) == few + MORE
     assert "Too many open files" not in server.stderr
+
+
+async def test_whoever_finds_no_room_is_told_so_and_the_others_are_served(site: Site) -> None:
+    server = await site.serve()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (RESERVED_FILES + 8, hard))
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    async with AsyncExitStack() as stack:
+        connections = []
+        for _ in range(9):  # nobody knows how many the site itself has
+            reader, writer = await asyncio.open_connection(host, int(port))
+            stack.callback(writer.close)
+            connections.append((reader, writer))
+        told = await Reply.read(connections[-1][0])
+        assert told.refusal[:2] == (503, "service_unavailable")
+        assert told.headers["Retry-After"]
+        first, asking = connections[0]
+        asking.write(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert (await Reply.read(first)).status == 200

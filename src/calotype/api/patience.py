@@ -119,7 +119,7 @@ class Patient(Lane):
             self._held = None  # nobody has begun with it
         elif self._in_body and self.pipeline:
             self.pipeline.popleft()  # nobody has begun with it
-        elif self._in_body and cycle is not None:
+        elif self._in_body and cycle is not None and cycle.scope is self.scope:
             began = cycle.response_started
             cycle.disconnected = True  # whoever reads the body is told that no more will come
             cycle.message_event.set()
@@ -177,8 +177,10 @@ class Patient(Lane):
 
     def _in_flight(self) -> int:
         """Bytes that the system has and the client has not acknowledged."""
-        with suppress(OSError):
-            socket = self.transport.get_extra_info("socket")
+        socket = self.transport.get_extra_info("socket")
+        if socket is None:
+            return 0
+        with suppress(OSError, ValueError):  # it is being closed; or the system cannot say
             told = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
             return int(struct.unpack("i", told)[0])
         return 0

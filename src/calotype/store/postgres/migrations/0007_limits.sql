@@ -1,3 +1,4 @@
+-- works from: 1
 -- Limits of an account that are its own. NULL: as the settings say; 0: no limit.
 ALTER TABLE accounts ADD COLUMN max_tasks BIGINT;
 ALTER TABLE accounts ADD COLUMN tasks_per_minute BIGINT;
