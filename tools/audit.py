@@ -1,9 +1,9 @@
 """Look what is locked up among the known vulnerabilities.
 
 That is each version in ``requirements/runtime.lock`` that this machine would install. Needs the
-network. Ends with 0 when each was looked up and none is known to be vulnerable, with 1 when one is,
-and with 75 when the database, or some of what is locked, could not be reached: then nothing may be
-concluded, and it says so.
+network. Ends with 0 when each was looked up and none is known to be vulnerable, with 1 when one
+is, and with 75 when the database, or some of what is locked, could not be reached: then nothing
+may be concluded, and it says so.
 """
 
 import json

@@ -107,6 +107,12 @@ def test_a_decision_says_its_status_context_decision_and_consequences(page: Path
     assert list(sections(text)) == ["Context", "Decision", "Consequences"]
 
 
+def test_the_tests_that_the_threat_model_names_exist() -> None:
+    named = re.findall(r"`(tests/[^`]+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_the_changelog_has_an_unreleased_section() -> None:
     changelog = sections((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
     assert "### " in changelog["[Unreleased]"]
