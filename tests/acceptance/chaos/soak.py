@@ -286,7 +286,7 @@ class Soak:
         await self._judge_files()
 
     async def _judge_files(self) -> None:
-        """What kill -9 left under way is for ``calotype verify --assets``; nothing else is left."""
+        """What kill -9 left under way is for ``calotype doctor --assets``; nothing else is left."""
         cluster, report = self._cluster, self.report
         stored = cluster.stored()  # before the rows: a row that goes meanwhile goes before its file
         kept = "SELECT key FROM assets WHERE deleted_at IS NULL"
