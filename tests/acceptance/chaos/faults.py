@@ -98,7 +98,7 @@ class Report:
             "memory": ", ".join(map(str, samples)) + " MiB",
             "breakers opened": _counted(self.opened),
             "breakers closed": _counted(self.closed),
-            "proof": "holds" if not self.faults else "\n    ".join(self.faults[:20]),
+            "faults": "\n    ".join([str(len(self.faults)), *self.faults[:20]]),
         }
         return "\n".join(
             [self.plan.mode, *(f"  {name:<20}{value}" for name, value in lines.items())]

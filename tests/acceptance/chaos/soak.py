@@ -75,7 +75,7 @@ class Report:
             **{f"MiB of {name}": _thinned(found) for name, found in self.memory.items()},
             **{f"files of {name}": f"{a} to {b}" for name, (a, b) in self.descriptors.items()},
             "rows": ", ".join(f"{number} {name}" for name, number in self.rows.items()),
-            "proof": "holds" if not self.faults else "\n    ".join(self.faults[:20]),
+            "faults": "\n    ".join([str(len(self.faults)), *self.faults[:20]]),
         }
         return "\n".join(
             [self.plan.mode, *(f"  {name:<20}{value}" for name, value in lines.items())]
