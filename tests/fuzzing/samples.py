@@ -29,6 +29,7 @@ async def samples(server: Server) -> tuple[Message, ...]:
     task = (await server.accepted(prompt="a pier"))["task_id"]
     upload = await server.call("POST", "/v1/files", data=picture("WEBP"), headers=_RAW)
     image = urlsplit(upload.json["url"])
+    await server.call("POST", "/mcp", json=_PING)  # the first one waits for an import
     key = ("Authorization", f"Bearer {server.key}")
 
     def asked(name: str, method: str, target: str, *more: tuple[str, str]) -> Message:
@@ -94,6 +95,7 @@ async def samples(server: Server) -> tuple[Message, ...]:
     )
 
 
+_PING: Final = {"jsonrpc": "2.0", "id": 0, "method": "ping"}
 _RAW: Final = {"Content-Type": "application/octet-stream"}
 
 

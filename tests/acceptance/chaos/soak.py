@@ -75,7 +75,7 @@ class Report:
             **{f"MiB of {name}": _thinned(found) for name, found in self.memory.items()},
             **{f"files of {name}": f"{a} to {b}" for name, (a, b) in self.descriptors.items()},
             "rows": ", ".join(f"{number} {name}" for name, number in self.rows.items()),
-            "proof": "holds" if not self.faults else "\n    ".join(self.faults[:20]),
+            "faults": "\n    ".join([str(len(self.faults)), *self.faults[:20]]),
         }
         return "\n".join(
             [self.plan.mode, *(f"  {name:<20}{value}" for name, value in lines.items())]
@@ -104,6 +104,7 @@ class Soak:
         self._ordered = 0
         self._members: dict[str, Member] = {}
         self._before: dict[str, int] = {}
+        self._killed_at = 0.0
         self.report = Report(plan)
 
     async def run(self) -> Report:
@@ -242,6 +243,7 @@ class Soak:
         while time.monotonic() < calm:
             await asyncio.sleep(min(ROUNDS["kill"], self._plan.seconds / 12))
             self.report.done["kill -9"] += 1
+            self._killed_at = time.time()
             if self._workers:
                 await self._workers.pop(0).kill()
                 self._workers.append(await self._cluster.worker())
@@ -281,10 +283,28 @@ class Soak:
             if report.rows[table] > most * report.rows["tasks"] + 100:
                 report.faults.append(f"{table} has {report.rows[table]} rows")
         report.faults += await cluster.proved()
+        await self._judge_files()
+
+    async def _judge_files(self) -> None:
+        """What kill -9 left under way is for ``calotype doctor --assets``; nothing else is left."""
+        cluster, report = self._cluster, self.report
+        stored = cluster.stored()  # before the rows: a row that goes meanwhile goes before its file
         kept = "SELECT key FROM assets WHERE deleted_at IS NULL"
         named = {key for (key,) in await cluster.rows(kept)}
-        await eventually(lambda: cluster.stored() <= named, "no file is there that no row names")
-        report.faults += [f"{key} is gone" for key in named - cluster.stored()]
+        report.faults += [f"{key} is gone" for key in named - stored]
+        report.rows["files left by kills"] = len(stored - named)
+        root = cluster.data / "assets"
+        await eventually(
+            lambda: not any(self._is_fresh(root / key) for key in stored - named),
+            "no file is there that no row names",
+        )
+
+    def _is_fresh(self, path: Path) -> bool:
+        """Whether it is there, and was made after the last kill."""
+        try:
+            return path.stat().st_mtime > self._killed_at
+        except FileNotFoundError:
+            return False
 
 
 def _resident_mib(member: Member) -> int:
