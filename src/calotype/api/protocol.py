@@ -16,6 +16,7 @@ import httptools
 from calotype.api.lane import Lane
 from calotype.api.render import error_answer
 from calotype.domain.errors import MalformedBody
+from calotype.observing.metrics import REQUESTS
 
 _OFFER: Final = {b"connection", b"upgrade", b"http2-settings"}
 
@@ -62,6 +63,7 @@ class Protocol(Lane):
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, and close the connection."""
         answer = error_answer(MalformedBody(msg))
+        REQUESTS.add("other", "none", str(answer.status))
         head = [
             b"HTTP/1.1 400 Bad Request",
             *(b"%s: %s" % pair for pair in answer.headers),
