@@ -8,7 +8,7 @@ from calotype.domain.errors import failure
 from calotype.domain.money import Balance
 from calotype.domain.task import AttemptState, Event, State, Task
 from calotype.store import operating_sql
-from calotype.store.operating import QueueDepth, RetriedWebhooks
+from calotype.store.operating import QueueDepth, RetriedWebhooks, Totals
 from calotype.store.port import Store
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
@@ -148,6 +148,23 @@ async def test_webhooks_that_nobody_has_taken_yet_are_counted(store: Store) -> N
         await webhook(store, task.id, receiver=receiver, tries=tries)
 
     assert await store.operating.retried_webhooks() == RetriedWebhooks(deliveries=3, receivers=2)
+
+
+async def test_the_totals_are_of_all_accounts(store: Store) -> None:
+    nothing = await store.operating.totals()
+    accounts = [await funded(store), await funded(store, name="bob")]
+    for account in accounts:
+        await submitted(store, account)
+    settled = await unknown(store, accounts[0], ended=NOW)
+    task_id = await unknown(store, accounts[0], ended=NOW)
+    await store.operating.resolve(settled, 1, resolution="free", cost=None, now=NOW)
+    await webhook(store, task_id, receiver="a", tries=0)
+
+    balances = [await store.balance(account) for account in accounts]
+    assert nothing == Totals(balance=0, reserved=0, unknown=0, webhooks=0)
+    assert await store.operating.totals() == Totals(
+        balance=sum(each.balance for each in balances), reserved=2 * PRICE, unknown=1, webhooks=1
+    )
 
 
 async def test_the_depth_of_a_queue_counts_what_is_not_final(store: Store) -> None:

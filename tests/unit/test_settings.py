@@ -372,3 +372,13 @@ def test_the_environment_is_blamed_for_its_own_values_only(
     assert refused({variable(name): text}, path).startswith(f"{variable(name)}: ")
     wrong = write(f"{name} = {WRONG[name][0]}\n")
     assert refused({"CALOTYPE_HOST": "::1"}, wrong).startswith(f"{wrong}: {name}: ")
+
+
+def test_the_standard_variable_names_the_collector_where_no_setting_does() -> None:
+    standard = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.lan:4318"}
+    settings = Settings.load(standard)
+    assert settings.otlp_endpoint == "http://collector.lan:4318"
+    assert settings.said_by["otlp_endpoint"] == "OTEL_EXPORTER_OTLP_ENDPOINT"
+    ours = {"CALOTYPE_OTLP_ENDPOINT": "http://ours.lan:4318"}
+    assert Settings.load(standard | ours).otlp_endpoint == "http://ours.lan:4318"
+    assert Settings.load(standard | {"CALOTYPE_OTLP_ENDPOINT": ""}).otlp_endpoint == ""

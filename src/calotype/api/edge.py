@@ -105,7 +105,7 @@ class Edge:
         request_id = self._request_ids.of(scope)
         REQUESTS.values[_SHOWN] += 1
         if access.isEnabledFor(logging.INFO):
-            _log(scope, 200, request_id)
+            _log("GET", f"{tasks.PREFIX}{word}", 200, request_id)
         return whole(answer, [(b"x-request-id", request_id.encode())])
 
     async def brief(self, scope: Scope, body: bytes) -> Answer:
@@ -239,14 +239,12 @@ def _count(scope: Scope, status: int, request_id: str) -> None:
     route = short or str(getattr(scope.get("route"), "path", "none"))
     REQUESTS.values[method if method in _METHODS else "other", route, str(status)] += 1
     if access.isEnabledFor(logging.INFO):
-        _log(scope, status, request_id)
+        _log(method, path, status, request_id)
 
 
-def _log(scope: Scope, status: int, request_id: str) -> None:
+def _log(method: str, path: str, status: int, request_id: str) -> None:
     """A line of the access log; without the query, which may hold a signature."""
-    access.info(
-        "%s %s %d", scope["method"], scope["path"], status, extra={"request_id": request_id}
-    )
+    access.info("%s %s %d", method, path, status, extra={"request_id": request_id})
 
 
 def _routing_error(error: HTTPException, scope: Scope) -> CalotypeError:

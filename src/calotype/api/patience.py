@@ -21,6 +21,7 @@ from calotype.api.edge import Edge
 from calotype.api.lane import Lane
 from calotype.api.render import Answer, error_answer, whole
 from calotype.domain.errors import CalotypeError, HeadTooLarge, RequestTimeout, Unavailable
+from calotype.observing.metrics import REQUESTS
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a request's first line and headers."""
@@ -134,6 +135,7 @@ class Patient(Lane):
     def _part_with(self, answer: Answer | None) -> None:
         """Close, with a last answer."""
         if answer is not None and not self.transport.is_closing():
+            REQUESTS.add("other", "none", str(answer.status))
             self.transport.write(self._bytes_of(answer, keep_alive=False))
         self.transport.close()
 

@@ -107,14 +107,10 @@ async def _past(
     """A task that is past an event; read once, and again when the feed tells that it is."""
     feed = context.feed
     async with feed.waking(task_id=task_id, seconds=seconds) as wake:
-        HELD.add("poll")
-        try:
-            task = await read()
-            wake.after = task.seq if since is None else since
-            while not (task.state in FINAL or task.seq > wake.after or wake.over or feed.closing):
-                await wake.wait()
-                wake.clear()
-                task = await feed.task(task_id) or task
-        finally:
-            HELD.add("poll", by=-1)
+        task = await read()
+        wake.after = task.seq if since is None else since
+        while not (task.state in FINAL or task.seq > wake.after or wake.over or feed.closing):
+            await wake.wait()
+            wake.clear()
+            task = await feed.task(task_id) or task
     return task

@@ -23,6 +23,7 @@ from calotype.domain.outcomes import (
     Unknown,
 )
 from calotype.domain.task import Task
+from calotype.domain.webhooks import DeliveryState
 
 Labels = tuple[str | int, ...]
 
@@ -35,10 +36,18 @@ class Count:
         text: what it is, in one sentence.
         labels: their names.
         goes_down: whether it is what there is now, and no sum.
+        known: the values of its one label, where they are known before anything was counted.
 
     """
 
-    def __init__(self, name: str, text: str, *labels: str, goes_down: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        *labels: str,
+        goes_down: bool = False,
+        known: Sequence[str] = (),
+    ) -> None:
         self.name = f"calotype_{name}"
         self.text = text
         self.labels = labels
@@ -46,6 +55,7 @@ class Count:
         self.values: defaultdict[Labels, int] = defaultdict(int)
         if not labels:
             self.values[()] = 0
+        self.values |= {(word,): 0 for word in known}
 
     def add(self, *labels: str | int, by: int = 1) -> None:
         """Count."""
@@ -105,6 +115,7 @@ HELD: Final = Count(
     "Requests that wait for news: long-polls, and streams of events.",
     *("kind",),
     goes_down=True,
+    known=("poll", "stream"),
 )
 ACCEPTED: Final = Count("tasks_accepted_total", "Tasks that were accepted.", "channel", "model")
 ENDED: Final = Count(
@@ -126,11 +137,24 @@ COST: Final = Count(
     "What upstreams charged, as far as is known.",
     *("channel", "model"),
 )
-STORED_BYTES: Final = Count("image_stored_bytes_total", "Bytes of images that were stored.", "kind")
+STORED_BYTES: Final = Count(
+    "image_stored_bytes_total",
+    "Bytes of images that were stored.",
+    *("kind",),
+    known=("reference", "result"),
+)
 SERVED_BYTES: Final = Count("image_served_bytes_total", "Bytes of images that clients asked for.")
-WEBHOOKS: Final = Count("webhook_tries_total", "Tries to deliver a webhook.", "outcome")
+WEBHOOKS: Final = Count(
+    "webhook_tries_total",
+    "Tries to deliver a webhook, by the state after it.",
+    *("outcome",),
+    known=tuple(state for state in DeliveryState if state is not DeliveryState.WAITING),
+)
 RECONCILED: Final = Count(
-    "reconciled_total", "Jobs and tasks that reconciliation had to put right.", "action"
+    "reconciled_total",
+    "Jobs and tasks that reconciliation had to put right.",
+    *("action",),
+    known=("enqueued", "dropped", "ended"),
 )
 
 QUEUE_SECONDS: Final = Durations(
