@@ -83,13 +83,14 @@ async def ended(context: Context, task_id: int, *, seconds: int) -> Task:
 async def final_state(context: Context, task_id: int, *, seconds: int) -> State | None:
     """The state of a task once it is final, or as it is after so long; None if it is not kept."""
     feed = context.feed
-    async with feed.waking(task_id=task_id, seconds=seconds) as wake:
-        wake.after = _LAST
-        standing = await context.store.standing(task_id)
-        if standing is not None and standing.completed_at is None:
-            while not (wake.ended or wake.over or feed.closing):
-                await wake.wait()
-                wake.clear()
+    with HELD.during("poll"):
+        async with feed.waking(task_id=task_id, seconds=seconds) as wake:
+            wake.after = _LAST
+            standing = await context.store.standing(task_id)
+            if standing is not None and standing.completed_at is None:
+                while not (wake.ended or wake.over or feed.closing):
+                    await wake.wait()
+                    wake.clear()
     if wake.ended is not None:
         return wake.ended
     task = await context.store.task(task_id)
@@ -106,11 +107,12 @@ async def _past(
 ) -> Task:
     """A task that is past an event; read once, and again when the feed tells that it is."""
     feed = context.feed
-    async with feed.waking(task_id=task_id, seconds=seconds) as wake:
-        task = await read()
-        wake.after = task.seq if since is None else since
-        while not (task.state in FINAL or task.seq > wake.after or wake.over or feed.closing):
-            await wake.wait()
-            wake.clear()
-            task = await feed.task(task_id) or task
+    with HELD.during("poll"):
+        async with feed.waking(task_id=task_id, seconds=seconds) as wake:
+            task = await read()
+            wake.after = task.seq if since is None else since
+            while not (task.state in FINAL or task.seq > wake.after or wake.over or feed.closing):
+                await wake.wait()
+                wake.clear()
+                task = await feed.task(task_id) or task
     return task

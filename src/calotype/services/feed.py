@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import Final
 
 from calotype.domain.errors import Unavailable
@@ -105,7 +106,10 @@ class Feed:
         """Have the log read from no later than now."""
         if self._reader is None or self._reader.done():
             self._reading = asyncio.get_running_loop().create_future()
-            self._reader = asyncio.create_task(self._read(self._reading))
+            self._reader = asyncio.create_task(
+                self._read(self._reading),
+                context=Context(),  # it is nobody's: what it logs is not of whoever came first
+            )
         if self._reading is not None and not self._reading.done():
             await asyncio.shield(self._reading)
 
