@@ -68,7 +68,8 @@ async def _served_as_an_image(server: Server, content: bytes) -> None:
     kind = served.headers["Content-Type"]
     assert kind in IMAGES
     assert served.headers["X-Content-Type-Options"] == "nosniff"
-    assert served.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    policy = served.headers["Content-Security-Policy"]
+    assert policy == "default-src 'none'; frame-ancestors 'none'; sandbox"
     ending = kind.removeprefix("image/").replace("jpeg", "jpg")
     named = served.headers["Content-Disposition"]
     assert named.startswith('inline; filename="asset_')

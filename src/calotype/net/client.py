@@ -51,7 +51,7 @@ MEMORY: Final = 32 * 1024 * 1024
 """For images on their way, all together; what is over goes through files."""
 _ROOM_SECONDS: Final = 5
 _IDLE_SECONDS: Final = 15.0
-_READ: Final = 256 * 1024
+_READ: Final = 16 * 1024
 _TURNS: Final = 64
 _WEBSOCKET_MESSAGE: Final = 64 * 1024 * 1024
 _HEADERS: Final = {

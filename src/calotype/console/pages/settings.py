@@ -41,7 +41,15 @@ WORDS: Final[Mapping[str, str]] = {
     "c2pa_certificate": "Certificates with which results are signed.",
     "c2pa_key": "File of the private key that signs results.",
     "conversion_processes": "Processes that make images another format or size.",
+    "client_seconds": "How long a client may take over what it is to send, or to take, next.",
+    "account_tasks": "Most unfinished tasks of an account; 0 is no limit.",
+    "account_per_minute": "Most submissions of an account in a minute; 0 is no limit.",
     "log_level": "debug, info, warning or error.",
+    "log_format": "json, or pretty for people; auto is pretty on a terminal.",
+    "access_log": "Whether each request is logged.",
+    "metrics_host": "Address that metrics are shown on.",
+    "metrics_port": "Port that metrics are shown on; without one they are not.",
+    "otlp_endpoint": "Where traces are sent; empty is nowhere.",
 }
 """What each setting is for."""
 
