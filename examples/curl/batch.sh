@@ -5,7 +5,7 @@ base=${CALOTYPE_BASE_URL:-http://127.0.0.1:8080}
 auth="Authorization: Bearer $CALOTYPE_API_KEY"
 
 # Each request has a key of its own, of what it asks for: the same file sent again buys nothing twice.
-requests=$(while IFS= read -r prompt; do
+requests=$(while IFS= read -r prompt || [ -n "$prompt" ]; do  # the last line may have no end
   key="batch-$(printf %s "$prompt" | sha256sum | cut -c 1-32)"
   jq -n --arg prompt "$prompt" --arg key "$key" \
     '{model: "gpt-image-2", prompt: $prompt, idempotency_key: $key}'

@@ -5,7 +5,7 @@ base=${CALOTYPE_BASE_URL:-http://127.0.0.1:8080}
 auth="Authorization: Bearer $CALOTYPE_API_KEY"
 
 # The key of this order: curl sends it again under the same one, so it is never bought twice.
-order="order-$$-$(date +%s)"
+order="order-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
 task=$(jq -n --arg prompt "$1" '{model: "gpt-image-2", prompt: $prompt}' |
   curl -fsS --retry 5 --retry-connrefused --retry-all-errors "$base/v1/images/generations" \
     -H "$auth" -H 'Content-Type: application/json' -H "Idempotency-Key: $order" --data @- |

@@ -193,10 +193,16 @@ def test_the_pods_say_what_the_server_understands() -> None:
         assert settings.shared_database
         assert not pod["enableServiceLinks"]
         assert pod["terminationGracePeriodSeconds"] > 2 * settings.drain_seconds
+        ports: dict[str, int | None] = {}
+        if container["args"] != ["migrate"]:
+            assert settings.metrics_host == "0.0.0.0"  # noqa: S104 -- in a pod, behind a policy
+            ports["metrics"] = settings.metrics_port
         for name in ("livenessProbe", "readinessProbe", "startupProbe"):
             if name in container:
                 assert container[name]["httpGet"]["path"] in paths()
-                assert container["ports"] == [{"name": "http", "containerPort": settings.port}]
+                ports["http"] = settings.port
+        told = {each["name"]: each["containerPort"] for each in container.get("ports", ())}
+        assert told == ports
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]}
         maps = {v["configMap"]["name"] for v in pod["volumes"] if "configMap" in v}

@@ -96,7 +96,7 @@ def test_a_batch_is_bought_once_however_often_it_is_sent(
     language: str, account: str, tmp_path: Path
 ) -> None:
     prompts, folder = tmp_path / "prompts", tmp_path / "images"
-    prompts.write_text('A lighthouse\nsandbox:refuse\nA "pier"\n', encoding="utf-8")
+    prompts.write_text('A lighthouse\nsandbox:refuse\nA "pier"', encoding="utf-8")
     folder.mkdir()
     for _ in range(2):
         ended = run(language, "batch", prompts, folder)

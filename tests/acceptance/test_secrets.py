@@ -32,14 +32,17 @@ IMAGE: Final = noise(64)
 
 CONFIGURATION = """
 [[channels]]
-id = 10
-slug = "upstream"
+id = {number}
+slug = "{slug}"
 name = "Upstream"
 provider = "openai"
 base_url = "{url}/v1"
 api_key_env = "UPSTREAM_KEY"
 models = ["gpt-image-2"]
 """
+GOOD: Final = 10
+BAD: Final = 11
+"""The channel of what is to go wrong: its breaker opens, and keeps nothing else waiting."""
 OPEN_PATHS = (
     *("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/models"),
     *("/openai/v1/models", "/console/sign-in", "/nowhere", "/v1/tasks", "/v1/events"),
@@ -132,7 +135,7 @@ class Caller:
         return body
 
     async def submit(self, **fields: Any) -> None:
-        body = {"model": "gpt-image-2", "channel_id": 10, **fields}
+        body = {"model": "gpt-image-2", "channel_id": GOOD, **fields}
         await self.ask("POST", GENERATIONS, json=body, headers=self.key)
 
 
@@ -140,7 +143,8 @@ async def make_trouble(caller: Caller, world: str) -> None:
     """Good requests and bad ones of every kind, at once."""
     hook = f"{world}/hook?token={HOOK_TOKEN}"
     wanted = {"callback_url": hook, "metadata": {"a": PROMPT}}
-    hurried = {**wanted, "deadline_seconds": 5}  # what is tried again need not be for long
+    # What is tried again need not be for long.
+    hurried = {**wanted, "channel_id": BAD, "deadline_seconds": 5}
     tasks = [
         caller.submit(prompt=f"{PROMPT} {number}", **(hurried if number % 5 else wanted))
         for number in range(20)
@@ -228,7 +232,11 @@ async def test_no_secret_is_told_by_logs_answers_processes_or_the_database(
 
 
 async def scanned(site: Site, world: str, url: str) -> None:
-    (site.root / "calotype.toml").write_text(CONFIGURATION.format(url=world), encoding="utf-8")
+    channels = [
+        CONFIGURATION.format(number=number, slug=slug, url=world)
+        for number, slug in ((GOOD, "good"), (BAD, "bad"))
+    ]
+    (site.root / "calotype.toml").write_text("".join(channels), encoding="utf-8")
     host = world.removeprefix("http://")
     site.environment = {
         "CALOTYPE_CONFIG": str(site.root / "calotype.toml"),

@@ -1,5 +1,6 @@
 """Metrics: what a server shows after real traffic, and that documents, alerts and dashboard fit."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,7 @@ from calotype.domain.errors import Unavailable
 from calotype.domain.health import Health
 from calotype.domain.webhooks import DeliveryState
 from calotype.observing.metrics import COUNTS, DURATIONS, ENDED, HELD, UPSTREAM, WEBHOOKS
+from calotype.services import gauges
 from calotype.settings import SettingsError
 from harness import Server, picture, running_server, until
 from receiver import OK, receiving
@@ -312,6 +314,27 @@ async def test_a_database_that_does_not_answer_is_told_and_the_rest_is_shown(
     assert value(families, "calotype_database_up") == 0
     assert "calotype_queue_tasks" not in families
     assert "calotype_tasks_running" in families
+
+
+async def test_a_database_that_never_answers_keeps_nobody_from_the_rest(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, depth = asyncio.Event(), server.core.store.operating.depth
+
+    async def slow() -> Any:
+        await answers.wait()
+        return await depth()
+
+    monkeypatch.setattr(server.core.store.operating, "depth", slow)
+    monkeypatch.setattr(gauges, "ASK_SECONDS", 0.01)
+    async with watched(server) as url:
+        for _ in range(2):
+            families = await read(server, url)
+            assert value(families, "calotype_database_up") == 0
+            assert "calotype_tasks_running" in families
+        monkeypatch.setattr(gauges, "ASK_SECONDS", 60.0)
+        answers.set()
+        assert value(await read(server, url), "calotype_database_up") == 1
 
 
 async def test_metrics_are_on_their_own_port_alone(server: Server) -> None:

@@ -129,7 +129,7 @@ async def test_the_replay_of_a_submission_that_has_ended_waits_for_nothing(serve
     keyed = {"Idempotency-Key": "once"}
     first = await submitted(server, "sandbox:delay=0", **keyed)
     await server.finished(first["task_id"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         again = await submitted(server, "sandbox:delay=0", Prefer="wait=60", **keyed)
     assert (again["task_id"], again["state"]) == (first["task_id"], "success")
 

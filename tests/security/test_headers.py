@@ -12,7 +12,7 @@ from security.test_isolation import OPEN, OWN, placed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PUBLIC = ("/v1/models", "/openapi.json", "/docs", "/console/static/")
+PUBLIC = ("/v1/models", "/openapi.json", "/docs", "/llms.txt", "/console/static/")
 """What every cache may keep: it is the same for everybody."""
 
 
@@ -94,7 +94,8 @@ async def test_what_is_ready_and_what_is_no_http_are_guarded(server: Server) -> 
 
 async def test_an_answer_that_says_that_nothing_changed_is_guarded(server: Server) -> None:
     image = (await server.outcome())["result"]["data"][0]["url"].removeprefix(server.url)
-    for path in ("/v1/models", "/openapi.json", "/docs", "/v1/models/brands/openai/image", image):
+    public = ("/v1/models", "/openapi.json", "/docs", "/llms.txt", "/v1/models/brands/openai/image")
+    for path in (*public, image):
         whole = await server.call("GET", path)
         known = {"If-None-Match": whole.headers["ETag"]}
         same = await server.call("GET", path, headers=known)

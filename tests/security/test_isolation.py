@@ -72,6 +72,7 @@ PLACES: Final = {
     "GET /readyz": OPEN,
     "GET /openapi.json": OPEN,
     "GET /docs": OPEN,
+    "GET /llms.txt": OPEN,
     "GET /console/static/{version}/{path}": OPEN,
     "GET /console/live": STREAM,
     "GET /console/tasks/{task_id}/live": NAMED,

@@ -19,7 +19,6 @@ from uvicorn.server import ServerState
 
 import calotype
 from calotype.domain.clock import Clock
-from calotype.domain.errors import Unavailable
 from calotype.domain.health import WHOLE
 from calotype.observing.metrics import COUNTS, DURATIONS, Count, Durations, Labels
 from calotype.services.gauges import Gauges, Standings
@@ -60,10 +59,8 @@ class Exposition:
 
     async def registry(self) -> registry.CollectorRegistry:
         """All that there is to show now."""
-        found: Standings | None = None
-        try:
-            found = await self._gauges.standings()
-        except Unavailable:
+        found = await self._gauges.standings()
+        if found is None:
             log.warning("metrics go without what the database knows: it does not answer")
         shown = registry.CollectorRegistry()
         process_collector.ProcessCollector(registry=shown)

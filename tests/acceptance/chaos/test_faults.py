@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from acceptance.chaos.faults import Plan, weather
 
 
+@pytest.mark.timeout(400)
 async def test_through_bad_networks_every_task_ends_rightly_and_is_bought_once(
     tmp_path: Path,
 ) -> None:
