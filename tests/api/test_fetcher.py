@@ -106,6 +106,7 @@ def started(
     *,
     max_bytes: int = 1_000_000,
     timeout_seconds: float = 30,
+    idle_seconds: float = 30,
     resolver: AbstractResolver | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> GuardedFetcher:
@@ -113,6 +114,7 @@ def started(
         allow_hosts,
         max_bytes=max_bytes,
         timeout_seconds=timeout_seconds,
+        idle_seconds=idle_seconds,
         resolver=resolver,
         tls=tls,
     )
@@ -626,6 +628,20 @@ async def test_an_answer_that_never_begins_ends_with_the_total_time(stack: Async
     fetcher = started(stack, LOOPBACK, timeout_seconds=0.1)
     async with raw_site(silence) as url:
         assert (await refusal(fetcher, url)).retryable
+
+
+async def test_a_body_that_goes_on_no_more_is_given_up_long_before_the_total_time(
+    stack: AsyncExitStack,
+) -> None:
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        await reader.read()
+
+    fetcher = started(stack, LOOPBACK, timeout_seconds=3600, idle_seconds=0.1)
+    async with raw_site(half) as url:
+        error = await refusal(fetcher, url)
+    assert error.retryable
+    assert "nothing for 0.1 seconds" in error.message
 
 
 async def test_the_time_runs_over_all_redirects(stack: AsyncExitStack) -> None:

@@ -35,7 +35,11 @@ _CHANGING = [
 
 @asynccontextmanager
 async def serving(
-    server: Server, protocol: type[asyncio.Protocol], *, keep_alive: int = 600
+    server: Server,
+    protocol: type[asyncio.Protocol],
+    *,
+    keep_alive: int = 600,
+    grace: int | None = None,
 ) -> AsyncIterator[tuple[int, uvicorn.Server]]:
     """The port of another way into the same data, by this class of connections."""
     config = uvicorn.Config(
@@ -48,6 +52,7 @@ async def serving(
         server_header=False,
         proxy_headers=False,  # as calotype serves: what is around the application hides it
         timeout_keep_alive=keep_alive,
+        timeout_graceful_shutdown=grace,
     )
     running = uvicorn.Server(config)
     task = asyncio.create_task(running.serve())
@@ -419,6 +424,40 @@ async def test_a_stopping_server_answers_the_submission_that_is_under_way(data: 
             told = await reader.read()
     assert told.startswith(b"HTTP/1.1 202 ")
     assert b"connection: close\r\n" in told
+
+
+async def test_a_server_that_stops_waiting_hangs_up_on_whoever_it_does_not_answer(
+    data: Server,
+) -> None:
+    async with locked(data):
+        async with serving(data, Protocol, grace=0) as (port, server):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(submission(data))
+            while not server.server_state.tasks:
+                await asyncio.sleep(0.01)
+        with closing(writer):
+            assert await reader.read() == b""
+    await data.accepted()  # behind what was under way, which other tests would see come
+
+
+@pytest.mark.parametrize("line", [f"POST {GENERATIONS}", f"POST {GENERATIONS}?slow"])
+async def test_what_comes_behind_a_body_is_no_header(data: Server, line: str) -> None:
+    body = "2\r\n{}\r\n0\r\n" + f"Authorization: Bearer {data.key}\r\n\r\n"
+    chunked = request(data, line, NO_KEY, "Transfer-Encoding: chunked", body=body)
+    async with data.connection() as (reader, writer):
+        writer.write(chunked.replace(b"Authorization: none\r\n", b""))
+        (await Reply.read(reader)).assert_refused(401, "missing_api_key")
+
+
+async def test_a_broken_body_behind_a_ready_answer_gets_no_answer_of_its_own(data: Server) -> None:
+    word = (await data.accepted())["task_id"]
+    broken = request(data, f"GET /v1/tasks/{word}", "Transfer-Encoding: chunked")
+    async with data.connection() as (reader, writer):
+        writer.write(request(data, f"GET /v1/tasks/{word}"))
+        assert (await Reply.read(reader)).status == 200
+        writer.write(broken + b"no number\r\n")
+        assert (await Reply.read(reader)).status == 200
+        assert await reader.read() == b""
 
 
 async def test_an_idle_connection_is_closed_and_a_busy_one_is_not(data: Server) -> None:

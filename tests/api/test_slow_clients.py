@@ -164,6 +164,27 @@ async def test_a_head_that_is_too_large_is_refused(idle_server: Server, head: by
         told.assert_refused(431, "head_too_large")
 
 
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"1\r\n{\r\n0\r\n", b"X-Many: a\r\n" * 1000),
+        (b"1\r\n{\r\n0\r\nX-Long: ", b"a" * 10_000),
+        (b"1;long=", b"a" * 10_000),
+    ],
+    ids=["trailers", "trailer", "chunk"],
+)
+async def test_what_is_without_end_around_a_body_is_cut_off(
+    idle_server: Server, begin: bytes, piece: bytes
+) -> None:
+    head = (
+        b"POST /v1/images/generations HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+        b"Authorization: Bearer %b\r\nContent-Type: application/json\r\n\r\n"
+    ) % idle_server.key.encode()
+    async with idle_reader(idle_server) as client, asyncio.timeout(30):
+        await asyncio.get_running_loop().sock_sendall(client, head + begin)
+        await sent_until_cut(client, piece)
+
+
 async def test_a_head_that_is_as_large_as_it_may_be_is_read(idle_server: Server) -> None:
     lines = b"".join(b"X-%d: %b\r\n" % (number, b"a" * 600) for number in range(MAX_HEADERS - 1))
     async with idle_server.connection() as (reader, writer):

@@ -44,6 +44,7 @@ class _Brief(RequestResponseCycle):
     def __init__(self, lane: "Lane", whole: bytes) -> None:
         self.scope = lane.scope
         self.on_response = lane.on_response_complete
+        self.transport = lane.transport
         self._answer = lane.answer
         self._whole = whole
 
@@ -51,6 +52,9 @@ class _Brief(RequestResponseCycle):
         """Answer it, without ASGI."""
         try:
             await self._answer(await app.brief(self.scope, self._whole))
+        except BaseException:  # a stopping server waits no longer, and answers no more
+            self.transport.close()
+            raise
         finally:  # it refers to the connection, which refers to it
             del self._answer
             self.on_response = _nothing
@@ -65,7 +69,7 @@ class Lane(FileSender):
 
     _answered = False
     """The request that is being read was answered when its head had come."""
-    _held: bytes | None = None
+    _held: bytearray | None = None
     """What has come of the body of a request that is not begun with before its end."""
     _ended: Any = None
     """The scope of the request that was the last to come to its end."""
@@ -100,7 +104,7 @@ class Lane(FileSender):
         """End of a request that is being answered, or is now."""
         self._ended = self.scope
         if self._held is not None:
-            cycle, self._held = _Brief(self, self._held), None
+            cycle, self._held = _Brief(self, bytes(self._held)), None
             self.cycle = cycle
             self._start_asgi_task(cycle, self.app)
         elif not self._answered:
@@ -129,7 +133,7 @@ class Lane(FileSender):
         if body is not None and not self.transport.is_closing():
             self._begin()
             if body:
-                super().on_body(body)
+                super().on_body(bytes(body))
 
     def _begin(self) -> None:
         self.scope["state"]["answer"] = self.answer
@@ -140,7 +144,7 @@ class Lane(FileSender):
         self.scope["path"] = path.decode()
         self.scope["raw_path"] = path
         self.scope["query_string"] = query
-        self._held = b""
+        self._held = bytearray()
 
     def _read(self, path: bytes, word: bytes, query: bytes | None) -> None:
         self._answered = not query and self._answer_at_once(self.scope, word)

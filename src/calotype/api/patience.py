@@ -46,7 +46,7 @@ class Patient(Lane):
     _received = 0
     """Bytes since it was made."""
     _received_before = 0
-    """Up to the head that is being read."""
+    """Up to the head that is being read, or to the last that came of a body."""
     _messages = 0
     """Requests that came to their end."""
     _in_body = False
@@ -103,10 +103,8 @@ class Patient(Lane):
                 raise _head_too_large()
 
     def check_unfinished(self) -> None:
-        """Refuse a head that has no end yet and is too large already."""
-        if self._received - self._received_before > MAX_HEAD and not (
-            self._in_body or self._refused
-        ):
+        """Refuse a head that has no end yet and is too large already, or what is around chunks."""
+        if self._received - self._received_before > MAX_HEAD and not self._refused:
             self.refuse(_head_too_large())
 
     def refuse(self, error: CalotypeError) -> None:
@@ -118,6 +116,9 @@ class Patient(Lane):
         cycle: RequestResponseCycle | None = self.cycle  # None until the first one
         if self._held is not None:
             self._held = None  # nobody has begun with it
+        elif self._in_body and self._answered:
+            self._part_with(None)
+            return
         elif self._in_body and self.pipeline:
             self.pipeline.popleft()  # nobody has begun with it
         elif self._in_body and cycle is not None and cycle.scope is self.scope:

@@ -64,6 +64,12 @@ class Protocol(Patient):
             self._in_body = True
             self.scope["state"]["hang_up"] = self.transport.close
             super().on_headers_complete()
+            self.headers = []  # what comes behind a body is forgotten: it is no header of it
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body came; what is no part of it may not be longer than a head."""
+        self._received_before = self._received
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End of a request that is being answered."""

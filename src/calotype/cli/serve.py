@@ -20,8 +20,9 @@ from calotype.settings import Settings, SettingsError
 
 _BACKLOG = 2048
 _MANY_FILES = 10_240
-KEEP_ALIVE_SECONDS = 5
-"""How long a connection may be idle between two requests."""
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may be idle between two requests: longer than most clients and load
+balancers keep one (60 s), as a request that meets its end is lost."""
 _GC_THRESHOLDS = (20_000, 10, 100)
 """By default new objects are looked at after 700, and all after 70,000. 500 tasks in flight have
 50,000, none of them garbage; with 2,000 in place of the 20,000 that cost 0.3 ms of each task."""

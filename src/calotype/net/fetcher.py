@@ -31,6 +31,8 @@ from calotype.domain.urls import (
 from calotype.net.lookup import SystemLookup
 
 MAX_REDIRECTS: Final = 3
+IDLE_SECONDS: Final = 30.0
+"""Longest wait for the next piece of a body: a connection may be lost without a word."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GOOD: Final = range(200, 300)
 _PASSING_FAULTS: Final = frozenset({408, 425, 429, *range(500, 600)})
@@ -173,7 +175,7 @@ class FetchedStream:
         return self
 
     async def __anext__(self) -> bytes:
-        async with self._clock.guard():
+        async with self._clock.guard(idle=True):
             chunk = await self._response.content.readany()
         if not chunk:
             raise StopAsyncIteration
@@ -193,6 +195,7 @@ class GuardedFetcher:
         allow_hosts: names and addresses that are fetched from though they are not public.
         max_bytes: limit on the body of one answer, in bytes.
         timeout_seconds: limit on one fetch from lookup to last byte, redirects included.
+        idle_seconds: limit on the wait for each piece of a body.
         resolver: who asks DNS instead of the operating system; closed by ``close``.
         tls: how TLS peers are verified instead of by the system's authorities.
         noun: what is fetched, for messages.
@@ -208,6 +211,7 @@ class GuardedFetcher:
         *,
         max_bytes: int,
         timeout_seconds: float = 30,
+        idle_seconds: float = IDLE_SECONDS,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         noun: str = "reference",
@@ -215,6 +219,7 @@ class GuardedFetcher:
         self._allow_hosts = canonical_hosts(allow_hosts)
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
+        self._idle_seconds = idle_seconds
         self._lookup = resolver or SystemLookup()
         self._tls = tls
         self._noun = noun
@@ -244,7 +249,7 @@ class GuardedFetcher:
                 of at most ``max_bytes``; on iterating, see ``FetchedStream``.
 
         """
-        clock = _Clock(self._timeout_seconds, self._noun)
+        clock = _Clock(self._timeout_seconds, self._idle_seconds, self._noun)
         allow_hosts = self._allow_hosts | _own(own_host)
         response = await self._follow(url, clock, allow_hosts, headers or {})
         try:
@@ -312,24 +317,29 @@ class GuardedFetcher:
 
 
 class _Clock:
-    """The one deadline of a fetch, over all its redirects and its body."""
+    """The one deadline of a fetch, over all its redirects and its body, and that of each piece."""
 
-    def __init__(self, seconds: float, noun: str) -> None:
+    def __init__(self, seconds: float, idle_seconds: float, noun: str) -> None:
         self.noun = noun
         self._seconds = seconds
+        self._idle_seconds = idle_seconds
         self._deadline = asyncio.get_running_loop().time() + seconds
 
     @asynccontextmanager
-    async def guard(self) -> AsyncIterator[None]:
-        """Around a wait for the network: what goes wrong in it becomes ``FetchRefused``."""
+    async def guard(self, *, idle: bool = False) -> AsyncIterator[None]:
+        """Around a wait for the network: what goes wrong in it becomes ``FetchRefused``.
+
+        ``idle``: it is for the next piece of a body.
+        """
+        until, late = self._deadline, f"took longer than {self._seconds:g} seconds"
+        if idle and (given_up := asyncio.get_running_loop().time() + self._idle_seconds) < until:
+            until, late = given_up, f"came to nothing for {self._idle_seconds:g} seconds"
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(until):
                 yield
         except TimeoutError as error:
-            raise FetchRefused(
-                f"Fetching the {self.noun} URL took longer than {self._seconds:g} seconds.",
-                retryable=True,
-            ) from error
+            message = f"Fetching the {self.noun} URL {late}."
+            raise FetchRefused(message, retryable=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise network_failure(error, self.noun) from error
 
