@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import count
 
+from calotype.domain.errors import CalotypeError
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey, hash_key
 from calotype.domain.money import EntryKind
 from calotype.domain.task import Asset, NewTask, Reference, Request, Task
-from calotype.store.port import LoggedEvent, Store
+from calotype.store.port import LoggedEvent, Store, Submitted
 from calotype.store.postgres import PostgresStore
 
 NOW = 1_760_000_000_000
@@ -116,3 +117,15 @@ async def told(
             while int(await store.events_end()) < newest:
                 await asyncio.sleep(0.01)
     return await store.events(after=after, limit=limit, account_id=account_id, task_id=task_id)
+
+
+def kinds(results: Sequence[Submitted | BaseException]) -> list[str]:
+    """What became of each: a task, or the code of what refused it."""
+    told = []
+    for result in results:
+        if isinstance(result, Submitted):
+            told.append("replay" if result.replayed else "new")
+        else:
+            assert isinstance(result, CalotypeError), result
+            told.append(result.code)
+    return told

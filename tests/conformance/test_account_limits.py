@@ -1,17 +1,16 @@
 """What every store promises of an account's limits: none is passed, whoever submits for it."""
 
 import asyncio
-from collections.abc import Sequence
 
 import msgspec
 import pytest
 
-from calotype.domain.errors import CalotypeError, InsufficientBalance, QueueFull, RateLimitReached
+from calotype.domain.errors import InsufficientBalance, QueueFull, RateLimitReached
 from calotype.domain.limits import AccountLimits
 from calotype.domain.task import NewTask
 from calotype.store.port import Store, Submitted
 from calotype.store.postgres import PostgresStore
-from conformance.tasks import NOW, PRICE, funded, new_task
+from conformance.tasks import NOW, PRICE, funded, kinds, new_task
 from postgres import PostgresServer, fresh_database
 
 MANY = 50
@@ -34,18 +33,6 @@ def most(tasks: int) -> AccountLimits:
 def rate(per_minute: int) -> AccountLimits:
     """So many tasks at once, and as many more with every minute."""
     return AccountLimits(per_minute=per_minute)
-
-
-def kinds(results: Sequence[Submitted | BaseException]) -> list[str]:
-    """What became of each: a task, or the code of what refused it."""
-    told = []
-    for result in results:
-        if isinstance(result, Submitted):
-            told.append("replay" if result.replayed else "new")
-        else:
-            assert isinstance(result, CalotypeError), result
-            told.append(result.code)
-    return told
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "idempotent"])

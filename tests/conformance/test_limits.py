@@ -1,7 +1,7 @@
 """What every store promises of limits: none is passed, however many ask at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from calotype.domain.errors import (
-    CalotypeError,
     InsufficientBalance,
     RateLimitReached,
     SpendLimitReached,
@@ -21,7 +20,7 @@ from calotype.domain.task import Event, NewTask
 from calotype.store.port import IdTaken, Store, Submitted
 from calotype.store.postgres import PostgresStore
 from calotype.store.sqlite import SqliteStore
-from conformance.tasks import NOW, PRICE, funded, image, limited, new_task, taken
+from conformance.tasks import NOW, PRICE, funded, image, kinds, limited, new_task, taken
 from postgres import PostgresServer, fresh_database
 
 MANY = 50
@@ -55,18 +54,6 @@ async def meter(store: Store, key_id: int) -> Meter:
     found = await store.meter(key_id)
     assert found is not None
     return found
-
-
-def kinds(results: Sequence[Submitted | BaseException]) -> list[str]:
-    """What became of each: a task, or the code of what refused it."""
-    told = []
-    for result in results:
-        if isinstance(result, Submitted):
-            told.append("replay" if result.replayed else "new")
-        else:
-            assert isinstance(result, CalotypeError), result
-            told.append(result.code)
-    return told
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "idempotent"])

@@ -2,14 +2,11 @@
 
 import struct
 import zlib
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
-from calotype.domain.secret import Secret
-from console.tabs import PASSWORD, Tab
-from harness import Reply, Server, picture, running_server
+from console.tabs import Tab
+from harness import Reply, Server, picture
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -71,15 +68,6 @@ NO_IMAGES = {
 DECLARED = ("image/png", "text/html", "image/svg+xml", "application/octet-stream")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
-    data = tmp_path_factory.mktemp("data")
-    async with running_server(
-        data, with_worker=False, behind_proxy=True, admin_password=Secret(PASSWORD)
-    ) as running:
-        yield running
-
-
 def is_nothing_but_an_image(reply: Reply) -> None:
     assert reply.status == 200
     assert reply.headers["Content-Type"] in {"image/png", "image/jpeg", "image/webp"}
@@ -90,39 +78,37 @@ def is_nothing_but_an_image(reply: Reply) -> None:
 
 @pytest.mark.parametrize("what", POLYGLOTS)
 async def test_an_upload_that_is_more_than_an_image_is_served_as_an_image(
-    server: Server, what: str
+    site: Server, what: str
 ) -> None:
     body = POLYGLOTS[what]
-    sent = await server.submit_form(("image", body, 'evil.html"; x="y.svg'))
+    sent = await site.submit_form(("image", body, 'evil.html"; x="y.svg'))
     if sent.status != 202:
         sent.assert_refused(400, "unsupported_reference_type", "image")
         return
-    (url,) = (await server.task(sent.json["task_id"]))["request"]["image_input"]
-    path = url.removeprefix(server.url)
+    (url,) = (await site.task(sent.json["task_id"]))["request"]["image_input"]
+    path = url.removeprefix(site.url)
     word = path.partition("?")[0].rpartition("/")[2].partition(".")[0]
-    whole = await server.anonymous("GET", path, headers={"Accept": "text/html"})
+    whole = await site.anonymous("GET", path, headers={"Accept": "text/html"})
     is_nothing_but_an_image(whole)
     named = whole.headers["Content-Disposition"]
     assert named.startswith(f'inline; filename="{word}.'), "never the name that the client gave"
-    small = await server.anonymous("GET", f"{path}&width=320")
+    small = await site.anonymous("GET", f"{path}&width=320")
     is_nothing_but_an_image(small)
     assert b"script" not in small.body, "copies are drawn anew"
-    async with Tab(server) as tab:
+    async with Tab(site) as tab:
         await tab.sign_in()
         is_nothing_but_an_image(await tab.get(f"/console/images/{word}/whole"))
         is_nothing_but_an_image(await tab.get(f"/console/images/{word}/320.webp"))
 
 
 @pytest.mark.parametrize("what", NO_IMAGES)
-async def test_what_is_no_image_is_not_taken_whatever_it_is_called(
-    server: Server, what: str
-) -> None:
-    body, before = NO_IMAGES[what], server.stored_files()
+async def test_what_is_no_image_is_not_taken_whatever_it_is_called(site: Server, what: str) -> None:
+    body, before = NO_IMAGES[what], site.stored_files()
     for kind in DECLARED:
-        sent = await server.call("POST", "/v1/files", data=body, headers={"Content-Type": kind})
+        sent = await site.call("POST", "/v1/files", data=body, headers={"Content-Type": kind})
         assert sent.status in {400, 415}, sent.body
         assert b"script" not in sent.body
     for name in ("a.png", "a.html", "a.svg"):
-        as_form = await server.submit_form(("image", body, name))
+        as_form = await site.submit_form(("image", body, name))
         as_form.assert_refused(400, "unsupported_reference_type", "image")
-    assert server.stored_files() == before
+    assert site.stored_files() == before

@@ -14,12 +14,11 @@ from aiohttp import web
 from agents import agent, refusal
 from calotype.domain.channel import Channel, Served
 from calotype.domain.outcomes import SourceError
-from calotype.domain.secret import Secret
 from calotype.domain.task import Reference
 from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import FetchRefused, GuardedFetcher
 from calotype.net.webhooks import WebhookClient
-from console.tabs import PASSWORD, Tab
+from console.tabs import Tab
 from harness import Server, running_server, serving
 from net.names import Lookup
 from security.canary import FIRSTS, FORMS, NAMES, Canary, aimed, listening, lying_dns
@@ -33,15 +32,6 @@ OUTSIDE = "127.0.0.2"
 STATUSES = (301, 302, 303, 307, 308)
 SENDABLE = [form for form in FORMS if not set(form) & set("\r\n\0")]
 """Those that fit into a header."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
-    data = tmp_path_factory.mktemp("data")
-    async with running_server(
-        data, with_worker=False, behind_proxy=True, admin_password=Secret(PASSWORD)
-    ) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -10,7 +10,11 @@ from typing import Any, Final
 from calotype.domain.errors import CalotypeError, RateLimitReached
 from calotype.domain.limits import MINUTE_US, AccountMeter, Allowance, allowance
 from calotype.domain.task import NewTask
+from calotype.store.port import Submitted
 from calotype.store.refusals import cannot_pay
+
+Room = tuple[int, Allowance | None]
+"""Unfinished tasks of an account before those that are submitted, and what its rate has left."""
 
 _SHARE: Final = f"(({MINUTE_US} - 1) / NULLIF({{rate}}, 0) + 1)"
 """Microseconds of a minute for each task, rounded up."""
@@ -70,4 +74,17 @@ def why_refused(new: NewTask, standing: Sequence[Any]) -> CalotypeError:
         return cannot_pay(new.price, available)
     return RateLimitReached(  # it has changed since
         "This account was at one of its limits a moment ago; try again.", retry_after=1
+    )
+
+
+def accepted(new: NewTask, room: Room, place: int = 0) -> Submitted:
+    """A new task; ``place`` is its own among those that went together."""
+    backlog, left = room
+    return Submitted(
+        new.id,
+        new.request_id,
+        new.created_at,
+        replayed=False,
+        backlog=backlog + place,
+        allowance=left,
     )

@@ -21,6 +21,7 @@ from typing import Any, Final
 import aiohttp
 import asyncpg
 
+from acceptance.chaos.telling import counted, told
 from acceptance.cluster import FREE, MODEL, PAID, Cluster, Member, running_cluster
 from calotype.domain.ids import decode
 from postgres import PostgresServer, fresh_database, running_postgres
@@ -77,9 +78,9 @@ class Report:
     def __str__(self) -> str:
         lines = {
             "seed": self.plan.seed,
-            "kill -9": f"{self.kills.total()}: {_counted(self.kills)}",
+            "kill -9": f"{self.kills.total()}: {counted(self.kills)}",
             "tasks accepted": self.accepted,
-            "ends": _counted(self.ends),
+            "ends": counted(self.ends),
             "unknown attempts": self.unknown_attempts,
             "sent again, being free": self.sent_again,
             "longest take-over": f"{self.take_over_seconds:.1f} s",
@@ -87,13 +88,7 @@ class Report:
             "in all": f"{self.seconds:.0f} s",
             "proof": "holds" if not self.faults else "\n    ".join(self.faults),
         }
-        return "\n".join(
-            [self.plan.mode, *(f"  {name:<24}{value}" for name, value in lines.items())]
-        )
-
-
-def _counted(counter: Counter[str]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in sorted(counter.items()))
+        return told(self.plan.mode, lines)
 
 
 class Storm:

@@ -26,6 +26,7 @@ import aiohttp
 from aiohttp import web
 
 from acceptance.chaos.proxy import KINDS, FaultProxy, fault_proxy
+from acceptance.chaos.telling import counted, some, thinned, told
 from acceptance.cluster import MODEL, MODEL_FILE, Cluster, Member, eventually, running_cluster
 from calotype.domain.ids import decode
 from harness import GENERATIONS, picture, serving
@@ -86,27 +87,20 @@ class Report:
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        samples = self.resident_mib[:: max(1, len(self.resident_mib) // 12)]
         lines = {
             "seed": self.plan.seed,
             "in flight": self.plan.in_flight,
-            "ends": _counted(self.ends),
-            "faults of networks": _counted(self.happened),
-            "sends": _counted(self.sends),
+            "ends": counted(self.ends),
+            "faults of networks": counted(self.happened),
+            "sends": counted(self.sends),
             "bought": self.bought,
             "longest task": f"{self.longest_seconds:.1f} s",
-            "memory": ", ".join(map(str, samples)) + " MiB",
-            "breakers opened": _counted(self.opened),
-            "breakers closed": _counted(self.closed),
-            "faults": "\n    ".join([str(len(self.faults)), *self.faults[:20]]),
+            "memory": f"{thinned(self.resident_mib)} MiB",
+            "breakers opened": counted(self.opened),
+            "breakers closed": counted(self.closed),
+            "faults": some(self.faults),
         }
-        return "\n".join(
-            [self.plan.mode, *(f"  {name:<20}{value}" for name, value in lines.items())]
-        )
-
-
-def _counted(counter: Counter[str]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in sorted(counter.items())) or "none"
+        return told(self.plan.mode, lines)
 
 
 class Upstream:

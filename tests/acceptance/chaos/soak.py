@@ -27,6 +27,7 @@ from typing import Any, Final
 import aiohttp
 
 from acceptance.chaos.chaos import MODES, OUTAGES, OUTCOMES
+from acceptance.chaos.telling import counted, some, thinned, told
 from acceptance.cluster import MODEL, Cluster, Member, eventually, running_cluster
 from harness import GENERATIONS
 from postgres import fresh_database, running_postgres
@@ -70,24 +71,14 @@ class Report:
         lines = {
             "seed": self.plan.seed,
             "minutes": round(self.plan.seconds / 60, 1),
-            "done": _counted(self.done),
-            "answers": _counted(self.answers),
-            **{f"MiB of {name}": _thinned(found) for name, found in self.memory.items()},
+            "done": counted(self.done),
+            "answers": counted(self.answers),
+            **{f"MiB of {name}": thinned(found) for name, found in self.memory.items()},
             **{f"files of {name}": f"{a} to {b}" for name, (a, b) in self.descriptors.items()},
             "rows": ", ".join(f"{number} {name}" for name, number in self.rows.items()),
-            "faults": "\n    ".join([str(len(self.faults)), *self.faults[:20]]),
+            "faults": some(self.faults),
         }
-        return "\n".join(
-            [self.plan.mode, *(f"  {name:<20}{value}" for name, value in lines.items())]
-        )
-
-
-def _counted(counter: Counter[Any]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in sorted(counter.items()))
-
-
-def _thinned(samples: list[int]) -> str:
-    return ", ".join(map(str, samples[:: max(1, len(samples) // 10)]))
+        return told(self.plan.mode, lines)
 
 
 class Soak:

@@ -15,12 +15,12 @@ from calotype.domain.errors import CalotypeError
 from calotype.domain.limits import AccountMeter, Meter
 from calotype.domain.task import NewTask
 from calotype.store.files import check_named
-from calotype.store.limits import AccountSql
+from calotype.store.limits import AccountSql, accepted
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres import keys, submission
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.postgres.files import keep_named, lock_named
-from calotype.store.postgres.submission import accept, accepted, latest
+from calotype.store.postgres.submission import accept, latest
 from calotype.store.refusals import cannot_pay, key_conflict
 from calotype.store.rows import meter, meter_state, on_meter
 

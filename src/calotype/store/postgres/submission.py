@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import asyncpg
 
-from calotype.domain.limits import DAY_MS, Allowance
+from calotype.domain.limits import DAY_MS
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store.files import check_named
-from calotype.store.limits import AccountSql, left_of, why_refused
+from calotype.store.limits import AccountSql, Room, accepted, left_of, why_refused
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.postgres.connection import OUTAGES, Connection, unavailable
 from calotype.store.postgres.enqueue import ENQUEUE
@@ -113,8 +113,6 @@ _STANDING: Final = f"""
 SELECT {AccountSql(tasks="$2::bigint", per_minute="$3::bigint", now="", number="").standing}
 FROM accounts WHERE id = $1
 """
-_Room = tuple[int, Allowance | None]
-"""Unfinished tasks of an account before one that is submitted, and what its rate has left."""
 _REMEMBER: Final = """
 INSERT INTO idempotency_keys (account_id, key, fingerprint, task_id, created_at)
 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING key
@@ -196,7 +194,7 @@ def latest(tasks: Sequence[NewTask]) -> int:
     return max(new.created_at for new in tasks)
 
 
-async def accept(connection: Connection, tasks: Sequence[NewTask], *, now: int) -> dict[int, _Room]:
+async def accept(connection: Connection, tasks: Sequence[NewTask], *, now: int) -> dict[int, Room]:
     """Accept those tasks whose accounts have room for all of theirs, by their ids."""
     limits = tasks[0].limits
     values: list[Any] = [*_task_columns(tasks), *_upload_columns(tasks)]
@@ -244,16 +242,3 @@ def _metadata_columns(tasks: Sequence[NewTask]) -> list[list[Any]]:
         [key for _, key, _ in pairs],
         [value for _, _, value in pairs],
     ]
-
-
-def accepted(new: NewTask, room: _Room) -> Submitted:
-    """A new task."""
-    backlog, left = room
-    return Submitted(
-        new.id,
-        new.request_id,
-        new.created_at,
-        replayed=False,
-        backlog=backlog,
-        allowance=left,
-    )

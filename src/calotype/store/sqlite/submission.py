@@ -6,11 +6,11 @@ from functools import partial
 from typing import Final
 
 from calotype.domain.errors import CalotypeError, Unavailable
-from calotype.domain.limits import DAY_MS, Allowance
+from calotype.domain.limits import DAY_MS
 from calotype.domain.money import EntryKind
 from calotype.domain.task import BillingStatus, NewTask, State
 from calotype.store import rows, statements
-from calotype.store.limits import AccountSql, left_of, why_refused
+from calotype.store.limits import AccountSql, Room, accepted, left_of, why_refused
 from calotype.store.port import IdTaken, Submitted
 from calotype.store.refusals import key_conflict
 from calotype.store.rows import encode, encode_metadata
@@ -56,9 +56,6 @@ _INSERT_ENTRY = (
     "INSERT INTO ledger (account_id, task_id, kind, amount, created_at) "
     f"VALUES (?, ?, '{EntryKind.RESERVE}', ?, ?)"
 )
-_Room = tuple[int, Allowance | None]
-"""Unfinished tasks of an account before those that are submitted, and what its rate has left."""
-
 _INSERT_METADATA = "INSERT INTO task_metadata (account_id, key, value, task_id) VALUES (?, ?, ?, ?)"
 
 
@@ -127,7 +124,7 @@ def _submit_one(connection: sqlite3.Connection, new: NewTask) -> Submitted | Exc
             "VALUES (?, ?, ?, ?, ?)",
             (new.account_id, new.idempotency_key, new.fingerprint, new.id, new.created_at),
         )
-    return _accepted(new, room)
+    return accepted(new, room)
 
 
 def _counted(connection: sqlite3.Connection, new: NewTask) -> NewTask:
@@ -138,7 +135,7 @@ def _counted(connection: sqlite3.Connection, new: NewTask) -> NewTask:
     return rows.on_meter(new, charged)
 
 
-def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> _Room:
+def _accept(connection: sqlite3.Connection, group: Sequence[NewTask]) -> Room:
     """Reserve and write tasks of one account, all of them or none.
 
     Returns how many unfinished tasks the account had before, and what its rate has left.
@@ -195,19 +192,7 @@ def _task_values(new: NewTask) -> tuple[object, ...]:
     )
 
 
-def _accepted(new: NewTask, room: _Room, place: int = 0) -> Submitted:
-    backlog, left = room
-    return Submitted(
-        new.id,
-        new.request_id,
-        new.created_at,
-        replayed=False,
-        backlog=backlog + place,
-        allowance=left,
-    )
-
-
-def _result(new: NewTask, outcome: _Room | Exception, place: int) -> Submitted | Exception:
+def _result(new: NewTask, outcome: Room | Exception, place: int) -> Submitted | Exception:
     if isinstance(outcome, sqlite3.IntegrityError):
         return IdTaken()
-    return outcome if isinstance(outcome, Exception) else _accepted(new, outcome, place)
+    return outcome if isinstance(outcome, Exception) else accepted(new, outcome, place)
