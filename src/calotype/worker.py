@@ -146,6 +146,10 @@ class Upstreams:
             self.providers[channel_id] = provider
         return list(made)
 
+    def has_room(self) -> bool:
+        """Whether ``check_room`` would be content without a look."""
+        return self._client.has_room
+
     async def check_room(self) -> None:
         """Raise ``Unavailable`` while there is no room for what upstreams answer."""
         await self._client.check_room()
@@ -195,6 +199,7 @@ class Worker:
             clock=core.clock,
             links=Links(
                 enqueue=self.put,
+                has_room=upstreams.has_room,
                 check_room=upstreams.check_room,
                 reference_url=partial(_public_url, images, core.settings),
                 callback_url=partial(_callback_url, core.settings),

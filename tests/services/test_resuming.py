@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -375,7 +376,11 @@ async def test_a_worker_that_is_fenced_before_it_sends_sends_nothing(bench: Benc
     async def taken_by_another() -> None:
         await bench.store.take(task_id, now=bench.clock.now)
 
-    runner = bench.runner(provider, store=Faulty(bench, before={"begin_attempt": taken_by_another}))
+    runner = bench.runner(
+        provider,
+        store=Faulty(bench, before={"begin_attempt": taken_by_another}),
+        channel=msgspec.structs.replace(CHANNEL, requests_per_minute=60),  # it awaits its turn
+    )
     await runner.run(task_id)
     assert provider.sent == []
     assert await bench.attempts(task_id) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,7 @@ class Publisher:
 
     def _publish(self, orders: list[_Order]) -> None:
         """Step by step for all: by its first sync, a file system mostly writes them all."""
-        for step in (_write, _sync, self._name):
+        for step in (self._write, _sync, self._name):
             for order in orders:
                 if order.fault is None:
                     try:
@@ -82,14 +83,22 @@ class Publisher:
                     if order.folder == folder:
                         order.fault = error
 
+    def _write(self, order: _Order) -> None:
+        """One that is in memory gets its name first: its sync then brings that to the disk, too."""
+        self._in_its_folder(order, order.staged.write_as)
+
     def _name(self, order: _Order) -> None:
+        self._in_its_folder(order, order.staged.rename)
+
+    def _in_its_folder(self, order: _Order, step: Callable[[Path], None]) -> None:
+        path = self._root / order.key
         try:
             self._make_folders(order.folder)
-            order.staged.rename(self._root / order.key)
+            step(path)
         except FileNotFoundError:  # somebody removed the folder meanwhile
             self._synced.clear()
             self._make_folders(order.folder)
-            order.staged.rename(self._root / order.key)
+            step(path)
 
     def _make_folders(self, folder: str) -> None:
         """Make a folder durable with those that it is in, the outermost first."""
@@ -99,10 +108,6 @@ class Publisher:
             (self._root / folder).mkdir(exist_ok=True)
             _sync_folder(self._root / parent)
             self._synced.add(folder)
-
-
-def _write(order: _Order) -> None:
-    order.staged.flush()
 
 
 def _sync(order: _Order) -> None:

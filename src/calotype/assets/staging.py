@@ -128,9 +128,22 @@ class StagedFile:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
+    def write_as(self, target: Path) -> None:
+        """Write it under its name, where all of it is in memory, else as ever; blocks.
+
+        It has its name before it is whole, so nobody may go by that: an asset counts when the
+        database names it. What is found by its name alone, as thumbnails are, comes in files.
+        """
+        if self._file is None:
+            with suppress(FileExistsError):  # an image is replaced at one stroke
+                self._file, self._path = target.open("xb", buffering=0), target
+        self.flush()
+
     def rename(self, target: Path) -> None:
-        """Give it its place, for good; blocks."""
-        self.flush().rename(target)
+        """Give it its place, for good, if it is not there; blocks."""
+        path = self.flush()
+        if path != target:
+            path.rename(target)
         self._path = None
         if self._file is not None:
             self._file.close()

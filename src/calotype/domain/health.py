@@ -279,6 +279,11 @@ class Breakers:
                 at = max(at, since + max(health.until - health.updated_at, 1))
         return at
 
+    def closed(self, channel_id: int, model: str, *, now: int) -> bool:
+        """Whether something may be sent now, and be no trial."""
+        is_open = any((channel_id, scope) in self._open for scope in (WHOLE, model))
+        return not is_open and self._busy.get((channel_id, model), 0) <= now
+
     def begin(self, channel_id: int, model: str, *, now: int) -> None:
         """A send goes out; on a half-open channel it is a trial."""
         for scope in (WHOLE, model):

@@ -135,6 +135,11 @@ class UpstreamClient:
             await session.close()
         await self._fetcher.close()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether ``check_room`` would be content without a look."""
+        return self._room.proven
+
     async def check_room(self) -> None:
         """Prove that images can be kept on their way; good to know before one is bought.
 

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import IO, Final
 
 from calotype.domain.outcomes import SourceError
@@ -176,11 +177,16 @@ class Room:
             CannotKeep: the folder cannot be written, or its disk is all but full.
 
         """
-        if asyncio.get_running_loop().time() < self._until:
+        if self.proven:
             return
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
         await asyncio.shield(self._looking)
+
+    @property
+    def proven(self) -> bool:
+        """Whether they can, as far as the last look goes."""
+        return monotonic() < self._until
 
     def doubt(self) -> None:
         """Have the next one look again."""
@@ -189,7 +195,7 @@ class Room:
     async def _look(self) -> None:
         try:
             await asyncio.to_thread(_look_for_room, self._folder)
-            self._until = asyncio.get_running_loop().time() + PROOF_SECONDS
+            self._until = monotonic() + PROOF_SECONDS
         finally:
             self._looking = None
 

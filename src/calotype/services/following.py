@@ -55,9 +55,14 @@ class Patience:
         for wake in self._sleepers:
             wake.set()
 
+    @property
+    def over(self) -> bool:
+        """Whether the server is stopping."""
+        return self._stopping.is_set()
+
     def check(self) -> None:
         """Raise ``Parked`` when the server is stopping."""
-        if self._stopping.is_set():
+        if self.over:
             raise Parked
 
     async def wait(self, seconds: float, wake: asyncio.Event | None = None) -> None:

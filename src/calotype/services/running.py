@@ -61,7 +61,7 @@ from calotype.services.sending import (
     is_free,
     make_job,
 )
-from calotype.store.port import Fenced, Store, Taken
+from calotype.store.port import Begin, Fenced, Store, Taken
 
 WAIT_HERE_MS: Final = 2_000
 """A longer wait for a channel is the queue's: the task gives its place in this process back."""
@@ -105,6 +105,7 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
         enqueue: tells the embedded queue of a task that changed its channel, ``(task id, channel
             id, priority)``, where no priority is the one it had; a shared queue is told by the
             store.
+        has_room: whether ``check_room`` would be content without a look.
         check_room: raises ``Unavailable`` while there is no room for what upstreams answer.
         reference_url: a public URL of a stored reference; None where the world cannot reach it.
         callback_url: where the upstream of a channel may tell that a job ended, by the slug.
@@ -112,6 +113,7 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     enqueue: Callable[[int, int, int | None], None] = lambda _task, _channel, _priority: None
+    has_room: Callable[[], bool] = lambda: True
     check_room: Callable[[], Awaitable[None]] = _always
     reference_url: Callable[[Asset], Awaitable[str | None]] = _nowhere
     callback_url: Callable[[str], str | None] = lambda _slug: None
@@ -199,7 +201,7 @@ class Runner:
 
     async def _run(self, task_id: int) -> float | None:
         begun = monotonic()
-        taken = await self._store.take(task_id, now=self._clock())
+        taken = await self._store.take(task_id, now=self._clock(), choose=self._at_once)
         metrics.DATABASE_SECONDS.note(monotonic() - begun, "take")
         if taken is None:
             return None
@@ -235,6 +237,12 @@ class Runner:
             self._catalog.get(task.model)
         except UnknownModel:
             await self._give_up(task, "no_channel_available", "The model is no longer offered.")
+            return
+        if taken.begun is not None:
+            begun = self._bench(task, task.channel_id, begun=task.updated_at)
+            if begun is None:  # gone from the configuration this moment
+                raise _Later(UNKNOWN_CHANNEL_SECONDS)
+            await self._send(task, self._history(()), begun=(begun, taken.begun))
             return
         attempts = list(taken.attempts)
         if attempts and attempts[-1].state in OPEN_ATTEMPT:
@@ -339,22 +347,56 @@ class Runner:
             task = msgspec.structs.replace(task, references=filled)
         await self._send(task, self._history(attempts))
 
-    async def _send(self, task: Task, history: History) -> None:
-        """Send until something is accepted, refused for good, or the time is up."""
+    def _at_once(self, task: Task) -> Begin | None:
+        """The attempt of a new task that needs nothing first: no look, no turn and no reference."""
+        now = self._clock()
+        wanted = task.cancel_at is None and now < task.deadline_at
+        if self._patience.over or task.references or not wanted:
+            return None
+        route = self._router.next(
+            task.request,
+            (),
+            current=task.channel_id,
+            bound=None,
+            tries={},
+            spent=(),
+            pauses={},
+            now=now,
+        )
+        provider = self._providers.get(task.channel_id)
+        if (
+            route is None
+            or route.channel.id != task.channel_id
+            or route.channel.requests_per_minute
+            or provider is None
+            or task.model not in self._catalog.models
+            or not self._router.breakers.closed(task.channel_id, task.model, now=now)
+            or not self._links.has_room()
+            or (provider.synchronous and not self._check_assets.believed)
+        ):
+            return None
+        return Begin(task.channel_id, _event(provider))
+
+    async def _send(
+        self, task: Task, history: History, *, begun: tuple[Bench, int] | None = None
+    ) -> None:
+        """Send until something is accepted, refused for good, or the time is up.
+
+        ``begun``: the first attempt, where it is written down already.
+        """
         while True:
-            self._patience.check()
-            originals = await self._fitter.originals(task)
-            if originals is None:  # its client may delete it between two sends, too
-                message = "A reference image of this task was deleted, or is no longer stored."
-                await self._endings.fail(task, "reference_gone", message)
-                return
-            bench = await self._turn(task, originals, history)
-            if bench is None:
-                return
-            task = bench.task
-            references = await self._fitter.given(task, originals, bench.wire)
+            references: Sequence[ReferenceImage] = ()
+            if begun is None:
+                ready = await self._made_ready(task, history)
+                if ready is None:
+                    return
+                bench, references = ready
+                task = bench.task
+                number = await self._begin(bench)
+            else:
+                (bench, number), begun = begun, None
             with tracing.span("attempt", channel=bench.channel.slug, number=history.sends + 1):
-                job, outcome = await self._send_once(bench, history, references)
+                job, outcome = await self._send_once(bench, number, history, references)
                 closed = await self._settle(bench, job, outcome)
             if not isinstance(outcome, Accepted):  # that is noted as soon as its id is kept
                 self._health.note(bench.channel.id, task.model, outcome, begun=bench.begun)
@@ -364,6 +406,21 @@ class Runner:
             history.add(closed, retry_after=retry_after)
             if await self._endings.stopped(task):
                 return
+
+    async def _made_ready(
+        self, task: Task, history: History
+    ) -> tuple[Bench, Sequence[ReferenceImage]] | None:
+        """Where the task is sent now, and its references as they are sent; None: it has ended."""
+        self._patience.check()
+        originals = await self._fitter.originals(task)
+        if originals is None:  # its client may delete it between two sends, too
+            message = "A reference image of this task was deleted, or is no longer stored."
+            await self._endings.fail(task, "reference_gone", message)
+            return None
+        bench = await self._turn(task, originals, history)
+        if bench is None:
+            return None
+        return bench, await self._fitter.given(bench.task, originals, bench.wire)
 
     async def _settle(self, bench: Bench, job: Job, outcome: SubmitOutcome) -> Attempt | None:
         """See a send to its end; the closed attempt when another one may follow."""
@@ -519,16 +576,22 @@ class Runner:
         self._links.enqueue(task.id, channel_id, None)
         raise _Elsewhere(channel_id)
 
-    async def _send_once(
-        self, bench: Bench, history: History, references: Sequence[ReferenceImage]
-    ) -> tuple[Job, SubmitOutcome]:
-        task, channel = bench.task, bench.channel
-        event = Event.RUN if bench.provider.synchronous else Event.QUEUE
+    async def _begin(self, bench: Bench) -> int:
+        """Write down that something is about to be sent; the attempt's number."""
         begun = monotonic()
         number = await self._store.begin_attempt(
-            task, channel_id=channel.id, event=event, now=self._clock()
+            bench.task,
+            channel_id=bench.channel.id,
+            event=_event(bench.provider),
+            now=self._clock(),
         )
         metrics.DATABASE_SECONDS.note(monotonic() - begun, "begin_attempt")
+        return number
+
+    async def _send_once(
+        self, bench: Bench, number: int, history: History, references: Sequence[ReferenceImage]
+    ) -> tuple[Job, SubmitOutcome]:
+        task, channel = bench.task, bench.channel
         if number == 1:
             waited = bench.begun - task.created_at
             metrics.QUEUE_SECONDS.note(waited / 1000, channel.id)
@@ -564,3 +627,8 @@ class Runner:
         left = attempts[-1] if attempts and attempts[-1].state in OPEN_ATTEMPT else None
         attempt = (left.number, AttemptState.UNKNOWN) if left else None
         await self._endings.fail(task, code, message, attempt=attempt)
+
+
+def _event(provider: Provider) -> Event:
+    """What happens to a task that is sent."""
+    return Event.RUN if provider.synchronous else Event.QUEUE

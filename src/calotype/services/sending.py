@@ -7,6 +7,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -199,9 +200,14 @@ class Together:
         self._believed_until = float("-inf")
         self._made: asyncio.Task[None] | None = None
 
+    @property
+    def believed(self) -> bool:
+        """Whether nothing was wrong a moment ago."""
+        return monotonic() < self._believed_until
+
     async def __call__(self) -> None:
         """Make the check, or wait for the one that is being made; raises what it raises."""
-        if asyncio.get_running_loop().time() < self._believed_until:
+        if self.believed:
             return
         if self._made is None or self._made.done():
             self._made = asyncio.create_task(self._make())
@@ -209,7 +215,7 @@ class Together:
 
     async def _make(self) -> None:
         await self._check()
-        self._believed_until = asyncio.get_running_loop().time() + self._seconds
+        self._believed_until = monotonic() + self._seconds
 
 
 class Reporter:

@@ -86,11 +86,20 @@ class Unfinished(msgspec.Struct, frozen=True):
     created_at: int
 
 
+class Begin(msgspec.Struct, frozen=True):
+    """An attempt that is begun in the moment in which its task is taken up."""
+
+    channel_id: int
+    event: Event
+
+
 class Taken(msgspec.Struct, frozen=True):
-    """A task under a fresh claim, with every attempt so far, oldest first."""
+    """A task under a fresh claim, with every attempt of earlier ones, oldest first."""
 
     task: Task
     attempts: tuple[Attempt, ...]
+    begun: int | None = None
+    """The number of an attempt that was begun with it."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -405,8 +414,14 @@ class Store(Protocol):
         """The channels whose turn it is in tasks that are not final, by id."""
         ...
 
-    async def take(self, task_id: int, *, now: int) -> Taken | None:
-        """Take a task up under a new claim; None when it is final or unknown."""
+    async def take(
+        self, task_id: int, *, now: int, choose: Callable[[Task], Begin | None] | None = None
+    ) -> Taken | None:
+        """Take a task up under a new claim; None when it is final or unknown.
+
+        ``choose`` says of one that nobody had before which attempt is begun with it, if any. It is
+        called in the event loop, perhaps more than once, and changes nothing.
+        """
         ...
 
     async def keep_references(

@@ -33,6 +33,7 @@ from calotype.store.port import (
     IN_FULL,
     Account,
     AttemptEnd,
+    Begin,
     ChannelEvent,
     Fenced,
     Keyed,
@@ -332,14 +333,25 @@ class PostgresStore:
     async def unfinished_channels(self) -> Sequence[int]:
         return [row[0] for row in await self._db.fetch(statements.UNFINISHED_CHANNELS)]
 
-    async def take(self, task_id: int, *, now: int) -> Taken | None:
+    async def take(
+        self, task_id: int, *, now: int, choose: Callable[[Task], Begin | None] | None = None
+    ) -> Taken | None:
         try:
             task = rows.task(await self._moves.make(transitions.TAKE, Step((task_id, now))))
         except Fenced:
             return None
-        if task.claim == 1:  # nobody has had it before, so nobody has sent anything
+        if task.claim > 1:
+            return Taken(task, tuple(await self.attempts(task_id)))
+        begin = choose(task) if choose else None  # nobody has sent anything
+        if begin is None:
             return Taken(task, ())
-        return Taken(task, tuple(await self.attempts(task_id)))
+        try:
+            number = await self.begin_attempt(
+                task, channel_id=begin.channel_id, event=begin.event, now=now
+            )
+        except Fenced:  # it was cancelled just now, as whoever goes on will see
+            return Taken(task, ())
+        return Taken(task, (), begun=number)
 
     async def keep_references(
         self,

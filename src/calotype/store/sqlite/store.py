@@ -6,6 +6,7 @@ A read by primary key takes about 15 µs, less than handing it to a thread would
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -39,6 +40,7 @@ from calotype.store.port import (
     IN_FULL,
     Account,
     AttemptEnd,
+    Begin,
     ChannelEvent,
     Keyed,
     LoggedEvent,
@@ -310,8 +312,15 @@ class SqliteStore:
     async def unfinished_channels(self) -> Sequence[int]:
         return [row[0] for row in await self._read_in_thread(statements.UNFINISHED_CHANNELS)]
 
-    async def take(self, task_id: int, *, now: int) -> Taken | None:
-        return await self._move(partial(transitions.take, task_id=task_id, now=now))
+    async def take(
+        self, task_id: int, *, now: int, choose: Callable[[Task], Begin | None] | None = None
+    ) -> Taken | None:
+        loop = threading.get_ident()
+
+        def chosen(task: Task) -> Begin | None:  # while another process writes, a thread asks
+            return choose(task) if choose and threading.get_ident() == loop else None
+
+        return await self._move(partial(transitions.take, task_id=task_id, now=now, choose=chosen))
 
     async def keep_references(
         self,

@@ -5,8 +5,10 @@ The states left and entered are those of ``domain.task.TRANSITIONS``. Whatever o
 the money, goes by ``postings`` into the same transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
+
+import msgspec
 
 from calotype.domain.errors import CANCELLED, Failure
 from calotype.domain.limits import DAY_MS
@@ -25,16 +27,13 @@ from calotype.domain.task import (
     Task,
 )
 from calotype.store import rows
-from calotype.store.port import AttemptEnd, Fenced, Taken
+from calotype.store.port import AttemptEnd, Begin, Fenced, Taken
 from calotype.store.sqlite import webhooks
 from calotype.store.sqlite.postings import Postings
-from calotype.store.statements import enters, kept_ms, leaves
+from calotype.store.statements import kept_ms
 
 _TASK: Final = f"SELECT {rows.TASK} FROM tasks WHERE id = ?"
-_TAKE: Final = (
-    f"UPDATE tasks SET state = {enters(Event.TAKE)}, claim = claim + 1, seq = seq + 1, "
-    f"updated_at = ?1 WHERE id = ?2 AND {leaves(Event.TAKE)}"
-)
+_TAKE: Final = "UPDATE tasks SET state = ?, claim = ?, seq = ?, updated_at = ? WHERE id = ?"
 _NOW: Final = (
     "SELECT state, claim, seq, progress, cancel_at, "
     "(SELECT MAX(number) FROM attempts WHERE task_id = tasks.id), "
@@ -111,18 +110,25 @@ class _Now(NamedTuple):
         return at + kept * DAY_MS if kept else None
 
 
-def take(postings: Postings, task_id: int, now: int) -> Taken | None:
+def take(
+    postings: Postings, task_id: int, now: int, choose: Callable[[Task], Begin | None]
+) -> Taken | None:
     """Take a task up under a new claim, or None when it is final or unknown."""
-    if not postings.connection.execute(_TAKE, (now, task_id)).rowcount:
+    execute = postings.connection.execute
+    found = execute(_TASK, (task_id,)).fetchone()
+    if found is None or (before := rows.task(found)).state in FINAL:
         return None
-    task = rows.task(postings.connection.execute(_TASK, (task_id,)).fetchone())
-    postings.tell(
-        task, Event.TAKE, seq=task.seq, at=now, state=str(task.state), progress=task.progress
-    )
-    if task.claim == 1:  # nobody can have begun one
-        return Taken(task, ())
-    attempts = postings.connection.execute(_ATTEMPTS, (task_id,)).fetchall()
-    return Taken(task, tuple([rows.attempt(row) for row in attempts]))
+    task = _entering(postings, before, Event.TAKE, now=now, claim=before.claim + 1)
+    if task.claim > 1:
+        execute(_TAKE, (str(task.state), task.claim, task.seq, now, task_id))
+        attempts = execute(_ATTEMPTS, (task_id,)).fetchall()
+        return Taken(task, tuple([rows.attempt(row) for row in attempts]))
+    begin = choose(task)  # nobody can have begun one
+    if begin is not None:
+        task = _entering(postings, task, begin.event, now=now, claim=task.claim)
+        execute(_ATTEMPT, (task_id, 1, begin.channel_id, str(AttemptState.SENDING), now))
+    execute(_TAKE, (str(task.state), task.claim, task.seq, now, task_id))
+    return Taken(task, (), begun=None if begin is None else 1)
 
 
 def keep_references(
@@ -326,6 +332,13 @@ def _now(postings: Postings, task: Task, event: Event, *, wanted: bool = False) 
     if entered is None or claim != task.claim or (wanted and cancel_at is not None):
         raise Fenced
     return _Now(entered, seq + 1, progress, cancel_at, attempts or 0, result_days)
+
+
+def _entering(postings: Postings, task: Task, event: Event, *, now: int, claim: int) -> Task:
+    """A task as it is after an event, of which the log is told."""
+    state, seq = TRANSITIONS[event].enters[task.state], task.seq + 1
+    postings.tell(task, event, seq=seq, at=now, state=str(state), progress=task.progress)
+    return msgspec.structs.replace(task, state=state, claim=claim, seq=seq, updated_at=now)
 
 
 def _go_on(
