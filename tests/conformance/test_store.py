@@ -16,8 +16,9 @@ from calotype.domain.task import (
     Event,
     Reference,
     State,
+    Task,
 )
-from calotype.store.port import Fenced, IdTaken, Keyed, Store
+from calotype.store.port import Begin, Fenced, IdTaken, Keyed, Store
 from conformance.tasks import NOW, PRICE, funded, image, new_task, read, submitted, taken
 
 
@@ -291,6 +292,33 @@ async def test_whoever_took_a_task_before_can_write_nothing_after(store: Store) 
             await write
     await store.accept_attempt(found.task, number, upstream_id="in time")
     assert await store.balance(account) == Balance(10 * PRICE, PRICE)
+
+
+async def test_a_new_task_is_taken_up_with_its_first_attempt_and_never_with_another(
+    store: Store,
+) -> None:
+    account = await funded(store)
+    task_id = await submitted(store, account)
+    asked: list[Task] = []
+
+    def choose(task: Task) -> Begin:
+        asked.append(task)
+        return Begin(7, Event.RUN)
+
+    first = await store.take(task_id, now=NOW, choose=choose)
+    assert first is not None
+    assert (first.begun, first.attempts, first.task.claim) == (1, (), 1)
+    assert (asked[0].id, asked[0].claim) == (task_id, 1)
+    assert [(a.number, a.channel_id, a.state) for a in await store.attempts(task_id)] == [
+        (1, 7, AttemptState.SENDING)
+    ]
+    stored = await read(store, task_id)
+    assert (stored.state, stored.seq, stored.claim) == (State.GENERATING, 3, 1)
+    again = await store.take(task_id, now=NOW, choose=choose)
+    assert again is not None
+    assert (again.begun, len(again.attempts), len(asked)) == (None, 1, 1)
+    await store.complete(again.task, 1, images=[], actual=PRICE, cost=None, now=NOW)
+    assert await store.prove() == []
 
 
 async def test_attempts_are_numbered_and_closed_one_by_one(store: Store) -> None:
