@@ -74,6 +74,7 @@ class SharedQueue:
             dequeue_timeout=self._lease / GLANCES,
             heartbeat_timeout=self._lease,
             max_concurrent_tasks=self._limit,
+            log_aggregation_interval=timedelta(0),  # nobody reads these statistics
         )
         self._managing = asyncio.create_task(managing)
         self._managing.add_done_callback(_tell)

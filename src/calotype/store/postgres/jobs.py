@@ -31,10 +31,11 @@ _SESSION: Final = "SET synchronous_commit = off; SET jit = off"
 The log of a database has one order: whatever a task's taking has made durable, its job's taking
 came before that. A job whose end is lost in a crash comes once more, and finds its task ended.
 """
-_OWNED: Final = """
-SELECT q.id FROM pgqueuer q JOIN unnest($1::bigint[], $2::uuid[]) AS mine (id, manager)
-ON q.id = mine.id AND q.queue_manager_id = mine.manager
+_END: Final = """
+DELETE FROM pgqueuer q USING unnest($1::bigint[], $2::uuid[]) AS mine (id, manager)
+WHERE q.id = mine.id AND q.queue_manager_id = mine.manager
 """
+"""PgQueuer's own would write each end into a history as well; the events tell more."""
 _PUT_BACK: Final = """
 UPDATE pgqueuer q SET status = 'queued', execute_after = now() + $3::interval,
     attempts = attempts + 1, updated = now(), queue_manager_id = NULL, slot = NULL
@@ -139,11 +140,7 @@ class Jobs(Queries):
         """End jobs, but for those that another worker has taken over; those cut off go back."""
         async with self._writing:
             await self._put_back([job for job, status, _ in ended if status == "canceled"])
-            owned = await self.driver.fetch(_OWNED, *_owners([job for job, _, _ in ended]))
-            ids = {row["id"] for row in owned}
-            mine = [entry for entry in ended if entry[0].id in ids]
-            if mine:
-                await super().log_jobs(mine)
+            await self.driver.execute(_END, *_owners([job for job, _, _ in ended]))
 
     async def _put_back(self, jobs: Sequence[Job], delay: timedelta = timedelta(0)) -> None:
         if jobs:

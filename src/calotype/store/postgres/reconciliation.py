@@ -41,7 +41,7 @@ DELETE FROM pgqueuer WHERE id IN (
 )
 """
 _FORGET: Final = "DELETE FROM pgqueuer_log WHERE created < now() - interval '1 minute'"
-"""PgQueuer keeps two rows of history for every job for ever; the events tell more."""
+"""PgQueuer keeps a row of history for every pick for ever; the events tell more."""
 _OVERDUE: Final = f"""
 SELECT tasks.id FROM tasks LEFT JOIN pgqueuer q ON q.dedupe_key = tasks.id::text
 WHERE completed_at IS NULL
