@@ -76,19 +76,29 @@ class Engine:
 
 
 @contextmanager
-def engine(*command: str, **environment: str) -> Iterator[Engine]:
-    """An engine that ends with the test; on one core, as others test beside it."""
-    process = subprocess.Popen(
-        command or _ENGINE,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},  # noqa: TID251 -- its own, and more
-    )
-    try:
-        yield Engine(process)
-    finally:
-        process.kill()
-        process.communicate()
+def engine(errors: Path | None = None, **environment: str) -> Iterator[Engine]:
+    """An engine that ends with the test; on one core, as others test beside it.
+
+    Args:
+        errors: where its standard error goes.
+        environment: variables of it.
+
+    """
+    with (
+        (errors or Path(os.devnull)).open("wb") as stderr,
+        subprocess.Popen(
+            _ENGINE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            pipesize=4096,  # holds some 120 steps, so that a drawing of more waits to be read
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},  # noqa: TID251 -- its own, and more
+        ) as process,
+    ):
+        try:
+            yield Engine(process)
+        finally:
+            process.kill()
 
 
 def picture(name: str, folder: Path, **settings: Any) -> Picture:

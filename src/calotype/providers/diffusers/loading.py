@@ -159,7 +159,7 @@ def _index(folder: Path) -> tuple[str, dict[str, Any]]:
         )
     index = json.loads(file.read_text(encoding="utf-8"))
     name = index.get("_class_name")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:  # a list names code of its own
         raise Unloadable(
             "unfit",
             f"{folder} is for {name}, which is not supported. These are: {', '.join(FAMILIES)}.",
