@@ -66,7 +66,9 @@ class Workshop:
         self._tasks += 1
         model, wire = catalog().get(MODEL), upstream("diffusers").wire(MODEL)
         assert wire is not None
-        usual = {each.name: each.default for each in model.parameters if each.default is not None}
+        usual: dict[str, Any] = {
+            each.name: each.default for each in model.parameters if each.default is not None
+        }
         asked = Request(MODEL, prompt, n, {**usual, **parameters})
         return Job(
             task=f"task_{self._tasks:013d}",
@@ -189,7 +191,7 @@ async def test_other_shapes_come_in_their_order_and_gather_meanwhile(workshop: W
     first, half = workshop.watched("hold")
     sends = [asyncio.create_task(provider.submit(first))]
     await half.wait()
-    wide = {"aspect_ratio": "16:9"}
+    wide: dict[str, Any] = {"aspect_ratio": "16:9"}
     later = [workshop.job("w1", **wide), workshop.job("s1"), workshop.job("w2", **wide)]
     later += [workshop.job("s2", steps=2), workshop.job("s3")]
     for job in later:
