@@ -62,14 +62,14 @@ class Workshop:
         self.made.append(made)
         return made
 
-    def job(self, prompt: str, *, images: int = 0, n: int = 1, **parameters: object) -> Job:
+    def job(self, prompt: str, *, images: int = 0, n: int = 1, **parameters: Any) -> Job:
         self._tasks += 1
         model, wire = catalog().get(MODEL), upstream("diffusers").wire(MODEL)
         assert wire is not None
         usual: dict[str, Any] = {
             each.name: each.default for each in model.parameters if each.default is not None
         }
-        asked = Request(MODEL, prompt, n, {**usual, **parameters})
+        asked = Request(MODEL, prompt, n, usual | parameters)
         return Job(
             task=f"task_{self._tasks:013d}",
             attempt=1,

@@ -254,7 +254,7 @@ def test_a_model_that_needs_a_channel_is_offered_by_none_but_a_configured_one(
 def test_a_local_channel_runs_what_is_drawn_and_what_gathers(
     options: dict[str, str], concurrency: int
 ) -> None:
-    (judged_,) = judge(drawing(**options), catalog=SHIPPED)
+    (judged_,) = judge(drawing(("sd-turbo",), **options), catalog=SHIPPED)
     assert judged_.concurrency == concurrency
     assert judged_.options["weights"] == "stabilityai/sd-turbo"
 
