@@ -1,0 +1,101 @@
+"""A real engine process, spoken to as a worker does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from calotype.providers.diffusers.wire import (
+    Broken,
+    Draw,
+    Drawn,
+    Ended,
+    Event,
+    Load,
+    Order,
+    Picture,
+    Ready,
+    Step,
+)
+
+_ENGINE = [sys.executable, "-P", "-m", "calotype.providers.diffusers.engine"]
+T = TypeVar("T", bound=Event)
+
+
+class Engine:
+    """The process, its orders and its events."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def order(self, order: Order) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(msgspec.json.encode(order) + b"\n")
+        self.process.stdin.flush()
+
+    def events(self) -> Iterator[Event]:
+        """What it tells, until it ends."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            yield msgspec.json.decode(line, type=Event)
+
+    def next(self, kind: type[T]) -> T:
+        event = next(self.events())
+        assert isinstance(event, kind), event
+        return event
+
+    def load(self, weights: Path | str, **settings: Any) -> Ready:
+        self.order(Load(weights=str(weights), **settings))
+        return self.next(Ready)
+
+    def broken(self, weights: Path | str, **settings: Any) -> Broken:
+        self.order(Load(weights=str(weights), **settings))
+        return self.next(Broken)
+
+    def batch(self, order: Draw) -> tuple[dict[str, Drawn | Ended], list[Step]]:
+        """Draw a batch: the end of each picture, and the steps that were told."""
+        self.order(order)
+        return self.ends(len(order.pictures))
+
+    def ends(self, pictures: int) -> tuple[dict[str, Drawn | Ended], list[Step]]:
+        ends: dict[str, Drawn | Ended] = {}
+        steps = []
+        for event in self.events():
+            if isinstance(event, Step):
+                steps.append(event)
+            elif isinstance(event, Drawn | Ended):
+                ends[event.id] = event
+            if len(ends) == pictures:
+                break
+        return ends, steps
+
+
+@contextmanager
+def engine(*command: str, **environment: str) -> Iterator[Engine]:
+    """An engine that ends with the test; on one core, as others test beside it."""
+    process = subprocess.Popen(
+        command or _ENGINE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},  # noqa: TID251 -- its own, and more
+    )
+    try:
+        yield Engine(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def picture(name: str, folder: Path, **settings: Any) -> Picture:
+    settings = {"prompt": "a heron", "seed": 7, **settings}
+    return Picture(id=name, file=str(folder / f"{name}.png"), **settings)
+
+
+def order(*pictures: Picture, **settings: Any) -> Draw:
+    settings = {"width": 128, "height": 64, "steps": 2, "guidance": 0.0, **settings}
+    return Draw(pictures=pictures, **settings)
