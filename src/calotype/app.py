@@ -141,6 +141,7 @@ def build_app(core: Core, *, with_worker: bool, listens_on: str = "") -> Edge:
     checks = {"database": core.store.ping, "assets": images.store.ping}
     if worker:
         checks["queue"] = worker.check
+        checks["channels"] = upstreams.check_loaded
     console = _console(core, context, images.thumbnails)
     built = application.build(
         context,
@@ -251,6 +252,8 @@ def _reloading(
     def reload() -> None:
         try:
             channels = channels_of(core.settings.reloaded(), core.catalog)
+            if worker is not None:
+                worker.check_here(channels)
             changed = upstreams.serve(channels)
         except SettingsError as error:
             log.error("the channels stay as they were: %s", error)  # noqa: TRY400 -- it says all

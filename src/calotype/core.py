@@ -68,10 +68,12 @@ def build_core(settings: Settings) -> Core:
         result_days=settings.result_days,
         reference_days=settings.reference_days,
     )
+    channels = channels_of(settings, catalog)
+    catalog = catalog.offered({name for channel in channels for name in channel.models or ()})
     store = _store(settings)
     ids = IdSource(system_clock)
     router = Router(
-        channels_of(settings, catalog),
+        channels,
         upstreams=catalog.upstreams,
         breakers=Breakers(),
         chance=random.SystemRandom(),
@@ -103,7 +105,7 @@ def channels_of(settings: Settings, catalog: Catalog) -> tuple[Channel, ...]:
     return channels_in_force(
         judged(settings, catalog),
         built_in=built_in_channel(settings.sandbox_seconds),
-        models=list(catalog.models),
+        models=[model.id for model in catalog.models.values() if not model.needs_channel],
     )
 
 

@@ -58,7 +58,8 @@ def _judged(channel: Channel, catalog: Catalog, beside: Path) -> Channel:
     for name, served in (channel.models or {}).items():
         _check_model(joined("models", name), name, served, upstream, catalog)
     if upstream is not None:
-        _check_set_up(channel, kind, upstream, catalog)
+        channel = _set_up(channel, kind, upstream, beside)
+        _check_narrowed(channel, kind, upstream, catalog)
     return channel
 
 
@@ -95,6 +96,12 @@ def _check_connection(channel: Channel, kind: Kind, upstream: Upstream | None) -
             "as api_key_file.",
         )
     if upstream is None:
+        return
+    if not kind.remote:
+        if channel.base_url:
+            raise ChannelFault(
+                "base_url", f"{channel.provider} works on this machine; take the line out."
+            )
         return
     base_url = channel.base_url or upstream.base_url
     if not base_url:
@@ -138,6 +145,10 @@ def _check_model(
     key: str, name: str, served: Served, upstream: Upstream | None, catalog: Catalog
 ) -> None:
     model = catalog.models.get(name)
+    if name in catalog.unoffered:
+        raise ChannelFault(
+            key, "no channel was configured for it at the start; restart, and it is offered."
+        )
     if model is None:
         raise ChannelFault(
             key,
@@ -167,7 +178,17 @@ def _check_model(
     _check_price(key, served.price, model)
 
 
-def _check_set_up(channel: Channel, kind: Kind, upstream: Upstream, catalog: Catalog) -> None:
+def _set_up(channel: Channel, kind: Kind, upstream: Upstream, beside: Path) -> Channel:
+    """The channel with what its options imply."""
+    if kind.set_up is None:
+        return channel
+    try:
+        return kind.set_up(channel, upstream, beside)
+    except SetUpFault as fault:
+        raise ChannelFault(fault.key, str(fault)) from None
+
+
+def _check_narrowed(channel: Channel, kind: Kind, upstream: Upstream, catalog: Catalog) -> None:
     """What the channel is set up with can do something of what its upstream's file says."""
     if kind.narrow is None:
         return

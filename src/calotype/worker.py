@@ -28,9 +28,9 @@ from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import GuardedFetcher
 from calotype.net.webhooks import WebhookClient
 from calotype.observing.metrics import RECONCILED
-from calotype.providers.kind import kind_of
+from calotype.providers.kind import SetUpFault, kind_of
 from calotype.providers.line import Tools
-from calotype.providers.port import Provider
+from calotype.providers.port import Provider, Resident
 from calotype.queue import EmbeddedQueue
 from calotype.services import cancelling
 from calotype.services.assets import UPSTREAM_SECONDS, Assets
@@ -109,6 +109,7 @@ class Upstreams:
         self._tools = Tools(
             client=self._client,
             clock=core.clock,
+            models=core.catalog.models,
             sandbox_seconds=settings.sandbox_seconds,
             sandbox_processes=settings.sandbox_processes,
         )
@@ -145,6 +146,19 @@ class Upstreams:
             self._made.append(provider)
             self.providers[channel_id] = provider
         return list(made)
+
+    def work(self, channels: Sequence[Channel]) -> None:
+        """Get ready to work for these channels; what others keep at hand for that may go."""
+        wanted = [self.providers[channel.id] for channel in channels]
+        for provider in self._made:
+            if isinstance(provider, Resident):
+                (provider.start if provider in wanted else provider.retire)()
+
+    async def check_loaded(self) -> None:
+        """Raise ``Unavailable`` while a channel gets ready for the first time."""
+        for provider in self.providers.values():
+            if isinstance(provider, Resident):
+                provider.check()
 
     async def check_room(self) -> None:
         """Raise ``Unavailable`` while there is no room for what upstreams answer."""
@@ -184,6 +198,7 @@ class Worker:
         self._core = core
         self._slugs = channels
         self._channels = _chosen(core.router.channels, channels)
+        _check_here(self._channels)
         self._upstreams = upstreams
         self._runner = Runner(
             core.store,
@@ -223,14 +238,20 @@ class Worker:
         """See at once whether a task that is developed here is to be stopped."""
         self._runner.look(task_id)
 
+    def check_here(self, channels: Sequence[Channel]) -> None:
+        """Raise ``SettingsError`` where those of these that it would serve cannot work here."""
+        _check_here(_chosen(channels, self._slugs, strict=False))
+
     def reload(self) -> None:
         """Serve the channels that are in force by now; those that are gone are served out."""
         self._channels = _chosen(self._core.router.channels, self._slugs, strict=False)
+        self._upstreams.work(self._channels)
         if self._queue is not None:
             self._queue.serve(self._channels)
 
     async def start(self) -> None:
         """Begin, with every task that an earlier process left unfinished."""
+        self._upstreams.work(self._channels)
         if isinstance(self._queue, EmbeddedQueue):
             self._queue.start()
             await self._enqueue_unfinished()
@@ -333,6 +354,22 @@ class Worker:
             "the worker has stopped: %d tasks finished or parked, %d cut off in mid-step",
             *(running - cut_off, cut_off),
         )
+
+
+def _check_here(channels: Sequence[Channel]) -> None:
+    """See whether a worker on this machine can work for these channels.
+
+    Raises:
+        SettingsError: it cannot, for one of them.
+
+    """
+    for channel in channels:
+        check = kind_of(channel.provider).check_here
+        try:
+            if check is not None:
+                check(channel)
+        except SetUpFault as fault:
+            raise SettingsError(f"channels: {channel.slug}: {fault.key}: {fault}") from None
 
 
 async def _public_url(images: Images, settings: Settings, asset: Asset) -> str | None:

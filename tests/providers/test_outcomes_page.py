@@ -18,4 +18,5 @@ def test_every_script_has_a_meaning(protocol: Protocol) -> None:
 
 
 def test_every_shipped_protocol_but_the_sandbox_is_in_the_suite() -> None:
-    assert set(protocols()) == set(catalog().upstreams)
+    local = {"diffusers"}  # its engine speaks no HTTP; test_diffusers.py has its own fake
+    assert set(protocols()) == set(catalog().upstreams) - local

@@ -134,6 +134,7 @@ def test_every_model_asked_for_is_shipped() -> None:
         *("seedream-4.5", "seedream-5-lite", "seedream-5-pro", "seedream-5.5"),
         *("qwen-image-2.0", "qwen-image-2.0-pro", "qwen-image-3.0", "qwen-image-3.0-pro"),
         *("ideogram-v4", "recraft-v4.1"),
+        *("sd-turbo", "sdxl-turbo", "qwen-image", "z-image-turbo"),
     }
 
 

@@ -220,8 +220,83 @@ def test_the_sandbox_serves_what_no_channel_does() -> None:
     assert sandbox.provider == SANDBOX
     assert sandbox.eta_seconds == 3
     assert sandbox.models == {
-        name: Served(id=name) for name in SHIPPED.models if name != "gpt-image-2"
+        name: Served(id=name)
+        for name, model in SHIPPED.models.items()
+        if name != "gpt-image-2" and not model.needs_channel
     }
+
+
+# Local pictures
+
+
+def drawing(models: tuple[str, ...] = ("sd-turbo",), **options: str) -> Channel:
+    served = {name: Served() for name in models}
+    return channel(provider="diffusers", api_key=None, models=served, options=options)
+
+
+def test_a_model_that_needs_a_channel_is_offered_by_none_but_a_configured_one(
+    tmp_path: Path,
+) -> None:
+    bare = build_core(Settings(data_dir=tmp_path))
+    assert "sd-turbo" not in bare.catalog.models
+    assert not bare.router.channels[0].serves("sd-turbo")
+    core = build_core(Settings(data_dir=tmp_path, channels=(drawing(),)))
+    assert "sd-turbo" in core.catalog.models
+    assert "sdxl-turbo" not in core.catalog.models
+    with pytest.raises(SettingsError, match=r"restart, and it is offered"):
+        channels_of(Settings(channels=(drawing(("sdxl-turbo",)),)), core.catalog)
+
+
+@pytest.mark.parametrize(
+    ("options", "concurrency"),
+    [({}, 8), ({"device": "cpu"}, 2), ({"batch": "6"}, 12), ({"device": "cuda:1"}, 8)],
+)
+def test_a_local_channel_runs_what_is_drawn_and_what_gathers(
+    options: dict[str, str], concurrency: int
+) -> None:
+    (judged_,) = judge(drawing(**options), catalog=SHIPPED)
+    assert judged_.concurrency == concurrency
+    assert judged_.options["weights"] == "stabilityai/sd-turbo"
+
+
+def test_weights_are_a_folder_beside_the_configuration_or_a_repository(tmp_path: Path) -> None:
+    (tmp_path / "acme" / "mine").mkdir(parents=True)
+    found = {
+        said: judged(
+            Settings(channels=(drawing(weights=said),), config=tmp_path / "calotype.toml"), SHIPPED
+        )[0].options["weights"]
+        for said in ("acme/mine", "acme/theirs", "./acme/theirs", "/weights")
+    }
+    assert found == {
+        "acme/mine": str(tmp_path / "acme" / "mine"),
+        "acme/theirs": "acme/theirs",
+        "./acme/theirs": str(tmp_path / "acme" / "theirs"),
+        "/weights": "/weights",
+    }
+
+
+@pytest.mark.parametrize(
+    ("bad", "key", "cure"),
+    [
+        (drawing(device="gpu"), "options.device", "write auto, cpu, cuda or cuda:0"),
+        (drawing(dtype="int8"), "options.dtype", "write one of auto, float32"),
+        (drawing(offload="disk"), "options.offload", "write one of none, model, sequential"),
+        (drawing(compile="yes"), "options.compile", 'write "true" or "false"'),
+        (drawing(batch="0"), "options.batch", "write a whole number, 1 to 64"),
+        (drawing(batch_window_ms="-1"), "options.batch_window_ms", "whole number, 0 to 10000"),
+        (drawing(weights="here"), "options.weights", "write ./folder, or owner/name"),
+        (drawing(("sd-turbo", "sdxl-turbo")), "models", "give each model a channel of its own"),
+        (channel(provider="diffusers", api_key=None), "models", "a channel of its own"),
+        (drawing(sampler="x"), "options.sampler", "has no such option"),
+    ],
+)
+def test_a_local_channel_that_is_set_up_wrongly_is_refused(
+    bad: Channel, key: str, cure: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        judge(bad, catalog=SHIPPED)
+    assert str(caught.value).startswith(f"calotype.toml: channels[1].{key}: ")
+    assert cure in str(caught.value)
 
 
 def test_a_channel_that_is_switched_off_is_not_replaced_by_the_sandbox() -> None:

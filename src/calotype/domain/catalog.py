@@ -6,7 +6,7 @@ their enums, every combination of values has one price and one size.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cached_property
 from types import MappingProxyType
@@ -164,6 +164,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     created_at: _Moment
     updated_at: _Moment
     enabled: bool = True
+    needs_channel: bool = False
+    """Offered only where a configured channel names it; the sandbox does not take its place."""
     eta_seconds: _Positive
     """How long an image usually takes."""
     deadline_seconds: _Positive = 600
@@ -194,17 +196,29 @@ class Catalog(msgspec.Struct, frozen=True):
     """Every model by its id, and the mark (SVG) of every brand among them.
 
     ``upstreams`` says by the provider's name how each upstream takes the models; ``files`` names
-    by its id the operator's file of each model that is not the shipped one.
+    by its id the operator's file of each model that is not the shipped one. ``unoffered`` are the
+    models that need a channel and have none.
     """
 
     models: Mapping[str, Model]
     marks: Mapping[str, bytes]
     upstreams: Mapping[str, "Upstream"] = MappingProxyType({})
     files: Mapping[str, str] = MappingProxyType({})
+    unoffered: frozenset[str] = frozenset()
     result_days: int = RESULT_DAYS
     """How long results are kept of models that say nothing; 0: until they are deleted."""
     reference_days: int = REFERENCE_DAYS
     """The same of reference images."""
+
+    def offered(self, named: Collection[str]) -> "Catalog":
+        """The catalog without the models that need a channel, but for those ``named`` by one."""
+        left_out = {
+            model.id
+            for model in self.models.values()
+            if model.needs_channel and model.id not in named
+        }
+        models = {id_: each for id_, each in self.models.items() if id_ not in left_out}
+        return msgspec.structs.replace(self, models=models, unoffered=frozenset(left_out))
 
     def result_days_of(self, model_id: str) -> int:
         """How many days results of a model are kept, where their account says nothing."""

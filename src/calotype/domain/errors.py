@@ -382,6 +382,7 @@ FAILURES: dict[str, tuple[Family, bool]] = {
     "upstream_unavailable": ("upstream_error", True),
     "upstream_malformed_response": ("upstream_error", True),
     "upstream_outcome_unknown": ("upstream_error", True),
+    "local_out_of_memory": ("upstream_error", False),
     "deadline_exceeded": ("upstream_error", True),
     "cancelled": ("upstream_error", True),
     "no_channel_available": ("server_error", True),

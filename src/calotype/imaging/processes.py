@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar
 
@@ -31,6 +31,29 @@ Reply = TypeVar("Reply")
 
 class ProcessGone(Exception):
     """The process ended in the middle of its work."""
+
+
+async def start_process(
+    module: str, *, told: Collection[str] = (), stderr: int | None = None
+) -> Process:
+    """Run a module of ours that ends when its standard input does.
+
+    Args:
+        module: run by ``python -m``.
+        told: beginnings of the names of more variables that it is told of our environment.
+        stderr: where it goes; None is to our own.
+
+    """
+    return await asyncio.create_subprocess_exec(
+        # Without -P whatever lies in the server's own folder would be imported first.
+        *(sys.executable, "-P", "-m", module),
+        env=_environment(told),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=stderr,
+        limit=_LINE_LIMIT,
+        start_new_session=True,  # Ctrl-C would end it before it can say that it ignores that
+    )
 
 
 class LineProcess:
@@ -70,15 +93,7 @@ class LineProcess:
         return answer
 
     async def _start(self) -> Process:
-        self._process = await asyncio.create_subprocess_exec(
-            # Without -P whatever lies in the server's own folder would be imported first.
-            *(sys.executable, "-P", "-m", self._module),
-            env=_environment(),
-            stdin=PIPE,
-            stdout=PIPE,
-            limit=_LINE_LIMIT,
-            start_new_session=True,  # Ctrl-C would end it before it can say that it ignores that
-        )
+        self._process = await start_process(self._module)
         return self._process
 
     async def end(self) -> None:
@@ -88,12 +103,12 @@ class LineProcess:
         if process.stdin is not None:
             process.stdin.close()
         if not self.sound:
-            _kill(process)
+            kill(process)
         try:
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await process.wait()
         except (TimeoutError, asyncio.CancelledError) as error:
-            _kill(process)
+            kill(process)
             await process.wait()
             if isinstance(error, asyncio.CancelledError):
                 raise
@@ -161,11 +176,13 @@ class Processes:
         await asyncio.gather(*self._ending)
 
 
-def _environment() -> dict[str, str]:
+def _environment(told: Collection[str]) -> dict[str, str]:
     own = os.environ  # noqa: TID251 -- for a child
-    return {name: own[name] for name in own if name in _TOLD or name.startswith(_TOLD_KINDS)}
+    kinds = (*_TOLD_KINDS, *told)
+    return {name: own[name] for name in own if name in _TOLD or name.startswith(kinds)}
 
 
-def _kill(process: Process) -> None:
+def kill(process: Process) -> None:
+    """End a process at once, if it has not ended."""
     with suppress(ProcessLookupError):
         process.kill()

@@ -7,6 +7,7 @@ The provider ``x-y`` is ``providers/x_y.py``, which has a ``KIND``, and its data
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,8 +23,15 @@ if TYPE_CHECKING:  # they bring the HTTP client along, which most commands do no
 class SetUpFault(Exception):
     """What a channel is set up with cannot be used.
 
-    The message is for the operator: it says what is wrong and what would be right.
+    Args:
+        message: for the operator: it says what is wrong and what would be right.
+        key: of the channel's table, where one key is at fault.
+
     """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +40,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         make: speaks it to one channel.
         needs_key: a channel without a credential is refused at start-up.
+        remote: it is spoken to at a ``base_url``; a channel of one that is not has none.
         options: the channel's own ``options`` that it knows → what each is for.
         folders: those of them that name a folder; a relative one begins where the configuration
             lies.
@@ -39,15 +48,21 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         narrow: from a channel, a model's public id and the wire of the upstream's file to the wire
             of this channel, where what it is set up with can do less. It may read files, and
             raises ``SetUpFault``. None: every channel takes what the file says.
+        set_up: from a channel, its upstream's file and the folder where the configuration lies to
+            the channel with what its options imply; raises ``SetUpFault``.
+        check_here: raises ``SetUpFault`` where a worker on this machine cannot work for a channel.
 
     """
 
     make: "Callable[[Channel, Upstream, Tools], Provider]"
     needs_key: bool = True
+    remote: bool = True
     options: Mapping[str, str] = {}
     folders: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     narrow: Callable[[Channel, str, Wire], Wire] | None = None
+    set_up: Callable[[Channel, Upstream, Path], Channel] | None = None
+    check_here: Callable[[Channel], None] | None = None
 
 
 def has_kind(name: str) -> bool:

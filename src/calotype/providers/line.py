@@ -11,6 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from calotype.domain.catalog import Model
 from calotype.domain.channel import Channel
 from calotype.domain.clock import Clock
 from calotype.domain.outcomes import (
@@ -55,12 +56,14 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         client: the one HTTP client of the process.
         clock: the time.
+        models: the catalog's, by their ids.
         sandbox_seconds, sandbox_processes: for the built-in channel.
 
     """
 
     client: UpstreamClient
     clock: Clock
+    models: Mapping[str, Model] = {}
     sandbox_seconds: float = 0.0
     sandbox_processes: int = 1
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -93,4 +93,21 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and processes."""
+        ...
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """A provider that keeps something large at hand, for the workers of its channel alone."""
+
+    def start(self) -> None:
+        """Begin to get it ready: a worker works for the channel."""
+        ...
+
+    def retire(self) -> None:
+        """Let it go when the jobs at hand have ended: the channel is another one by now."""
+        ...
+
+    def check(self) -> None:
+        """Raise ``Unavailable`` while it is got ready for the first time."""
         ...

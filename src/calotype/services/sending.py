@@ -40,6 +40,7 @@ UNKNOWN_MESSAGE: Final = (
 _GAVE_UP: Final = {
     "upstream_rate_limited": "The upstream was busy for as long as the task could wait.",
     "upstream_unavailable": "No upstream could take the task for as long as it could wait.",
+    "local_out_of_memory": "The picture does not fit into the memory of any machine of ours.",
     "upstream_rejected": "No upstream that there is can do what was asked for.",
 }
 """What the client is told when the time is up, by the code of the last attempt."""

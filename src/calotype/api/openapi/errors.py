@@ -225,6 +225,10 @@ FAILURES: Final = {
         "upstream took it. It was not sent twice.",
         "Submit it again if you still want the image.",
     ),
+    "local_out_of_memory": Note(
+        "The picture does not fit into the memory of the machine that was to draw it.",
+        "Ask for a smaller one, with fewer references, or pin another channel.",
+    ),
     "deadline_exceeded": Note(
         "There was no image within the time that the model has, or `deadline_seconds` gave it.",
         "Submit it again; a lower resolution is quicker.",
