@@ -5,13 +5,12 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 COMMIT: Final = "c0ffee" * 6 + "beef"
 _LARGE: Final = ".safetensors"
-_HUB: Final = web.AppKey("hub", "Hub")
 
 
 @dataclass
@@ -35,11 +34,15 @@ class Hub:
     """The paths that were sent, each with its ``Range``."""
 
 
+_HUB: Final = web.AppKey("hub", Hub)
+
+
 @asynccontextmanager
 async def running_hub(hub: Hub) -> AsyncIterator[Hub]:
     """Serve it on a port of its own."""
     app = web.Application()
     app[_HUB] = hub
+    app.router.add_get("/api/models/ours/tiny", _revision)
     app.router.add_get("/api/models/ours/tiny/revision/{revision}", _revision)
     app.router.add_get("/api/models/ours/tiny/tree/{revision}", _tree)
     app.router.add_get("/ours/tiny/resolve/{revision}/{path:.+}", _file)
@@ -56,7 +59,7 @@ async def running_hub(hub: Hub) -> AsyncIterator[Hub]:
 
 
 async def _revision(request: web.Request) -> web.Response:
-    if request.match_info["revision"] not in {"main", "v1", COMMIT}:
+    if request.match_info.get("revision", "main") not in {"main", "v1", COMMIT}:
         return web.Response(status=404, headers={"X-Error-Code": "RevisionNotFound"})
     return web.json_response({"id": "ours/tiny", "modelId": "ours/tiny", "sha": COMMIT})
 
@@ -65,7 +68,12 @@ async def _tree(request: web.Request) -> web.Response:
     hub: Hub = request.app[_HUB]
     listed = []
     for path, content in hub.files.items():
-        entry = {"type": "file", "path": path, "size": len(content), "oid": _git(content)}
+        entry: dict[str, Any] = {
+            "type": "file",
+            "path": path,
+            "size": len(content),
+            "oid": _git(content),
+        }
         if path.endswith(_LARGE):
             entry["lfs"] = {"oid": _sha(content), "size": len(content), "pointerSize": 130}
         listed.append(entry)

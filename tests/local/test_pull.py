@@ -79,7 +79,7 @@ async def test_only_settings_and_safetensors_come_and_a_second_pull_fetches_noth
     ended = await pull(hub, tmp_path, "ours/tiny")
     assert ended.code == 0, ended.err
     assert lying(Path(ended.out.strip())) == WANTED
-    assert "ours/tiny at c0ffeec0ffee: 4 files, 1000.1 KiB, of which 1000.0 KiB" in ended.err
+    assert "ours/tiny at c0ffeec0ffee: 4 files, 1000.2 KiB, of which 1000.0 KiB" in ended.err
     first = len(hub.asked)
     again = await pull(hub, tmp_path, "ours/tiny")
     assert (again.code, again.out, len(hub.asked)) == (0, ended.out, first)
@@ -93,17 +93,15 @@ async def test_the_engine_finds_in_the_cache_what_was_pulled(hub: Hub, tmp_path:
     assert Path(ended.out.strip()).name == COMMIT
 
 
-async def test_a_download_that_is_cut_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
-    hub.cut[WEIGHTS] = 1
-    ended = await pull(hub, tmp_path, "ours/tiny", "--to", "here", "--revision", "v1")
-    assert ended.code == 0, ended.err
-    assert lying(tmp_path / "here") == WANTED
-    ranges = [said for path, said in hub.asked if path == WEIGHTS]
-    assert len(ranges) == 2
-    assert ranges[0] is None
-    assert ranges[1] is not None
-    assert ranges[1].startswith("bytes=")
-    assert not ranges[1].startswith("bytes=0-")
+async def test_a_download_that_is_cut_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    # The hub's library writes 10 MB at a time, and what was not written is lost with the cut.
+    files = {**WANTED, WEIGHTS: bytes(range(256)) * 96 * 1024}
+    async with running_hub(Hub(files, cut={WEIGHTS: 1})) as hub:
+        ended = await pull(hub, tmp_path, "ours/tiny", "--to", "here", "--revision", "v1")
+        assert ended.code == 0, ended.err
+        assert lying(tmp_path / "here") == files
+        ranges = [said for path, said in hub.asked if path == WEIGHTS]
+        assert ranges == [None, f"bytes={10 * 1024 * 1024}-"]
 
 
 async def test_a_file_with_another_hash_is_refused_removed_and_fetched_anew(
