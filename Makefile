@@ -8,16 +8,26 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 # Tools start as modules, not by their scripts in bin/: a script's first line holds this folder's path.
 VENV_PYTHON := .venv/bin/python
 PIP_QUIET := --quiet --quiet --no-input --disable-pip-version-check
-PIP_INSTALL := $(VENV_PYTHON) -m pip install $(PIP_QUIET)
+LOCAL_PYTHON := .venv-local/bin/python
 RUNTIME := .venv/.runtime-installed
 DEV := .venv/.dev-installed
+LOCAL := .venv-local/.installed
 
 # Wheels only, each by its hash; then this package itself, by the build backend the lock brought.
+# Given the environment, the locks and how long it takes.
 install = \
-	echo 'Installing requirements/$(1).lock into .venv (about $(2) the first time)'; \
-	$(PIP_INSTALL) --only-binary :all: --require-hashes --requirement requirements/$(1).lock && \
-	$(PIP_INSTALL) --no-deps --no-build-isolation --editable . && \
-	echo '$(CURDIR)' >.venv/.folder
+	echo 'Installing requirements/$(2:=.lock) into $(1) (about $(3) the first time)'; \
+	$(1)/bin/python -m pip install $(PIP_QUIET) --only-binary :all: --require-hashes \
+		$(2:%=--requirement requirements/%.lock) && \
+	$(1)/bin/python -m pip install $(PIP_QUIET) --no-deps --no-build-isolation --editable . && \
+	echo '$(CURDIR)' >$(1)/.folder
+
+make_venv = \
+	'$(PYTHON)' -c '$(PYTHON_FITS)' 2>/dev/null || { \
+		echo 'Calotype needs Python 3.11 or newer with its venv module$(if $(PYTHON),; $(PYTHON) is not that).' >&2; \
+		echo 'Install one (Debian: python3 and python3-venv) or name it: make PYTHON=/path/to/python3.11 …' >&2; \
+		exit 1; }; \
+	'$(PYTHON)' -m venv --clear $(1)
 
 # One gate of `make check`: its name, then its command.
 gate = \
@@ -28,11 +38,14 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo serve test chaos soak fuzz fuzz-api check audit sbom bench bench-peers docs dist lock clean help
+.PHONY: demo serve test test-local chaos soak fuzz fuzz-api check audit sbom bench bench-peers docs dist lock clean help
 
 # An environment without its Python, or copied from another folder, whose code it would run, is stale.
 ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
 .PHONY: $(RUNTIME) $(DEV)
+endif
+ifneq ($(shell test -x $(LOCAL_PYTHON) && cat .venv-local/.folder 2>/dev/null),$(CURDIR))
+.PHONY: $(LOCAL)
 endif
 
 demo: $(RUNTIME) ## Show the whole product on this machine: no key, no account, no upstream
@@ -44,6 +57,11 @@ serve: $(RUNTIME) ## Start the server; ARGS="…" goes to calotype serve
 # What ARGS picks runs in one process: several take longer to begin than most of what is picked.
 test: $(DEV) ## Run the tests, several at a time; ARGS="-k name" picks some
 	@$(VENV_PYTHON) -m pytest -q -ra $(or $(ARGS),-n auto --dist worksteal)
+
+# Torch for a CPU is an environment of its own. For Linux the registry has no such build: elsewhere than in
+# CI, tell pip where it lies (PIP_FIND_LINKS=FOLDER); without it this stops, and brings no CUDA packages.
+test-local: $(LOCAL) ## Run the tests of local pictures, with torch for a CPU; ARGS="-k name" picks some
+	@$(LOCAL_PYTHON) -m pytest -q -ra tests/local $(ARGS)
 
 chaos: $(DEV) ## Kill servers, workers and PostgreSQL at random under load, then fail upstreams, for minutes
 	@PYTHONPATH=tests $(VENV_PYTHON) -m acceptance.chaos.chaos $(ARGS)
@@ -95,12 +113,14 @@ lock: $(VENV_PYTHON) ## Pin anew after a change in pyproject.toml; ARGS=--upgrad
 		UV_CUSTOM_COMPILE_COMMAND='make lock' "$$tools/bin/uv" pip compile --quiet --universal \
 			--python-version 3.11 --generate-hashes pyproject.toml "$$@"; \
 	}; \
-	lock --group dev --all-extras --output-file requirements/dev.lock $(ARGS); \
+	lock --group dev --extra c2pa --extra heic --extra tracing --output-file requirements/dev.lock $(ARGS); \
 	cp requirements/dev.lock requirements/runtime.lock; \
-	lock --group build --output-file requirements/runtime.lock  # keeps the versions it finds there
+	lock --group build --output-file requirements/runtime.lock; : keeps the versions it finds there; \
+	lock --group local-tests --extra local --constraint requirements/dev.lock --no-emit-package torch \
+		--output-file requirements/local.lock $(ARGS)
 
-clean: ## Remove .venv, caches, builds and the demo's data; calotype-data/ stays
-	@rm -rf .venv .demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+clean: ## Remove the environments, caches, builds and the demo's data; calotype-data/ stays
+	@rm -rf .venv .venv-local .demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
@@ -108,16 +128,19 @@ help: ## Show this list
 
 # What is needed for serving; the dev lock holds the same versions and more.
 $(RUNTIME): $(VENV_PYTHON) requirements/runtime.lock pyproject.toml
-	@$(call install,runtime,20 s)
+	@$(call install,.venv,runtime,20 s)
 	@touch $@
 
 $(DEV): $(VENV_PYTHON) requirements/dev.lock pyproject.toml
-	@$(call install,dev,40 s)
+	@$(call install,.venv,dev,40 s)
 	@touch $(RUNTIME) $@
 
+$(LOCAL): $(LOCAL_PYTHON) requirements/torch-cpu.lock requirements/local.lock pyproject.toml
+	@$(call install,.venv-local,torch-cpu local,60 s)
+	@touch $@
+
 $(VENV_PYTHON):
-	@'$(PYTHON)' -c '$(PYTHON_FITS)' 2>/dev/null || { \
-		echo 'Calotype needs Python 3.11 or newer with its venv module$(if $(PYTHON),; $(PYTHON) is not that).' >&2; \
-		echo 'Install one (Debian: python3 and python3-venv) or name it: make PYTHON=/path/to/python3.11 …' >&2; \
-		exit 1; }
-	@'$(PYTHON)' -m venv --clear .venv
+	@$(call make_venv,.venv)
+
+$(LOCAL_PYTHON):
+	@$(call make_venv,.venv-local)

@@ -16,6 +16,7 @@ from calotype.cli import (
     files,
     generate,
     keys,
+    local,
     mcp,
     models,
     server,
@@ -74,6 +75,7 @@ app.command()(generate.generate)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(files.app, name="files")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(local.app, name="local")
 app.command()(mcp.mcp)
 app.add_typer(admin.app, name="admin")
 app.command()(doctor.doctor)
