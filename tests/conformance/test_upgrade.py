@@ -51,7 +51,7 @@ class Old(Protocol):
 
 
 class OldSqlite:
-    newest = 8
+    newest = 9
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,7 +65,7 @@ class OldSqlite:
 
 
 class OldPostgres:
-    newest = 7
+    newest = 8
 
     def __init__(self, url: str, database: "asyncpg.Connection[Any]") -> None:
         self._url = url
