@@ -98,13 +98,16 @@ def test_a_key_is_revoked_by_its_id_by_its_beginning_or_by_itself() -> None:
 def test_a_key_with_a_scope_and_limits_is_shown_with_them() -> None:
     limits = ["--model", "flux-2-pro", "--model", "recraft-v4.1", "--channel", "sandbox"]
     limits += ["--per-day", "5", "--per-month", "50.5", "--per-minute", "60"]
+    limits += ["--tasks", "20"]
     made = run("keys", "create", "--name", "shop", *limits)
     said = "flux-2-pro, recraft-v4.1; channel sandbox; 5.00 USDC a day; 50.50 USDC a month; "
-    assert said + "60 tasks at once, then 60 a minute" in " ".join(made.stderr.split())
+    assert said + "60 tasks at once, then 60 a minute; 20 unfinished tasks" in " ".join(
+        made.stderr.split()
+    )
     (key,) = run_json("keys", "list")
     assert (key["models"], key["channel_ids"]) == (["flux-2-pro", "recraft-v4.1"], [1])
     assert (key["day_limit_micro_usdc"], key["month_limit_micro_usdc"]) == (5_000_000, 50_500_000)
-    assert (key["per_minute"], key["last_used_at"]) == (60, None)
+    assert (key["per_minute"], key["max_tasks"], key["last_used_at"]) == (60, 20, None)
     assert said + "60 tasks at once, then 60 a minute" in run("keys", "list").stdout
     for wrong, why in [
         (["--model", "flux-9"], "no model flux-9"),

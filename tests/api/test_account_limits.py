@@ -73,6 +73,8 @@ async def test_what_is_left_of_the_accounts_rate_is_told(idle: Server) -> None:
     refused = await idle.submit()
     refused.assert_refused(429, "rate_limit_reached")
     assert 0 < int(refused.headers["Retry-After"]) <= 60
+    assert refused.headers["RateLimit-Policy"] == '"account";q=1;w=60'
+    assert refused.headers["RateLimit"].startswith('"account";r=0;t=')
 
 
 async def test_clients_of_openai_are_told_in_their_own_shape(idle: Server) -> None:

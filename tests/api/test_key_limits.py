@@ -205,6 +205,26 @@ async def test_every_answer_to_a_submission_tells_what_is_left_of_the_rate(idle:
     assert rate(await key.call("GET", "/v1/tasks")) == (None, None)
 
 
+async def test_a_key_has_no_more_unfinished_tasks_than_it_may_by_any_way(idle: Server) -> None:
+    key = await limited(idle, max_tasks=2)
+    asked = [ASKED] * 3
+    reply = await key.call("POST", BATCH, json={"requests": asked})
+    codes = [one.get("error", {}).get("code") for one in reply.json["data"]]
+    assert codes == [None, None, "queue_full"]
+    refused = await key.submit()
+    message = refused.assert_refused(429, "queue_full")
+    assert "This API key may have 2 unfinished tasks and has 2" in message
+    assert int(refused.headers["Retry-After"]) > 0
+    form = await key.submit_form(("image", picture(), "a.png"))
+    form.assert_refused(429, "queue_full")
+    told = await key.call("POST", OPENAI, json=ASKED)
+    assert (told.status, told.json["error"]["code"]) == (429, "queue_full")
+    assert (await idle.submit()).status == 202
+    task = reply.json["data"][0]["task_id"]
+    assert (await key.call("POST", f"/v1/tasks/{task}/cancel")).status == 200
+    assert (await key.submit()).status == 202
+
+
 @pytest.mark.parametrize("path", ["/v1/images/generations", BATCH, OPENAI, EDITS])
 async def test_an_answer_to_what_cannot_be_read_tells_of_the_rate_too(
     idle: Server, path: str
@@ -242,6 +262,8 @@ async def test_each_of_a_batch_counts_and_a_replay_does_not(idle: Server) -> Non
         ({"day_limit": 3, "month_limit": 2}, "day_limit", "at most month_limit"),
         ({"per_minute": 0}, "per_minute", "1 to 60000"),
         ({"per_minute": 60_001}, "per_minute", "1 to 60000"),
+        ({"max_tasks": 0}, "max_tasks", "1 to 10000"),
+        ({"max_tasks": 10_001}, "max_tasks", "1 to 10000"),
     ],
 )
 async def test_a_limit_that_makes_no_sense_is_refused(

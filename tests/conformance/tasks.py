@@ -67,6 +67,7 @@ async def limited(
     per_day: int | None = None,
     per_month: int | None = None,
     per_minute: int | None = None,
+    tasks: int | None = None,
 ) -> ApiKey:
     """A key of an account, with limits."""
     key = ApiKey(
@@ -81,6 +82,7 @@ async def limited(
         day_limit=per_day,
         month_limit=per_month,
         per_minute=per_minute,
+        max_tasks=tasks,
     )
     await store.add_key(key, digest=hash_key(str(key.id)))
     return key

@@ -21,6 +21,7 @@ LIMITED = ApiKey(
     day_limit=2_000_000,
     month_limit=3_000_000,
     per_minute=60,
+    max_tasks=20,
 )
 
 
@@ -49,6 +50,7 @@ async def test_an_account_has_its_own_keys_alone_newest_first(store: Store) -> N
         day_limit=None,
         month_limit=None,
         per_minute=None,
+        max_tasks=None,
     )
     first, second = await kept(store, LIMITED), await kept(store, plain)
     other = await kept(store, msgspec.structs.replace(plain, id=9, account="eve"))

@@ -10,6 +10,7 @@ import pytest
 
 from calotype.domain.errors import (
     InsufficientBalance,
+    QueueFull,
     RateLimitReached,
     SpendLimitReached,
     failure,
@@ -82,6 +83,58 @@ async def test_of_many_at_once_exactly_as_many_are_taken_as_the_bucket_of_the_ra
     news = [order(key) for _ in range(MANY)]
     told = await asyncio.gather(*map(store.submit, news), return_exceptions=True)
     assert sorted(kinds(told)) == ["new"] * 9 + ["rate_limit_reached"] * (MANY - 9)
+    assert await store.prove() == []
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["plain", "idempotent"])
+async def test_of_many_at_once_exactly_as_many_are_taken_as_a_key_may_have_unfinished(
+    store: Store, *, keyed: bool
+) -> None:
+    account = await funded(store, credit=RICH)
+    key, other = [await limited(store, account, tasks=7) for _ in range(2)]
+    names = [f"order-{number}" if keyed else None for number in range(MANY)]
+    news = [order(key, idempotency_key=name) for name in names]
+    others = [order(other), order(other), new_task(account)]
+    told = await asyncio.gather(*map(store.submit, [*news, *others]), return_exceptions=True)
+    assert sorted(kinds(told[:MANY])) == ["new"] * 7 + ["queue_full"] * (MANY - 7)
+    assert kinds(told[MANY:]) == ["new"] * 3
+    assert [(await meter(store, each.id)).unfinished for each in (key, other)] == [7, 2]
+    assert await store.prove() == []
+
+
+async def test_nodes_on_one_database_keep_to_what_a_key_may_have_unfinished(
+    postgres: PostgresServer,
+) -> None:
+    async with fresh_database(postgres) as url:
+        stores = [PostgresStore(url) for _ in range(3)]
+        account = await funded(stores[0], credit=RICH)
+        key = await limited(stores[0], account, tasks=9)
+        told = await asyncio.gather(
+            *(store.submit(order(key)) for _ in range(MANY) for store in stores),
+            return_exceptions=True,
+        )
+        assert sorted(kinds(told)) == ["new"] * 9 + ["queue_full"] * (3 * MANY - 9)
+        assert await stores[0].prove() == []
+        for store in stores:
+            await store.close()
+
+
+async def test_however_a_task_of_a_key_ends_there_is_room_for_another(store: Store) -> None:
+    account = await funded(store, credit=RICH)
+    key = await limited(store, account, tasks=3)
+    failing, done_well, cancelled = [order(key) for _ in range(3)]
+    for new in (failing, done_well, cancelled):
+        await store.submit(new)
+    with pytest.raises(QueueFull, match="API key may have 3 unfinished tasks and has 3") as full:
+        await store.submit(order(key))
+    assert full.value.retry_after
+    await store.fail(await taken(store, failing.id), WHY, now=NOW)
+    await done(store, done_well.id, account, actual=PRICE)
+    await store.cancel(cancelled.id, account_id=account, now=NOW)
+    assert (await meter(store, key.id)).unfinished == 0
+    names = ["a", None, "a", None, None]
+    news = [order(key, idempotency_key=name) for name in names]
+    assert kinds(await store.submit_batch(news)) == ["new", "new", "replay", "new", "queue_full"]
     assert await store.prove() == []
 
 

@@ -51,7 +51,7 @@ class Old(Protocol):
 
 
 class OldSqlite:
-    newest = 8
+    newest = 9
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,7 +65,7 @@ class OldSqlite:
 
 
 class OldPostgres:
-    newest = 7
+    newest = 8
 
     def __init__(self, url: str, database: "asyncpg.Connection[Any]") -> None:
         self._url = url
@@ -373,5 +373,5 @@ async def test_what_the_version_before_writes_is_found_and_followed(old: Old) ->
 
 async def test_the_new_schema_says_that_the_old_code_works_with_it(postgres_url: str) -> None:
     database = await asyncpg.connect(postgres_url)
-    assert await connection.version(database) == (7, 1)
+    assert await connection.version(database) == (8, 1)
     await database.close()

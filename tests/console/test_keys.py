@@ -80,16 +80,18 @@ async def test_a_key_has_the_limits_that_were_asked_for(tab: Tab, own: Server) -
         day_limit="1.50",
         month_limit="20",
         per_minute="12",
+        max_tasks="7",
         expires="30",
     )
     assert made.status == 200, made.body
     key = (await keys_of(own))[0]
     assert key.models == ("gpt-image-2", "flux-2-pro")
     assert key.channels == (own.core.router.channels[0].id,)
-    assert (key.day_limit, key.month_limit, key.per_minute) == (1_500_000, 20_000_000, 12)
+    assert (key.day_limit, key.month_limit) == (1_500_000, 20_000_000)
+    assert (key.per_minute, key.max_tasks) == (12, 7)
     assert key.expires_at == key.created_at + 30 * 86_400_000
     page = (await tab.get(KEYS)).body.decode()
-    for words in ("gpt-image-2, flux-2-pro", "0.00 of 1.50 USDC", "0.00 of 20.00 USDC"):
+    for words in ("gpt-image-2, flux-2-pro", "0.00 of 1.50 USDC", "0.00 of 20.00 USDC", "0 of 7"):
         assert words in page
 
 
@@ -105,6 +107,7 @@ async def test_a_key_has_the_limits_that_were_asked_for(tab: Tab, own: Server) -
         ("month_limit", "0.0000001", "at most six decimals"),
         ("per_minute", "many", "Write a whole number"),
         ("per_minute", "0", "Tasks per minute must be 1 to"),
+        ("max_tasks", "10001", "Unfinished tasks must be 1 to 10000"),
         ("per_minute", "9" * 40, "Write a whole number"),
         ("models", "gpt-image-99", "there is no model gpt-image-99"),
         ("channels", "999999", "there is no channel 999999"),
@@ -167,6 +170,7 @@ async def test_nobody_revokes_the_key_of_another(tab: Tab, site: Server) -> None
     "limits",
     [
         {"per_minute": 5},
+        {"max_tasks": 5},
         {"models": ["gpt-image-2"]},
         {"day_limit": 1},
         {"expires_in_seconds": 3600},

@@ -15,7 +15,7 @@ rates = st.integers(1, MAX_PER_MINUTE)
 
 def meter(per_minute: int) -> Meter:
     """Of a key with a rate alone, never used."""
-    return Meter(1, None, None, per_minute)
+    return Meter(1, None, None, per_minute, None)
 
 
 def taken(before: Meter, at: int) -> Meter | None:
@@ -52,7 +52,7 @@ def test_no_span_of_time_lets_through_more_than_a_burst_and_its_share(
 @given(rates)
 def test_a_full_bucket_may_come_at_once_and_not_one_more(per_minute: int) -> None:
     share = -(-60_000_000 // per_minute)
-    nearly = Meter(1, None, None, per_minute, free_at=NOW * 1000 + (per_minute - 1) * share)
+    nearly = Meter(1, None, None, per_minute, None, free_at=NOW * 1000 + (per_minute - 1) * share)
     full = nearly.charged(0, now=NOW)
     assert full.allowance(now=NOW).remaining == 0
     assert taken(full, NOW) is None
@@ -90,7 +90,7 @@ def test_a_clock_that_was_ahead_costs_a_key_its_bucket_and_no_more(
 @given(rates, st.integers(0, 60_000))
 def test_who_waits_as_long_as_was_said_is_taken(per_minute: int, later: int) -> None:
     share = -(-60_000_000 // per_minute)
-    full = Meter(1, None, None, per_minute, free_at=NOW * 1000 + per_minute * share)
+    full = Meter(1, None, None, per_minute, None, free_at=NOW * 1000 + per_minute * share)
     wait = 0
     try:
         full.charged(0, now=NOW + later)

@@ -66,6 +66,7 @@ def test_every_value_is_that_of_the_code() -> None:
         "unfinished tasks of an account": str(SETTINGS.account_tasks),
         "tasks of an account at once, and that many more with every minute": "none",
         "tasks of a key at once, and that many more with every minute": "none",
+        "unfinished tasks of a key": "none",
         "spending of a key in a UTC day or month": "none",
         "references of an account that are fetched at once, in one process": str(
             FETCHES_PER_ACCOUNT

@@ -29,9 +29,13 @@ async def tell_allowance(scope: Scope, key: ApiKey, accounts: Accounts) -> None:
 
 def tell_account(scope: Scope, left: Allowance | None) -> None:
     """Put what is left of the account's rate into the answer to what was accepted."""
-    if left is None:
-        return
-    scope["state"][HEADERS] += [
+    if left is not None:
+        scope["state"][HEADERS] += account_headers(left)
+
+
+def account_headers(left: Allowance) -> list[tuple[bytes, bytes]]:
+    """What is left of an account's rate."""
+    return [
         (b"ratelimit-policy", b'"account";q=%d;w=60' % left.per_minute),
         (b"ratelimit", b'"account";r=%d;t=%d' % (left.remaining, left.seconds)),
     ]

@@ -8,7 +8,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from calotype.domain.errors import CalotypeError, MethodNotAllowed, RangeNotSatisfiable
+from calotype.api.allowance import account_headers
+from calotype.domain.errors import (
+    CalotypeError,
+    MethodNotAllowed,
+    RangeNotSatisfiable,
+    RateLimitReached,
+)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -160,6 +166,8 @@ def error_answer(error: CalotypeError, **additions: Any) -> Answer:
         headers.append((b"retry-after", str(error.retry_after).encode()))
     if status == 401:  # noqa: PLR2004 -- RFC 9110 wants the challenge with this status
         headers.append((b"www-authenticate", b'Bearer realm="calotype"'))
+    if isinstance(error, RateLimitReached) and error.account_left is not None:
+        headers += account_headers(error.account_left)
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allow.encode()))
     if isinstance(error, RangeNotSatisfiable):

@@ -1,5 +1,6 @@
 """``calotype keys``: API keys, made, listed, revoked."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,9 +9,10 @@ import typer
 from calotype.cli import arguments, completion, session, show
 from calotype.cli import credits as credit_commands
 from calotype.cli.faults import CommandFault
+from calotype.cli.options import takes
 from calotype.domain.ids import decode, encode
 from calotype.domain.keys import ApiKey, hash_key, is_well_formed
-from calotype.domain.limits import MAX_PER_MINUTE
+from calotype.domain.limits import MAX_KEY_TASKS, MAX_PER_MINUTE
 from calotype.domain.money import format_usd
 
 if TYPE_CHECKING:  # importing it takes longer than the command
@@ -18,58 +20,17 @@ if TYPE_CHECKING:  # importing it takes longer than the command
 
 _CANDIDATES = 10
 
-_COLUMNS = (
-    *("ID", "PREFIX", "NAME", "ACCOUNT", "CREATED", "LAST USED", "EXPIRES", "REVOKED"),
-    "LIMITED TO",
-)
-_Models = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--model",
-        metavar="ID",
-        help="A model that it may use; again for more. Without it every one.",
-        autocompletion=completion.models,
-    ),
-]
-_Channels = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--channel",
-        metavar="SLUG",
-        help="A channel that may develop its tasks; again for more. Without it every one.",
-    ),
-]
-_PerDay = Annotated[
-    int | None,
-    typer.Option(
-        parser=arguments.positive_usd, metavar="USD", help="What it may spend in a UTC day."
-    ),
-]
-_PerMonth = Annotated[
-    int | None,
-    typer.Option(
-        parser=arguments.positive_usd, metavar="USD", help="What it may spend in a UTC month."
-    ),
-]
-_PerMinute = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        max=MAX_PER_MINUTE,
-        help="Tasks that it may submit at once, and that many more with every minute.",
-    ),
-]
-
 app = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
 
 
-@app.command()
-def create(
-    context: typer.Context,
-    *,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The command line of ``calotype keys create``."""
+
+    context: typer.Context
     name: Annotated[
         str, typer.Option(parser=arguments.label, metavar="NAME", help="What the key is for.")
-    ],
+    ]
     account: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +40,7 @@ def create(
             "Opened when there is none.",
             show_default="the name of the key",
         ),
-    ] = None,
+    ] = None
     credit: Annotated[
         int | None,
         typer.Option(
@@ -88,7 +49,7 @@ def create(
             metavar="USD",
             help="Credit to add to the account.",
         ),
-    ] = None,
+    ] = None
     expires_in: Annotated[
         int | None,
         typer.Option(
@@ -96,13 +57,53 @@ def create(
             metavar="DURATION",
             help="How long it is good for, such as 30d, 12h or 3600s; without it for ever.",
         ),
-    ] = None,
-    models: _Models = None,
-    channels: _Channels = None,
-    per_day: _PerDay = None,
-    per_month: _PerMonth = None,
-    per_minute: _PerMinute = None,
-) -> None:
+    ] = None
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="ID",
+            help="A model that it may use; again for more. Without it every one.",
+            autocompletion=completion.models,
+        ),
+    ] = None
+    channels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channel",
+            metavar="SLUG",
+            help="A channel that may develop its tasks; again for more. Without it every one.",
+        ),
+    ] = None
+    per_day: Annotated[
+        int | None,
+        typer.Option(
+            parser=arguments.positive_usd, metavar="USD", help="What it may spend in a UTC day."
+        ),
+    ] = None
+    per_month: Annotated[
+        int | None,
+        typer.Option(
+            parser=arguments.positive_usd, metavar="USD", help="What it may spend in a UTC month."
+        ),
+    ] = None
+    per_minute: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MAX_PER_MINUTE,
+            help="Tasks that it may submit at once, and that many more with every minute.",
+        ),
+    ] = None
+    tasks: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_KEY_TASKS, help="Unfinished tasks that it may have."),
+    ] = None
+
+
+@app.command()
+@takes(_Asked)
+def create(asked: _Asked) -> None:
     """Make an API key, and its account when there is none.
 
     The key alone goes to stdout, so that a script can take it up; the rest to stderr. It is
@@ -112,34 +113,37 @@ def create(
     async def body(core: "Core") -> None:
         from calotype.services.audit import CLI
 
-        owned_by = account or name
+        owned_by = asked.account or asked.name
         async with core.audit.action(
-            CLI, "key.create", f"account {owned_by}", f"key '{name}'"
+            CLI, "key.create", f"account {owned_by}", f"key '{asked.name}'"
         ) as noting:
             secret, key = await core.accounts.create_key(
-                name,
+                asked.name,
                 account=owned_by,
-                expires_in_seconds=expires_in,
-                models=models,
-                channels=_channel_ids(core, channels),
-                day_limit=per_day,
-                month_limit=per_month,
-                per_minute=per_minute,
+                expires_in_seconds=asked.expires_in,
+                models=asked.models,
+                channels=_channel_ids(core, asked.channels),
+                day_limit=asked.per_day,
+                month_limit=asked.per_month,
+                per_minute=asked.per_minute,
+                max_tasks=asked.tasks,
             )
             noting.detail += f", {encode('key', key.id)}"
         print(secret, flush=True)
-        until = f"good until {show.moment(key.expires_at)}" if expires_in else "does not expire"
+        until = f"good until {show.moment(key.expires_at)}" if key.expires_at else "does not expire"
         show.note(f"{encode('key', key.id)} '{key.name}' of account '{key.account}', {until}.")
         if key.restricted:
             show.note(f"It is limited to {'; '.join(_limits(core, key))}.")
         owner = await core.accounts.find(key.account)
-        if owner is not None and credit is not None:
-            owner = await credit_commands.book(core, owner, credit, note=f"with key '{key.name}'")
+        if owner is not None and asked.credit is not None:
+            owner = await credit_commands.book(
+                core, owner, asked.credit, note=f"with key '{key.name}'"
+            )
         if owner is not None:
             show.note(f"The account has {format_usd(owner.balance.available)} USDC available.")
         show.note("Keep the key: it is not shown again.")
 
-    session.with_core(context, body)
+    session.with_core(asked.context, body)
 
 
 @app.command(name="list")
@@ -248,6 +252,8 @@ def _limits(core: "Core", key: ApiKey) -> list[str]:
         limits.append(f"{format_usd(key.month_limit)} USDC a month")
     if key.per_minute is not None:
         limits.append(f"{key.per_minute} tasks at once, then {key.per_minute} a minute")
+    if key.max_tasks is not None:
+        limits.append(f"{key.max_tasks} unfinished tasks")
     return limits
 
 
@@ -296,4 +302,5 @@ def _document(key: ApiKey) -> dict[str, Any]:
         "day_limit_micro_usdc": key.day_limit,
         "month_limit_micro_usdc": key.month_limit,
         "per_minute": key.per_minute,
+        "max_tasks": key.max_tasks,
     }

@@ -42,6 +42,7 @@ _LABELS: Final = {
     "day_limit": "The limit per day",
     "month_limit": "the limit per month",
     "per_minute": "Tasks per minute",
+    "max_tasks": "Unfinished tasks",
 }
 """What people see of the arguments of ``create_key``."""
 
@@ -56,6 +57,7 @@ class KeyLine(msgspec.Struct, frozen=True):
     """The slugs of those that it is limited to."""
     day_spent: int
     month_spent: int
+    unfinished: int
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -77,6 +79,7 @@ class KeyForm(msgspec.Struct, frozen=True):
     day_limit: str = ""
     month_limit: str = ""
     per_minute: str = ""
+    max_tasks: str = ""
     expires: str = ""
     wrong: Mapping[str, str] = MappingProxyType({})
 
@@ -90,6 +93,7 @@ class KeyForm(msgspec.Struct, frozen=True):
             day_limit=form.get("day_limit"),
             month_limit=form.get("month_limit"),
             per_minute=form.get("per_minute"),
+            max_tasks=form.get("max_tasks"),
             expires=form.get("expires"),
         )
 
@@ -103,6 +107,7 @@ class Wanted(msgspec.Struct, frozen=True):
     day_limit: int | None
     month_limit: int | None
     per_minute: int | None
+    max_tasks: int | None
     expires_in_seconds: int | None
 
 
@@ -137,6 +142,7 @@ class Keyring:
             tuple(channel.slug if channel else f"channel {number}" for number, channel in known),
             meter.day_spent if meter else 0,
             meter.month_spent if meter else 0,
+            meter.unfinished if meter else 0,
         )
 
     def choices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
@@ -203,6 +209,7 @@ def _wanted_of(form: KeyForm) -> Wanted | KeyForm:
         field: _amount(field, getattr(form, field), wrong) for field in ("day_limit", "month_limit")
     }
     per_minute = _number("per_minute", form.per_minute, wrong, "a whole number such as 60")
+    max_tasks = _number("max_tasks", form.max_tasks, wrong, "a whole number such as 20")
     channels = [_number("channels", each, wrong, "one of the list") for each in form.channels]
     if form.expires not in dict(LIFETIMES):
         wrong["expires"] = "Choose one of the list."
@@ -213,6 +220,7 @@ def _wanted_of(form: KeyForm) -> Wanted | KeyForm:
         models=form.models or None,
         channels=[each for each in channels if each is not None] or None,
         per_minute=per_minute,
+        max_tasks=max_tasks,
         expires_in_seconds=int(form.expires) * _DAY_SECONDS if form.expires else None,
         **limits,
     )

@@ -22,9 +22,12 @@ and whether trying again can help. Which HTTP status goes with a code is the API
 (``api/render.py``). ``FAILURES`` lists the codes with which an accepted task can fail.
 """
 
-from typing import ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from calotype.domain.limits import Allowance
 
 Family = Literal[
     "invalid_request_error",
@@ -228,13 +231,17 @@ class TooMany(CalotypeError):
 
 
 class RateLimitReached(TooMany):
-    """The API key or its account has submitted as many tasks as it may for now."""
+    """The API key or its account has submitted as many tasks as it may for now.
+
+    ``account_left`` is what is left of the account's rate, where that is what was reached.
+    """
 
     code = "rate_limit_reached"
+    account_left: "Allowance | None" = None
 
 
 class QueueFull(TooMany):
-    """The account has as many unfinished tasks as it may."""
+    """The API key or its account has as many unfinished tasks as it may."""
 
     code = "queue_full"
 

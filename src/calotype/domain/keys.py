@@ -35,13 +35,16 @@ class ApiKey(msgspec.Struct, frozen=True):
     """And in a UTC month."""
     per_minute: int | None = None
     """Tasks that it may submit at once, and that many more with every minute."""
+    max_tasks: int | None = None
+    """Unfinished ones that it may have."""
     last_used_at: int | None = None
     """When it was last seen, to half a minute."""
 
     @property
     def metered(self) -> bool:
         """Whether what it submits is counted against a limit."""
-        return not (self.day_limit is None and self.month_limit is None and self.per_minute is None)
+        limits = (self.day_limit, self.month_limit, self.per_minute, self.max_tasks)
+        return any(limit is not None for limit in limits)
 
     @property
     def restricted(self) -> bool:

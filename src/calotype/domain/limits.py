@@ -1,7 +1,7 @@
 """What keys and accounts may have: spending, submissions a minute, and unfinished tasks.
 
-A key may have limits on what it spends in a UTC day and month and on how often it submits; an
-account on how often all its keys submit, and on how many of its tasks are unfinished.
+A key may have limits on what it spends in a UTC day and month, on how often it submits, and on how
+many of its tasks are unfinished; an account on the last two, for all its keys together.
 
 Spending counts what is reserved; what a task gives back at its end no longer counts. The rate
 ``per_minute`` is a bucket (GCRA) that holds so many submissions and refills at so many a minute:
@@ -22,8 +22,10 @@ MAX_PER_MINUTE: Final = 60_000
 """Beyond this an account of its own, and more servers, are what is needed."""
 MAX_TASKS: Final = 10_000_000
 """Unfinished ones of an account."""
+MAX_KEY_TASKS: Final = 10_000
+"""And of a key, which are counted anew with each submission."""
 QUEUE_SECONDS: Final = 5
-"""After so long an account with a full queue may try again: nobody knows when a task ends."""
+"""After so long somebody with a full queue may try again: nobody knows when a task ends."""
 MINUTE_US: Final = 60_000_000
 _MONTHS: Final = 12
 
@@ -57,6 +59,7 @@ class Meter(msgspec.Struct, frozen=True):
     day_limit: int | None
     month_limit: int | None
     per_minute: int | None
+    max_tasks: int | None
     day: int = 0
     """The last one in which it was used, as ``day_of`` counts."""
     day_spent: int = 0
@@ -65,6 +68,8 @@ class Meter(msgspec.Struct, frozen=True):
     month_spent: int = 0
     free_at: int = 0
     """When the bucket of the rate is full again, in microseconds since 1970."""
+    unfinished: int = 0
+    """Tasks, told only where they are limited."""
 
     def at(self, now: int) -> "Meter":
         """The same at another time: a new day begins at nothing, an old one never comes back."""
@@ -88,11 +93,13 @@ class Meter(msgspec.Struct, frozen=True):
             now: milliseconds since 1970.
 
         Raises:
+            errors.QueueFull: it has as many unfinished tasks as it may.
             errors.RateLimitReached: too soon.
             errors.SpendLimitReached: it would be more than the day or the month has left.
 
         """
         before = self.at(now)
+        _check_room("API key", before.max_tasks, before.unfinished)
         free_at = before.free_at
         if before.per_minute is not None:
             free_at = _after_one("API key", before.free_at, before.per_minute, now * 1000)
@@ -102,6 +109,7 @@ class Meter(msgspec.Struct, frozen=True):
             day_spent=before.day_spent + price,
             month_spent=before.month_spent + price,
             free_at=free_at,
+            unfinished=before.unfinished + 1,
         )
 
     def allowance(self, *, now: int) -> Allowance:
@@ -138,15 +146,14 @@ class AccountMeter(msgspec.Struct, frozen=True):
             errors.RateLimitReached: too soon.
 
         """
-        if self.tasks and self.unfinished >= self.tasks:
-            raise QueueFull(
-                f"This account may have {self.tasks} unfinished tasks and has {self.unfinished}; "
-                "wait for some to end, or cancel some.",
-                retry_after=QUEUE_SECONDS,
-            )
+        _check_room("account", self.tasks or None, self.unfinished)
         free_at = self.free_at
         if self.per_minute:
-            free_at = _after_one("account", free_at, self.per_minute, now * 1000)
+            try:
+                free_at = _after_one("account", free_at, self.per_minute, now * 1000)
+            except RateLimitReached as error:
+                error.account_left = allowance(free_at, self.per_minute, now=now)
+                raise
         return AccountMeter(self.tasks, self.per_minute, self.unfinished + 1, free_at)
 
 
@@ -155,6 +162,15 @@ def allowance(free_at: int, per_minute: int, *, now: int) -> Allowance:
     debt = _debt(free_at, per_minute, now * 1000)
     used = -(-debt // _share(per_minute))
     return Allowance(per_minute, max(0, per_minute - used), -(-debt // 1_000_000))
+
+
+def _check_room(who: str, most: int | None, unfinished: int) -> None:
+    if most is not None and unfinished >= most:
+        raise QueueFull(
+            f"This {who} may have {most} unfinished tasks and has {unfinished}; "
+            "wait for some to end, or cancel some.",
+            retry_after=QUEUE_SECONDS,
+        )
 
 
 def _after_one(who: str, free_at: int, per_minute: int, now_us: int) -> int:

@@ -10,7 +10,7 @@ from calotype.domain.clock import Clock
 from calotype.domain.errors import InvalidKey, InvalidParameter
 from calotype.domain.ids import IdSource
 from calotype.domain.keys import ApiKey
-from calotype.domain.limits import MAX_PER_MINUTE, MAX_TASKS, Allowance
+from calotype.domain.limits import MAX_KEY_TASKS, MAX_PER_MINUTE, MAX_TASKS, Allowance
 from calotype.domain.money import MAX_AMOUNT, Balance, EntryKind, format_usd
 from calotype.services.routing import Router
 from calotype.store.port import Account, Store
@@ -93,6 +93,7 @@ class Accounts:
         day_limit: int | None = None,
         month_limit: int | None = None,
         per_minute: int | None = None,
+        max_tasks: int | None = None,
     ) -> tuple[str, ApiKey]:
         """A new key for an account, which is opened when there is none; shown only here.
 
@@ -105,6 +106,7 @@ class Accounts:
             day_limit: micro-USDC that it may spend in a UTC day.
             month_limit: and in a UTC month.
             per_minute: tasks that it may submit at once, and that many more with every minute.
+            max_tasks: unfinished ones that it may have.
 
         Raises:
             errors.InvalidParameter: there is no such model or channel, or a limit is none;
@@ -113,7 +115,9 @@ class Accounts:
         """
         self._check_models(models)
         self._check_channels(channels)
-        _check_limits(day_limit, month_limit, per_minute)
+        _check_spending(day_limit, month_limit)
+        _check_number("per_minute", per_minute, MAX_PER_MINUTE)
+        _check_number("max_tasks", max_tasks, MAX_KEY_TASKS)
         now = self._clock()
         owner = await self._store.open_account(account, now=now)
         secret = keys.new_key()
@@ -131,6 +135,7 @@ class Accounts:
             day_limit=day_limit,
             month_limit=month_limit,
             per_minute=per_minute,
+            max_tasks=max_tasks,
         )
         await self._store.add_key(key, digest=keys.hash_key(secret))
         return secret, key
@@ -213,7 +218,7 @@ class Accounts:
         return msgspec.structs.replace(account, balance=balance)
 
 
-def _check_limits(day: int | None, month: int | None, per_minute: int | None) -> None:
+def _check_spending(day: int | None, month: int | None) -> None:
     for param, limit in (("day_limit", day), ("month_limit", month)):
         if limit is not None and not 0 < limit <= MAX_AMOUNT:
             raise InvalidParameter(
@@ -227,7 +232,8 @@ def _check_limits(day: int | None, month: int | None, per_minute: int | None) ->
             f"{format_usd(day)}.",
             param="day_limit",
         )
-    if per_minute is not None and not 0 < per_minute <= MAX_PER_MINUTE:
-        raise InvalidParameter(
-            f"per_minute must be 1 to {MAX_PER_MINUTE}, not {per_minute}.", param="per_minute"
-        )
+
+
+def _check_number(param: str, limit: int | None, most: int) -> None:
+    if limit is not None and not 0 < limit <= most:
+        raise InvalidParameter(f"{param} must be 1 to {most}, not {limit}.", param=param)

@@ -56,11 +56,20 @@ ASSET: Final = "id, account_id, key, content_type, bytes, width, height, created
 KEY: Final = (
     "api_keys.id, api_keys.account_id, accounts.name, api_keys.name, api_keys.prefix, "
     "api_keys.created_at, api_keys.expires_at, api_keys.revoked_at, api_keys.models, "
-    "api_keys.channels, day_limit, month_limit, per_minute, api_keys.last_used_at"
+    "api_keys.channels, day_limit, month_limit, per_minute, key_meters.max_tasks, "
+    "api_keys.last_used_at"
 )
 METER: Final = (
-    "key_id, day_limit, month_limit, per_minute, day, day_spent, month, month_spent, free_at"
+    "key_id, day_limit, month_limit, per_minute, key_meters.max_tasks, day, day_spent, month, "
+    "month_spent, free_at, CASE WHEN key_meters.max_tasks IS NULL THEN 0 ELSE ("
+    "SELECT COUNT(*) FROM tasks WHERE tasks.key_id = key_meters.key_id "
+    "AND tasks.completed_at IS NULL AND tasks.metered = 1) END"
 )
+"""Unfinished tasks are counted, and only where they are limited.
+
+A counter would cost each end of a task a statement, and a node of an older version would not keep
+it. The count is exact: whoever submits for the key's account is alone with it.
+"""
 OF_KEYS: Final = (
     "FROM api_keys JOIN accounts ON accounts.id = api_keys.account_id "
     "LEFT JOIN key_meters ON key_meters.key_id = api_keys.id"
@@ -130,7 +139,7 @@ def asset(row: Row) -> Asset:
 def key(row: Row) -> ApiKey:
     """A row of ``KEY`` columns."""
     id_, account_id, account, name, prefix, created_at, expires_at, revoked_at, *more = row
-    models, channels, day_limit, month_limit, per_minute, last_used_at = more
+    models, channels, day_limit, month_limit, per_minute, max_tasks, last_used_at = more
     return ApiKey(
         id=id_,
         account_id=account_id,
@@ -145,6 +154,7 @@ def key(row: Row) -> ApiKey:
         day_limit=day_limit,
         month_limit=month_limit,
         per_minute=per_minute,
+        max_tasks=max_tasks,
         last_used_at=last_used_at,
     )
 
@@ -166,7 +176,7 @@ def key_values(key: ApiKey, digest: bytes) -> tuple[Any, ...]:
 
 def meter_values(key: ApiKey) -> tuple[Any, ...]:
     """What ``statements.ADD_METER`` takes, for a key that is metered."""
-    return (key.id, key.day_limit, key.month_limit, key.per_minute)
+    return (key.id, key.day_limit, key.month_limit, key.per_minute, key.max_tasks)
 
 
 def meter(row: Row) -> Meter:

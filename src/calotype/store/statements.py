@@ -98,7 +98,8 @@ ADD_KEY: Final = (
     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
 )
 ADD_METER: Final = (
-    "INSERT INTO key_meters (key_id, day_limit, month_limit, per_minute) VALUES (?1, ?2, ?3, ?4)"
+    "INSERT INTO key_meters (key_id, day_limit, month_limit, per_minute, max_tasks) "
+    "VALUES (?1, ?2, ?3, ?4, ?5)"
 )
 METER: Final = f"SELECT {rows.METER} FROM key_meters WHERE key_id = ?1"
 METERS_OF_ACCOUNT: Final = (

@@ -169,7 +169,7 @@ REFUSALS: Final = {
         "Wait for the seconds in `Retry-After`; `RateLimit` tells beforehand what is left.",
     ),
     "queue_full": Note(
-        "The account has as many unfinished tasks as it may.",
+        "The API key or its account has as many unfinished tasks as it may.",
         "Wait until some have ended, or cancel some; then send the request again.",
     ),
     "internal_error": Note(
