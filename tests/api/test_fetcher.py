@@ -630,11 +630,16 @@ async def test_an_answer_that_never_begins_ends_with_the_total_time(stack: Async
         assert (await refusal(fetcher, url)).retryable
 
 
-async def test_a_body_that_goes_on_no_more_is_given_up_long_before_the_total_time(
-    stack: AsyncExitStack,
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"],
+    ids=["nothing", "half a head", "half a body"],
+)
+async def test_an_answer_that_goes_on_no_more_is_given_up_long_before_the_total_time(
+    begun: bytes, stack: AsyncExitStack
 ) -> None:
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        writer.write(begun)
         await reader.read()
 
     fetcher = started(stack, LOOPBACK, timeout_seconds=3600, idle_seconds=0.1)

@@ -32,7 +32,7 @@ from calotype.net.lookup import SystemLookup
 
 MAX_REDIRECTS: Final = 3
 IDLE_SECONDS: Final = 30.0
-"""Longest wait for the next piece of a body: a connection may be lost without a word."""
+"""Longest wait for an answer or the next piece of it: a connection may be lost without a word."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GOOD: Final = range(200, 300)
 _PASSING_FAULTS: Final = frozenset({408, 425, 429, *range(500, 600)})
@@ -175,7 +175,7 @@ class FetchedStream:
         return self
 
     async def __anext__(self) -> bytes:
-        async with self._clock.guard(idle=True):
+        async with self._clock.guard():
             chunk = await self._response.content.readany()
         if not chunk:
             raise StopAsyncIteration
@@ -195,7 +195,7 @@ class GuardedFetcher:
         allow_hosts: names and addresses that are fetched from though they are not public.
         max_bytes: limit on the body of one answer, in bytes.
         timeout_seconds: limit on one fetch from lookup to last byte, redirects included.
-        idle_seconds: limit on the wait for each piece of a body.
+        idle_seconds: limit on the wait for each answer, from its lookup, and each piece of a body.
         resolver: who asks DNS instead of the operating system; closed by ``close``.
         tls: how TLS peers are verified instead of by the system's authorities.
         noun: what is fetched, for messages.
@@ -317,7 +317,7 @@ class GuardedFetcher:
 
 
 class _Clock:
-    """The one deadline of a fetch, over all its redirects and its body, and that of each piece."""
+    """The one deadline of a fetch, over all its redirects and its body, and that of each wait."""
 
     def __init__(self, seconds: float, idle_seconds: float, noun: str) -> None:
         self.noun = noun
@@ -326,13 +326,10 @@ class _Clock:
         self._deadline = asyncio.get_running_loop().time() + seconds
 
     @asynccontextmanager
-    async def guard(self, *, idle: bool = False) -> AsyncIterator[None]:
-        """Around a wait for the network: what goes wrong in it becomes ``FetchRefused``.
-
-        ``idle``: it is for the next piece of a body.
-        """
+    async def guard(self) -> AsyncIterator[None]:
+        """Around a wait for the network: what goes wrong in it becomes ``FetchRefused``."""
         until, late = self._deadline, f"took longer than {self._seconds:g} seconds"
-        if idle and (given_up := asyncio.get_running_loop().time() + self._idle_seconds) < until:
+        if (given_up := asyncio.get_running_loop().time() + self._idle_seconds) < until:
             until, late = given_up, f"came to nothing for {self._idle_seconds:g} seconds"
         try:
             async with asyncio.timeout_at(until):

@@ -38,10 +38,12 @@ FIRST: Final = 20
 IDEMPOTENT: Final = frozenset({"reset", "latency"})
 """Channels on which a lost send may be sent again under its reference."""
 SEND_SECONDS: Final = 30
+LEASE_SECONDS: Final = 12
+"""As by itself: a shorter one is lost on a busy machine, and the sends under way with it."""
 DEADLINE_SECONDS: Final = 120
 GRACE_SECONDS: Final = 60
-OVER_SECONDS: Final = 360
-"""A poll under way, and a result that was begun, which may take 300 s, after deadline and grace."""
+OVER_SECONDS: Final = 120
+"""After deadline and grace: 30 s each for a pause, a poll and a silent result, and some."""
 TRIED_MS: Final = 30_000
 """So long after its hold a breaker has been tried, with this much traffic."""
 MOST_GROWTH_MIB: Final = 96
@@ -260,18 +262,20 @@ class Weather:
             if not member.alive:
                 report.faults.append(f"{member.name} ended on its own: {member.log[-2000:]}")
 
-    async def _attempts(self) -> dict[int, list[tuple[str, str]]]:
-        """Kind of the network and state of each attempt, by task."""
-        found: dict[int, list[tuple[str, str]]] = {}
-        for task_id, channel_id, state in await self._cluster.rows(
-            "SELECT task_id, channel_id, state FROM attempts ORDER BY task_id, number"
+    async def _attempts(self) -> dict[int, list[tuple[str, str, str]]]:
+        """Kind of the network, state and detail of each attempt, by task."""
+        found: dict[int, list[tuple[str, str, str]]] = {}
+        for task_id, channel_id, state, detail in await self._cluster.rows(
+            "SELECT task_id, channel_id, state, detail FROM attempts ORDER BY task_id, number"
         ):
             kind = self._proxies[channel_id].kind
-            found.setdefault(task_id, []).append((kind, state))
+            found.setdefault(task_id, []).append((kind, state, detail))
             self.report.sends[kind] += 1
         return found
 
-    def _judge_one(self, prompt: str, document: dict[str, Any], sent: list[tuple[str, str]]) -> str:
+    def _judge_one(
+        self, prompt: str, document: dict[str, Any], sent: list[tuple[str, str, str]]
+    ) -> str:
         """What is wrong with a task; empty is nothing."""
         code, paid = document["error"].get("code"), document["billing"]["actual_amount_micro_usdc"]
         self.report.ends[code or document["state"]] += 1
@@ -279,7 +283,7 @@ class Weather:
         self.report.longest_seconds = max(self.report.longest_seconds, seconds)
         if seconds > DEADLINE_SECONDS + GRACE_SECONDS + OVER_SECONDS:
             return f"took {seconds} s"
-        states = [state for _, state in sent]
+        states = [state for _, state, _ in sent]
         lost = states.count("unknown")
         if self._upstream.bought[prompt] > 1:
             return f"bought {self._upstream.bought[prompt]} times: {sent}"
@@ -357,7 +361,8 @@ async def _cluster_of(plan: Plan, folder: Path) -> AsyncIterator[Cluster]:
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="calotype-pg-"))
             server = stack.enter_context(running_postgres(Path(place), "max_connections=200"))
             url = await stack.enter_async_context(fresh_database(server))
-        yield await stack.enter_async_context(running_cluster(root, url))
+        running = running_cluster(root, url, worker_lease_seconds=str(LEASE_SECONDS))
+        yield await stack.enter_async_context(running)
 
 
 async def weather(plan: Plan, folder: Path) -> Report:
