@@ -202,7 +202,7 @@ class Worker:
         self._core = core
         self._slugs = channels
         self._channels = _chosen(core.router.channels, channels)
-        _check_here(self._channels)
+        check_here(self._channels)
         self._upstreams = upstreams
         self._runner = Runner(
             core.store,
@@ -245,7 +245,7 @@ class Worker:
 
     def check_here(self, channels: Sequence[Channel]) -> None:
         """Raise ``SettingsError`` where those of these that it would serve cannot work here."""
-        _check_here(_chosen(channels, self._slugs, strict=False))
+        check_here(_chosen(channels, self._slugs, strict=False))
 
     def reload(self) -> None:
         """Serve the channels that are in force by now; those that are gone are served out."""
@@ -361,7 +361,7 @@ class Worker:
         )
 
 
-def _check_here(channels: Sequence[Channel]) -> None:
+def check_here(channels: Sequence[Channel]) -> None:
     """See whether a worker on this machine can work for these channels.
 
     Raises:

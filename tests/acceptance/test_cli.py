@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -602,3 +603,23 @@ def test_doctor_finds_a_database_that_is_none(used: Path) -> None:
 def test_doctor_finds_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALOTYPE_PORT", "eighty")
     assert "CALOTYPE_PORT" in fails("configuration")
+
+
+@pytest.mark.parametrize("command", [("pull", "a/b"), ("check", "--model", "sd-turbo")])
+def test_commands_of_local_pictures_say_what_to_install(command: tuple[str, ...]) -> None:
+    without = "import sys; sys.modules |= dict.fromkeys(('torch', 'huggingface_hub')); "
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{without}from calotype.cli import main; main()",
+            "local",
+            *command,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "run pip install 'calotype[local]'" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

@@ -9,7 +9,9 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from local.engines import engine
 from local.hub import COMMIT, Hub, running_hub
+from local.weights import tiny
 
 INDEX: Final = {
     "_class_name": "StableDiffusionPipeline",
@@ -86,11 +88,15 @@ async def test_only_settings_and_safetensors_come_and_a_second_pull_fetches_noth
     assert "of which 0 bytes are to be fetched" in again.err
 
 
-async def test_the_engine_finds_in_the_cache_what_was_pulled(hub: Hub, tmp_path: Path) -> None:
-    ended = await pull(hub, tmp_path, "ours/tiny")
-    refs = tmp_path / "hf/hub/models--ours--tiny/refs/main"
-    assert refs.read_text() == COMMIT
-    assert Path(ended.out.strip()).name == COMMIT
+async def test_the_engine_loads_by_its_name_what_was_pulled(
+    weights_folder: Path, tmp_path: Path
+) -> None:
+    async with running_hub(Hub(lying(tiny("sd", weights_folder)))) as hub:
+        ended = await pull(hub, tmp_path, "ours/tiny")
+        assert Path(ended.out.strip()).name == COMMIT
+    with engine(HF_HUB_CACHE=str(tmp_path / "hf/hub")) as started:
+        ready = started.load("ours/tiny", device="cpu")
+        assert ready.pipeline == "StableDiffusionPipeline"
 
 
 async def test_a_download_that_is_cut_goes_on_where_it_stopped(tmp_path: Path) -> None:

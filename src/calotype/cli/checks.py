@@ -28,6 +28,7 @@ from calotype.providers.sandbox import SANDBOX
 from calotype.services.watching import LEAST_FREE
 from calotype.settings import Settings, SettingsError
 from calotype.store.port import StoreError
+from calotype.worker import check_here
 
 NEWEST: Final = 100
 """Successful tasks whose files are looked for."""
@@ -206,7 +207,19 @@ async def _channels(core: Core) -> str:
         f"{channel.slug} (channel {channel.id}) {served[channel.id]} of {len(enabled)}"
         for channel in core.router.channels
     )
-    return f"every model is served: {listed}"
+    return f"every model is served: {listed}{_away(core)}"
+
+
+def _away(core: Core) -> str:
+    """What keeps a worker on this machine from its work; on a shared database others may do it."""
+    try:
+        check_here(core.router.channels)
+    except SettingsError as error:
+        if core.settings.shared_database:
+            return f"; no worker can run here: {str(error).rstrip('.')}"
+        what, _, cure = str(error).rstrip(".").rpartition("; ")
+        raise _Fault(what or cure, cure=cure) from None
+    return ""
 
 
 async def _books(core: Core) -> str:

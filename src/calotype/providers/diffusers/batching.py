@@ -294,12 +294,9 @@ class Batcher:
         return list(islice(alike, room))
 
     def _room(self, shape: Shape, ready: Ready) -> int:
-        """How many pictures can be drawn at once, by the channel's options and by memory."""
-        room = min(self._options.most(ready.device), self._pixels // shape.pixels)
-        if ready.picture_bytes and ready.free_bytes and self._warm_up is not None:
-            each = ready.picture_bytes * shape.pixels / math.prod(self._warm_up)
-            room = min(room, int(ready.free_bytes / each))
-        return max(1, room)
+        """How many pictures can be drawn at once, also by what ran out of memory so far."""
+        measured = room(self._options, ready, shape.pixels, warm_up=self._warm_up)
+        return max(1, min(measured, self._pixels // shape.pixels))
 
     async def _draw(self, engine: Engine, batch: Sequence[Wanted]) -> bool:
         """Draw a batch; whether it was too much for the memory.
@@ -358,6 +355,23 @@ class Batcher:
             if not each.open:
                 each.leave()
         self._waiting[:0] = [each for each in wanted if each.open]
+
+
+def room(options: Options, ready: Ready, pixels: int, *, warm_up: tuple[int, int] | None) -> int:
+    """How many pictures can be drawn at once, by the channel's options and by measured memory.
+
+    Args:
+        options: of the channel.
+        ready: what the engine measured.
+        pixels: of one picture.
+        warm_up: width and height of the picture that it measured by.
+
+    """
+    most = options.most(ready.device)
+    if ready.picture_bytes and ready.free_bytes and warm_up is not None:
+        each = ready.picture_bytes * pixels / math.prod(warm_up)
+        most = min(most, int(ready.free_bytes / each))
+    return max(1, most)
 
 
 def _now() -> float:

@@ -16,6 +16,7 @@ from calotype.providers.diffusers import memory
 from calotype.providers.diffusers.families import FAMILIES, Family
 from calotype.providers.diffusers.wire import Dtype, Load, Ready
 
+_INDEX = "model_index.json"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _LONGEST = 1000
@@ -80,7 +81,8 @@ def load(order: Load) -> tuple[Model, Ready]:
         if memory.is_full(error):
             raise Unloadable(
                 "out_of_memory",
-                f"{order.weights} does not fit into the memory of {device}: {said(error)}",
+                f"{order.weights} does not fit into the memory of {device}: take smaller "
+                f"weights, or a GPU with more memory or with offload. {said(error)}",
             ) from error
         code: Literal["missing", "unfit"] = "missing" if isinstance(error, OSError) else "unfit"
         raise Unloadable(code, f"{order.weights} cannot be loaded: {said(error)}") from error
@@ -140,21 +142,22 @@ def _folder(weights: str) -> Path:
     if not _HUB_ID.fullmatch(weights):
         raise Unloadable("missing", f"there is no folder {weights}.")
     try:
-        return Path(huggingface_hub.snapshot_download(weights, local_files_only=True))
+        index = huggingface_hub.hf_hub_download(weights, _INDEX, local_files_only=True)
     except LocalEntryNotFoundError as error:
         raise Unloadable(
             "missing",
             f"{weights} is not on this machine. Fetch it with: calotype local pull {weights}",
         ) from error
+    return Path(index).parent
 
 
 def _index(folder: Path) -> tuple[str, dict[str, Any]]:
     """Name the pipeline's class, and its parts by name."""
-    file = folder / "model_index.json"
+    file = folder / _INDEX
     if not file.exists():
         raise Unloadable(
             "unfit",
-            f"{folder} has no model_index.json: weights are a folder as diffusers saves it, with "
+            f"{folder} has no {_INDEX}: weights are a folder as diffusers saves it, with "
             "one folder for each part.",
         )
     index = json.loads(file.read_text(encoding="utf-8"))
