@@ -38,7 +38,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: demo serve test test-local chaos soak fuzz fuzz-api check audit sbom bench bench-peers docs dist lock clean help
+.PHONY: demo serve test test-local chaos soak fuzz fuzz-api check audit sbom bench bench-peers bench-local docs dist lock clean help
 
 # An environment without its Python, or copied from another folder, whose code it would run, is stale.
 ifneq ($(shell test -x $(VENV_PYTHON) && cat .venv/.folder 2>/dev/null),$(CURDIR))
@@ -96,6 +96,10 @@ bench: $(DEV) ## Measure throughput, latency and memory; ARGS="…" goes to the 
 
 bench-peers: $(DEV) ## Measure other gateways beside Calotype; PEERS_HOME says where they are put
 	@PYTHONPATH=tests $(VENV_PYTHON) benchmarks/peers.py $(ARGS)
+
+# On a GPU call the script with a Python that has torch for it; PYTHONPATH is src:tests.
+bench-local: $(LOCAL) ## Measure local pictures beside plain diffusers, on a CPU; ARGS="--random tiny --steps 4"
+	@PYTHONPATH=tests $(LOCAL_PYTHON) benchmarks/local_pictures.py $(ARGS)
 
 docs: $(DEV) ## Build the documentation site into build/site/, strictly
 	@NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs --quiet build $(ARGS)
