@@ -101,9 +101,11 @@ async def test_the_guide_works_as_written(site: Site, weights_folder: Path) -> N
         if file.is_file()
     }
     lay(site.root, CONFIGURATIONS[0])
-    pull, *rest = docs.blocks(PAGE, "sh")
+    pull, check, *rest = docs.blocks(PAGE, "sh")
     async with running_hub(Hub(files, name="stabilityai/sd-turbo")) as hub:
         await run(site, [pull], HF_ENDPOINT=hub.url, HF_HUB_DISABLE_TELEMETRY="1")
+    await run(site, [check])
+    assert size(site.root / "local-check.png") == (512, 512)
     await site.serve()
     await ready(site)
     said, _, generated, edited, several = await run(site, rest)
