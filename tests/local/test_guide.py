@@ -93,6 +93,7 @@ def test_each_configuration_of_the_guide_is_in_order(number: int, tmp_path: Path
     assert {channel.provider for channel in channels} == {"diffusers", "sandbox"}
 
 
+@pytest.mark.timeout(400)  # two engines and nine commands, each of which imports anew
 async def test_the_guide_works_as_written(site: Site, weights_folder: Path) -> None:
     weights = tiny("sd", weights_folder)
     files = {
