@@ -22,6 +22,7 @@ class Hub:
         cut: break off in the middle of each download of these, so often.
         spoiled: send other bytes of these, of the right length.
         token: that a gated file asks for.
+        name: of the repository.
 
     """
 
@@ -29,6 +30,7 @@ class Hub:
     cut: dict[str, int] = field(default_factory=dict)
     spoiled: set[str] = field(default_factory=set)
     token: str | None = None
+    name: str = "ours/tiny"
     url: str = ""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """The paths that were sent, each with its ``Range``."""
@@ -42,10 +44,10 @@ async def running_hub(hub: Hub) -> AsyncIterator[Hub]:
     """Serve it on a port of its own."""
     app = web.Application()
     app[_HUB] = hub
-    app.router.add_get("/api/models/ours/tiny", _revision)
-    app.router.add_get("/api/models/ours/tiny/revision/{revision}", _revision)
-    app.router.add_get("/api/models/ours/tiny/tree/{revision}", _tree)
-    app.router.add_get("/ours/tiny/resolve/{revision}/{path:.+}", _file)
+    app.router.add_get(f"/api/models/{hub.name}", _revision)
+    app.router.add_get(f"/api/models/{hub.name}/revision/{{revision}}", _revision)
+    app.router.add_get(f"/api/models/{hub.name}/tree/{{revision}}", _tree)
+    app.router.add_get(f"/{hub.name}/resolve/{{revision}}/{{path:.+}}", _file)
     app.router.add_route("*", "/{rest:.*}", _unknown)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
@@ -61,7 +63,8 @@ async def running_hub(hub: Hub) -> AsyncIterator[Hub]:
 async def _revision(request: web.Request) -> web.Response:
     if request.match_info.get("revision", "main") not in {"main", "v1", COMMIT}:
         return web.Response(status=404, headers={"X-Error-Code": "RevisionNotFound"})
-    return web.json_response({"id": "ours/tiny", "modelId": "ours/tiny", "sha": COMMIT})
+    name = request.app[_HUB].name
+    return web.json_response({"id": name, "modelId": name, "sha": COMMIT})
 
 
 async def _tree(request: web.Request) -> web.Response:
