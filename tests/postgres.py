@@ -96,6 +96,22 @@ class PostgresServer:
             self._process.wait()
             self._process = None
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While entered, none of its processes does anything, though the system still connects."""
+        assert self._process is not None
+        main, children = self._process.pid, list[int]()
+        os.kill(main, signal.SIGSTOP)  # first: it starts no more
+        try:
+            listed = Path(f"/proc/{main}/task/{main}/children").read_text(encoding="ascii")
+            children += map(int, listed.split())
+            for child in children:
+                os.kill(child, signal.SIGSTOP)
+            yield
+        finally:
+            for number in (*children, main):
+                os.kill(number, signal.SIGCONT)
+
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         done = subprocess.run(
             [str(self._binaries / "bin" / program), *arguments],

@@ -66,3 +66,5 @@ async def test_whoever_finds_no_room_is_told_so_and_the_others_are_served(site: 
         first, asking = connections[0]
         asking.write(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
         assert (await Reply.read(first)).status == 200
+    told_in_log = "connections cut: 1, service_unavailable, the last of 127.0.0.1"
+    await site.eventually(lambda: told_in_log in server.stderr, "the log tells of it")

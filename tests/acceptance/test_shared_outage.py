@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from acceptance.cluster import MODEL, PAID, Cluster, Member, eventually, running_cluster
+from calotype.cli.faults import FAILED
 from harness import Reply, picture
 from postgres import PostgresServer, fresh_database, running_postgres
 
@@ -167,6 +168,24 @@ async def test_every_connection_is_cut_again_and_again(cluster: Cluster) -> None
         await load.accepts()
         await eventually(lambda: ready(cluster, api), "it is ready")
     await assert_all_well(cluster, load, [worker])
+
+
+async def test_whoever_is_told_to_stop_ends_though_postgresql_is_frozen(
+    cluster: Cluster, server: PostgresServer
+) -> None:
+    cluster.environment["CALOTYPE_DRAIN_SECONDS"] = "0"
+    members = await asyncio.gather(cluster.api(), cluster.worker())
+    async with Load(cluster, members[0]) as load:
+        await load.accepts()
+    with server.frozen():
+        assert await asyncio.gather(*(member.terminate() for member in members)) == [FAILED] * 2
+    for member in members:
+        assert member.log.count("not stopped after 15 s") == 1
+        assert "Traceback" not in member.log
+    worker = await cluster.worker()
+    await cluster.all_final(len(load.accepted))
+    await cluster.assert_books()
+    assert await worker.terminate() == 0
 
 
 async def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import logging
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from calotype.api.cuts import LINE_SECONDS, Cuts
 from calotype.api.patience import MAX_HEAD, MAX_HEADERS
+from calotype.observing.metrics import CUT
 from harness import Reply, Server, noise, running_server
 
 HEAD = b"GET /v1/models HTTP/1.1\r\nHost: a\r\n"
@@ -35,12 +38,21 @@ async def trickled(
     return answer.result()
 
 
+@contextmanager
+def counted(reason: str) -> Iterator[None]:
+    """While entered, one connection is ended for this reason."""
+    before = CUT.values[reason,]
+    yield
+    assert CUT.values[reason,] == before + 1
+
+
 async def test_a_head_that_comes_byte_by_byte_is_cut_off(hasty: Server) -> None:
-    async with hasty.connection() as (reader, writer):
-        writer.write(HEAD + b"X-Slow: ")
-        told = await trickled(reader, writer, b"a")
-        told.assert_refused(408, "request_timeout")
-        assert told.headers["Connection"] == "close"
+    with counted("request_timeout"):
+        async with hasty.connection() as (reader, writer):
+            writer.write(HEAD + b"X-Slow: ")
+            told = await trickled(reader, writer, b"a")
+            told.assert_refused(408, "request_timeout")
+            assert told.headers["Connection"] == "close"
 
 
 async def test_so_is_one_that_begins_behind_an_answer(hasty: Server) -> None:
@@ -58,9 +70,10 @@ async def test_a_body_that_comes_byte_by_byte_is_cut_off(hasty: Server, kind: st
         f"Authorization: Bearer {hasty.key}\r\n"
         f"Content-Type: {kind}\r\nContent-Length: 900000\r\n\r\n"
     )
-    async with hasty.connection() as (reader, writer):
-        writer.write(head.encode())
-        (await trickled(reader, writer, b" ")).assert_refused(408, "request_timeout")
+    with counted("request_timeout"):
+        async with hasty.connection() as (reader, writer):
+            writer.write(head.encode())
+            (await trickled(reader, writer, b" ")).assert_refused(408, "request_timeout")
     assert await hasty.newest() is None
     assert hasty.stored_files() == []
 
@@ -87,8 +100,9 @@ async def test_a_body_that_is_slow_but_goes_on_is_waited_for(hasty: Server) -> N
 async def test_a_connection_on_which_nothing_is_asked_is_closed_without_a_word(
     hasty: Server,
 ) -> None:
-    async with hasty.connection() as (reader, _):
-        assert await reader.read() == b""
+    with counted("nothing_asked"):
+        async with hasty.connection() as (reader, _):
+            assert await reader.read() == b""
 
 
 ANSWER = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -119,8 +133,9 @@ async def sent_until_cut(client: socket.socket, piece: bytes) -> None:
 
 
 async def test_answers_that_nobody_takes_are_given_up(hasty: Server) -> None:
-    async with idle_reader(hasty) as client:
-        await sent_until_cut(client, ANSWER * 10_000)
+    with counted("answer_not_taken"):
+        async with idle_reader(hasty) as client:
+            await sent_until_cut(client, ANSWER * 10_000)
 
 
 async def test_an_image_that_nobody_takes_is_given_up(hasty: Server) -> None:
@@ -128,11 +143,12 @@ async def test_an_image_that_nobody_takes_is_given_up(hasty: Server) -> None:
     assert accepted.status == 202, accepted.body
     task = await hasty.task(accepted.json["task_id"])
     path = task["request"]["image_input"][0].removeprefix(hasty.url)
-    async with idle_reader(hasty) as client:
-        await asyncio.get_running_loop().sock_sendall(
-            client, f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-        )
-        await sent_until_cut(client, b"\r\n")
+    with counted("answer_not_taken"):
+        async with idle_reader(hasty) as client:
+            await asyncio.get_running_loop().sock_sendall(
+                client, f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+            )
+            await sent_until_cut(client, b"\r\n")
 
 
 async def test_answers_that_are_taken_slowly_are_sent_to_the_end(hasty: Server) -> None:
@@ -158,10 +174,11 @@ async def test_answers_that_are_taken_slowly_are_sent_to_the_end(hasty: Server) 
     ids=["many", "long", "endless", "path"],
 )
 async def test_a_head_that_is_too_large_is_refused(idle_server: Server, head: bytes) -> None:
-    async with idle_server.connection() as (reader, writer):
-        writer.write(head)
-        told = await Reply.read(reader)
-        told.assert_refused(431, "head_too_large")
+    with counted("head_too_large"):
+        async with idle_server.connection() as (reader, writer):
+            writer.write(head)
+            told = await Reply.read(reader)
+            told.assert_refused(431, "head_too_large")
 
 
 @pytest.mark.parametrize(
@@ -196,11 +213,12 @@ async def test_a_head_that_is_as_large_as_it_may_be_is_read(idle_server: Server)
 async def test_garbage_behind_requests_is_refused_after_their_answers(
     idle_server: Server, path: bytes
 ) -> None:
-    async with idle_server.connection() as (reader, writer):
-        writer.write(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path * 3 + b"garbage\r\n\r\n")
-        told = [(await Reply.read(reader)).status for _ in range(4)]
-        assert told == [200, 200, 200, 400]
-        assert await reader.read() == b""
+    with counted("malformed_body"):
+        async with idle_server.connection() as (reader, writer):
+            writer.write(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path * 3 + b"garbage\r\n\r\n")
+            told = [(await Reply.read(reader)).status for _ in range(4)]
+            assert told == [200, 200, 200, 400]
+            assert await reader.read() == b""
 
 
 async def test_a_body_that_is_broken_is_refused_behind_what_was_asked_before(
@@ -216,3 +234,23 @@ async def test_a_body_that_is_broken_is_refused_behind_what_was_asked_before(
         told = [(await Reply.read(reader)).status for _ in range(2)]
         assert told == [200, 400]
         assert await reader.read() == b""
+
+
+def test_a_flood_of_cuts_is_told_in_one_line_a_second_for_each_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = 0.0
+    cuts = Cuts(lambda: now)
+    with_flood = CUT.values["nothing_asked",] + 1001
+    for port in range(1000):
+        cuts.note("nothing_asked", ("192.0.2.1", port))
+    cuts.note("service_unavailable", ("192.0.2.2", 1))
+    now += LINE_SECONDS
+    cuts.note("nothing_asked", None)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "connections cut: 1, nothing_asked, the last of 192.0.2.1"),
+        ("WARNING", "connections cut: 1, service_unavailable, the last of 192.0.2.2"),
+        ("INFO", "connections cut: 1000, nothing_asked, the last of unknown"),
+    ]
+    assert CUT.values["nothing_asked",] == with_flood

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from calotype.domain.errors import Unavailable
 from calotype.domain.money import EntryKind
 from calotype.store.port import StoreError
 from calotype.store.sqlite import SqliteStore
+from calotype.store.sqlite.connection import connect
 
 NOW = 1_760_000_000_000
 
@@ -103,3 +105,15 @@ async def test_a_closed_store_says_that_it_is_unavailable(tmp_path: Path) -> Non
     await store.close()
     with pytest.raises(Unavailable):
         await store.ping()
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
+async def test_a_connection_keeps_as_many_pages_as_the_page_on_memory_says(
+    tmp_path: Path, *, read_only: bool
+) -> None:
+    path = tmp_path / "calotype.db"
+    store = SqliteStore(path)
+    await store.migrate()
+    await store.close()
+    with closing(connect(path, read_only=read_only)) as connection:
+        assert connection.execute("PRAGMA cache_size").fetchone() == (-16 * 1024,)  # KiB

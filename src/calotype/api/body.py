@@ -1,7 +1,7 @@
 """Reading request bodies, within limits."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Final
 
@@ -44,8 +44,8 @@ class Incoming:
                     await self.receive()
 
 
-async def stream(receive: Receive, *, limit: int) -> AsyncIterator[bytes]:
-    """The body in chunks.
+async def stream(receive: Receive, *, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body in chunks, for ``aclosing``: whoever reads may stop before the end.
 
     Raises:
         errors.BodyTooLarge: over ``limit`` bytes.

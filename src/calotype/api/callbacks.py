@@ -1,5 +1,6 @@
 """POST /v1/callbacks/{channel}: where upstreams tell that a job ended."""
 
+from contextlib import aclosing
 from typing import Final
 
 from starlette.requests import Request
@@ -20,7 +21,8 @@ class CallbackRoute:
     async def handle(self, request: Request) -> Response:
         """One callback; a repeated one does no harm."""
         check_length(request.scope, limit=MAX_CALLBACK_BYTES)
-        chunks = [chunk async for chunk in stream(request.receive, limit=MAX_CALLBACK_BYTES)]
+        async with aclosing(stream(request.receive, limit=MAX_CALLBACK_BYTES)) as body:
+            chunks = [chunk async for chunk in body]
         headers = {name.lower(): value for name, value in request.headers.items()}
         await self._callbacks.receive(request.path_params["channel"], headers, b"".join(chunks))
         return Response(status_code=204)

@@ -1,7 +1,7 @@
 """What every route that takes image requests does with a body: fields, and references apart."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -63,19 +63,20 @@ class Intake:
         check_length(scope, limit=self._max_form)
         form = Form({}, [])
         try:
-            await read_form(
-                stream(receive, limit=self._max_form),
-                form,
-                content_type=content_type,
-                keep=partial(
-                    self._context.assets.keep,
-                    account_id=key.account_id,
-                    kind="reference",
-                    max_bytes=self._max_file,
-                ),
-                judge=self._context.references.judge,
-                max_references=self._max_references,
-            )
+            async with aclosing(stream(receive, limit=self._max_form)) as chunks:
+                await read_form(
+                    chunks,
+                    form,
+                    content_type=content_type,
+                    keep=partial(
+                        self._context.assets.keep,
+                        account_id=key.account_id,
+                        kind="reference",
+                        max_bytes=self._max_file,
+                    ),
+                    judge=self._context.references.judge,
+                    max_references=self._max_references,
+                )
             yield form
         except AcceptanceInDoubt:  # what a task may refer to stays
             raise
@@ -86,7 +87,6 @@ class Intake:
     async def file(self, scope: Scope, receive: Receive, key: ApiKey) -> Kept:
         """The image that a body is, or that it holds as a form, stored."""
         check_length(scope, limit=self._max_file + FORM_TEXT)
-        chunks = stream(receive, limit=self._max_file + FORM_TEXT)
         keep = partial(
             self._context.assets.keep,
             account_id=key.account_id,
@@ -96,15 +96,17 @@ class Intake:
         kind, content_type = body_type(scope)
         form = Form({}, [])
         try:
-            if kind == "multipart/form-data":
-                await read_file(chunks, form, content_type=content_type, keep=keep)
-            elif kind.startswith("image/") or kind == "application/octet-stream":
-                form.references.append(await keep(chunks))
-            else:
-                raise UnsupportedMediaType(  # noqa: TRY301 -- as what reading it raises
-                    f"Content-Type is {quoted(kind)}; send multipart/form-data with the image as "
-                    f"{FILE_FIELD}, or the image itself as image/png, image/jpeg or image/webp."
-                )
+            async with aclosing(stream(receive, limit=self._max_file + FORM_TEXT)) as chunks:
+                if kind == "multipart/form-data":
+                    await read_file(chunks, form, content_type=content_type, keep=keep)
+                elif kind.startswith("image/") or kind == "application/octet-stream":
+                    form.references.append(await keep(chunks))
+                else:
+                    raise UnsupportedMediaType(  # noqa: TRY301 -- as what reading it raises
+                        f"Content-Type is {quoted(kind)}; send multipart/form-data with the image "
+                        f"as {FILE_FIELD}, or the image itself as image/png, image/jpeg or "
+                        "image/webp."
+                    )
         except Exception as error:
             await self._context.assets.discard([upload.asset for upload in form.uploads])
             if isinstance(error, ReferenceTooLarge | UnsupportedReferenceType):

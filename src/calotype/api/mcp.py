@@ -7,7 +7,7 @@ protocol is answered by the SDK, as the protocol has it.
 import asyncio
 import tempfile
 from collections.abc import Coroutine
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -103,14 +103,15 @@ class AgentDoor:
     async def _read(self, receive: Receive, held: ExitStack) -> tuple[bytes, Cuts | None]:
         """The body, to be read once more, and the images that were cut out of a large one."""
         pieces, waiting, file = list[bytes](), 0, None
-        async for chunk in stream(receive, limit=MAX_BYTES):
-            pieces.append(chunk)
-            waiting += len(chunk)
-            if waiting > _IN_MEMORY:
-                if file is None:
-                    file = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 -- it does
-                await asyncio.to_thread(file.writelines, pieces)
-                pieces, waiting = [], 0
+        async with aclosing(stream(receive, limit=MAX_BYTES)) as chunks:
+            async for chunk in chunks:
+                pieces.append(chunk)
+                waiting += len(chunk)
+                if waiting > _IN_MEMORY:
+                    if file is None:
+                        file = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 -- it does
+                    await asyncio.to_thread(file.writelines, pieces)
+                    pieces, waiting = [], 0
         if file is None:
             return b"".join(pieces), None
         async with self._turns:

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from calotype.api.cuts import NOT_TAKEN, NOTHING_ASKED, Cuts
 from calotype.api.edge import Edge
 from calotype.api.lane import Lane
 from calotype.api.render import Answer, error_answer, whole
@@ -35,6 +36,8 @@ RESERVED_FILES: Final = 256
 """Of those that the process may open: what is left for all but clients' connections."""
 CROWDED_SECONDS: Final = 5
 """When a client that found no room may try again."""
+
+_cuts: Final = Cuts()
 
 _Owed = tuple[Literal["head", "body", "answer"], int, int, int]
 """What a client is to go on with, and how far it is."""
@@ -110,6 +113,7 @@ class Patient(Lane):
     def refuse(self, error: CalotypeError) -> None:
         """Refuse what is being read, after the answers to all before it, and close."""
         self._refused = True
+        _cuts.note(error.code, self.client)
         answer = whole(
             error_answer(error), [(b"x-request-id", b"req_%s" % secrets.token_hex(12).encode())]
         )
@@ -170,9 +174,14 @@ class Patient(Lane):
     def _cut(self, owed: str) -> None:
         nothing = self._received == self._received_before
         if owed == "answer":
+            _cuts.note(NOT_TAKEN, self.client)
             self.transport.abort()
-        elif (owed == "head" and nothing) or (owed == "body" and self._may_begin()):
-            self.transport.close()  # nothing was asked, or all of it is answered
+        elif owed == "head" and nothing:
+            _cuts.note(NOTHING_ASKED, self.client)
+            self.transport.close()
+        elif owed == "body" and self._may_begin():  # all of it is answered
+            _cuts.note(RequestTimeout.code, self.client)
+            self.transport.close()
         else:
             self.refuse(
                 RequestTimeout(f"The {owed} of the request came too slowly; send it again, faster.")

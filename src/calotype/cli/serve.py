@@ -2,10 +2,13 @@
 
 import asyncio
 import gc
+import logging
+import os
 import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -14,6 +17,7 @@ import uvloop
 
 from calotype.api.protocol import Protocol
 from calotype.app import build_app, run_worker
+from calotype.cli.faults import FAILED
 from calotype.core import Core, asset_store_of, prepare_assets, secret_of
 from calotype.observing import tracing
 from calotype.settings import Settings, SettingsError
@@ -28,6 +32,10 @@ _GC_THRESHOLDS = (20_000, 10, 100)
 50,000, none of them garbage; with 2,000 in place of the 20,000 that cost 0.3 ms of each task."""
 OPEN_REQUEST_SECONDS = 5
 """How long a stopping server waits for requests that are under way, before it drains tasks."""
+LAST_SECONDS = 15
+"""What a process that is told to stop has besides twice ``drain_seconds``; then it just ends."""
+
+log = logging.getLogger(__name__)
 
 
 def serve(core: Core, *, with_worker: bool) -> None:
@@ -58,13 +66,38 @@ def work(core: Core, *, channels: Sequence[str] | None) -> None:
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
+
+        def told() -> None:
+            if not stop.is_set():
+                _end_in_time(core.settings)
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, told)
         _spare_what_stays()
         async with _observed(core):
             await run_worker(core, channels=channels, stop=stop)
 
     uvloop.run(until_stopped())
+
+
+def _end_in_time(settings: Settings) -> None:
+    """Have a process that is to stop end in time, also where a database takes all and says nothing.
+
+    It ends as if it were killed, which loses nothing that was accepted.
+    """
+    seconds = 2 * settings.drain_seconds + LAST_SECONDS
+    timer = threading.Timer(seconds, _give_up, [seconds])
+    timer.daemon = True
+    timer.start()
+
+
+def _give_up(seconds: float) -> None:
+    log.critical(
+        "not stopped after %g s, as where the database does not answer: ends as if it were killed",
+        seconds,
+    )
+    os._exit(FAILED)
 
 
 def _allow_files() -> None:
@@ -100,7 +133,7 @@ async def _serve(core: Core, *, with_worker: bool) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=OPEN_REQUEST_SECONDS,
     )
-    server = _Server(config, url=url, hurry=app.hurry)
+    server = _Server(config, url=url, hurry=app.hurry, settings=settings)
     # uvicorn raises the signal that stopped it once more at its end; here that ends nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -155,12 +188,16 @@ async def _try_assets(core: Core) -> None:
 class _Server(uvicorn.Server):
     """Says where it listens once it does, and lets nobody wait when it stops."""
 
-    def __init__(self, config: uvicorn.Config, *, url: str, hurry: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, *, url: str, hurry: Callable[[], None], settings: Settings
+    ) -> None:
         super().__init__(config)
         self._url = url
         self._hurry = hurry
+        self._settings = settings
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        _end_in_time(self._settings)
         self._hurry()
         await super().shutdown(sockets)
 

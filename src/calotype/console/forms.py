@@ -1,6 +1,7 @@
 """What a form sends."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from types import MappingProxyType
 from typing import Final, Self
 from urllib.parse import parse_qsl
@@ -47,10 +48,11 @@ class Form:
 
         """
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise BodyTooLarge(f"The form has more than {limit} bytes; send less.")
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    raise BodyTooLarge(f"The form has more than {limit} bytes; send less.")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if body and kind != _URLENCODED:
             raise UnsupportedMediaType(f"Send the form as {_URLENCODED}.")

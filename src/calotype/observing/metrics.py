@@ -110,6 +110,15 @@ _SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 _LONG: Final = (0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 
 REQUESTS: Final = Count("http_requests_total", "Answered requests.", "method", "route", "status")
+CUT: Final = Count(
+    "http_cut_connections_total",
+    "Connections that were ended for what their clients did: the code of the refusal, or why.",
+    *("reason",),
+    known=(
+        *("answer_not_taken", "head_too_large", "malformed_body", "nothing_asked"),
+        *("request_timeout", "service_unavailable"),
+    ),
+)
 HELD: Final = Count(
     "http_held_requests",
     "Requests that wait for news: long-polls, and streams of events.",
@@ -180,7 +189,7 @@ DATABASE_SECONDS: Final = Durations(
 )
 
 COUNTS: Final = (
-    *(REQUESTS, HELD, ACCEPTED, ENDED, RUNNING, UPSTREAM, CHARGED, COST),
+    *(REQUESTS, CUT, HELD, ACCEPTED, ENDED, RUNNING, UPSTREAM, CHARGED, COST),
     *(STORED_BYTES, SERVED_BYTES, WEBHOOKS, RECONCILED),
 )
 DURATIONS: Final = (QUEUE_SECONDS, UPSTREAM_SECONDS, IMAGE_SECONDS, TASK_SECONDS, DATABASE_SECONDS)

@@ -1,7 +1,7 @@
 """Multipart forms, parsed as they come: text to fields, files straight to the asset store."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 import msgspec
@@ -73,7 +73,8 @@ async def read_form(
     """
     async with _parsed(chunks, content_type) as events:
         async for segment in events:
-            await _read_part(segment, events, form, keep=keep, judge=judge)
+            async with aclosing(_payload(events)) as payload:
+                await _read_part(segment, payload, form, keep=keep, judge=judge)
             if len(form.references) > max_references:
                 raise too_many_references(max_references)
 
@@ -102,7 +103,8 @@ async def read_file(
                     "The form holds more than one file; send each in a request of its own.",
                     param=FILE_FIELD,
                 )
-            kept = await keep(_payload(events))
+            async with aclosing(_payload(events)) as payload:
+                kept = await keep(payload)
             if kept is not None:
                 form.references.append(kept)
     if not form.references:
@@ -144,7 +146,7 @@ async def _events(chunks: AsyncIterator[bytes], boundary: str) -> AsyncGenerator
 
 async def _read_part(
     segment: Event,
-    events: AsyncIterator[Event],
+    payload: AsyncIterator[bytes],
     form: Form,
     *,
     keep: Keep,
@@ -153,7 +155,6 @@ async def _read_part(
     name = segment.name.encode("latin-1").decode(errors="replace")
     if not name:
         raise MalformedBody("A part of the form has no name; name each field.")
-    payload = _payload(events)
     if not _is_file(segment, name):
         if name in _FILES:
             raise InvalidParameter(
@@ -175,7 +176,8 @@ async def _read_part(
     if not first and segment.filename == "":
         return  # a browser's file input that was left empty
     try:
-        kept = await keep(_rejoined(first, payload))
+        async with aclosing(_rejoined(first, payload)) as chunks:
+            kept = await keep(chunks)
     except InvalidRequest as error:
         error.param = "image"
         raise
@@ -195,7 +197,7 @@ def _is_file(segment: Event, name: str) -> bool:
     return name in _FILES | _ONE_FILE and not kind.startswith("text/")
 
 
-async def _payload(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+async def _payload(events: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:
     """The chunks of the part that has just begun."""
     async for event in events:
         if event is None:
@@ -203,7 +205,7 @@ async def _payload(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
         yield event
 
 
-async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     yield first
     async for chunk in rest:
         yield chunk

@@ -1,7 +1,7 @@
 """The playground: a form for any model, what it costs, and what comes of it."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -175,14 +175,16 @@ class _Playground:
                 return None
 
         try:
-            await multipart.read_form(
-                _limited(request, self._max_references * self._max_file + _TEXT_BYTES),
-                form,
-                content_type=kind.encode("latin-1"),
-                keep=keep,
-                judge=self._console.references.judge,
-                max_references=self._max_references,
-            )
+            limit = self._max_references * self._max_file + _TEXT_BYTES
+            async with aclosing(_limited(request, limit)) as chunks:
+                await multipart.read_form(
+                    chunks,
+                    form,
+                    content_type=kind.encode("latin-1"),
+                    keep=keep,
+                    judge=self._console.references.judge,
+                    max_references=self._max_references,
+                )
             token = str(form.fields.pop("csrf", ""))
             check_form(self._console, request, visitor.session, token)
             yield
@@ -270,10 +272,11 @@ def _said_with(form: multipart.Form) -> Said:
     return Said.of({**form.fields, f"{OURS}uploads": len(form.uploads)})
 
 
-async def _limited(request: Request, limit: int) -> AsyncIterator[bytes]:
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(f"The form has more than {limit} bytes; send fewer pictures.")
-        yield chunk
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(f"The form has more than {limit} bytes; send fewer pictures.")
+            yield chunk
