@@ -37,7 +37,7 @@ def unpacked(program: str, package: str) -> str:
                 _apt("download", package, folder=made)
                 (archive,) = Path(made).glob("*.deb")
                 whole = Path(made) / "whole"
-                extract = ["dpkg-deb", "--extract", archive, whole]
+                extract = ["dpkg-deb", "--extract", str(archive), str(whole)]
                 subprocess.run(extract, check=True)
                 whole.rename(folder)
         found = shutil.which(program, path=str(folder / "usr" / "bin"))
