@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from functools import partial
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from calotype.domain.errors import Unavailable
 from calotype.domain.outcomes import Done, Failed, Fault, Refused, SubmitOutcome, TryLater
 from calotype.domain.task import Request
 from calotype.providers.diffusers.batching import Batcher
+from calotype.providers.diffusers.engines import TOLD
+from calotype.providers.diffusers.options import Options
 from calotype.providers.diffusers.provider import Diffusers
 from calotype.providers.line import Tools
 from calotype.providers.port import Job
@@ -54,11 +57,16 @@ class Workshop:
             timeout_seconds=60.0,
         )
 
-    def provider(self, channel: Channel | None = None, **options: str) -> Diffusers:
-        module = partial(Batcher, module="providers.fakes.engine", first_pause=PAUSE)
+    def provider(
+        self, channel: Channel | None = None, *, patient: bool = False, **options: str
+    ) -> Diffusers:
+        def batcher(options: Options, **said: Any) -> Batcher:
+            said |= {"silent_seconds": 60.0} if patient else {}
+            return Batcher(options, module="providers.fakes.engine", first_pause=PAUSE, **said)
+
         tools = Tools(client=None, clock=lambda: 0, models=catalog().models)  # type: ignore[arg-type]  # nothing goes out
         channel = channel or self.channel(**options)
-        made = Diffusers(channel, upstream("diffusers"), tools, batcher=module)
+        made = Diffusers(channel, upstream("diffusers"), tools, batcher=batcher)
         self.made.append(made)
         return made
 
@@ -253,6 +261,48 @@ async def test_a_job_that_takes_too_long_is_stopped_and_may_come_again(workshop:
     outcome = await workshop.provider(channel).submit(workshop.job("hold"))
     assert isinstance(outcome, TryLater)
     assert workshop.files == []
+
+
+async def test_a_job_is_cancelled_while_its_references_come(workshop: Workshop) -> None:
+    provider = workshop.provider()
+    job = workshop.job("never", images=1)
+
+    class Slow:
+        @asynccontextmanager
+        async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+            assert await provider.cancel(job, "")
+            async with job.references[0].open() as chunks:
+                yield chunks
+
+    outcome = await provider.submit(msgspec.structs.replace(job, references=(Slow(),)))
+    assert isinstance(outcome, Failed)
+    assert outcome.code == "cancelled"
+    assert workshop.batches == []
+
+
+async def test_a_folder_that_somebody_cleared_away_is_made_anew(workshop: Workshop) -> None:
+    provider = workshop.provider()
+    await provider.submit(workshop.job("a fern"))
+    for folder in workshop.temporary.iterdir():
+        shutil.rmtree(folder)
+    assert isinstance(await provider.submit(workshop.job("a fern")), Done)
+
+
+def test_an_engine_is_told_no_key() -> None:
+    keys = ("HF_TOKEN", "NVIDIA_API_KEY", "CALOTYPE_DATABASE_URL", "OPENAI_API_KEY")
+    assert not [key for key in keys if key.startswith(TOLD)]
+    said = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HF_HOME", "HSA_OVERRIDE_GFX_VERSION")
+    assert all(name.startswith(TOLD) for name in said)
+
+
+async def test_what_comes_before_a_job_is_none_of_its_time(workshop: Workshop) -> None:
+    no_time = msgspec.structs.replace(workshop.channel(weights="acme/slow"), timeout_seconds=0.0)
+    provider = workshop.provider(no_time, patient=True)
+    sending = asyncio.create_task(provider.submit(workshop.job("a fern")))
+    await until(lambda: len(workshop.notes("load")) == 1)
+    workshop.go()
+    assert isinstance(await sending, TryLater)
+    await until(lambda: workshop.batches == [["a fern"]])
 
 
 async def killed(workshop: Workshop, provider: Diffusers, job: Job, half: asyncio.Event) -> Any:

@@ -79,6 +79,7 @@ class Wanted:
     Args:
         picture: what to draw, and where to.
         shape: what it must share with others.
+        begin: told when the engine is told it.
         report: told how far it is, 0 to 1.
         end: told once what became of it; a file is there until it returns.
         leave: told when the engine no longer reads or writes any file of it.
@@ -90,12 +91,14 @@ class Wanted:
         picture: Picture,
         shape: Shape,
         *,
+        begin: Callable[[], None],
         report: Callable[[float], None],
         end: Callable[[End], None],
         leave: Callable[[], None],
     ) -> None:
         self.picture = picture
         self.shape = shape
+        self.begin = begin
         self.report = report
         self.leave = leave
         self.arrived = asyncio.get_running_loop().time()
@@ -191,18 +194,27 @@ class Batcher:
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.wait([self._serving])
-        down = Down("gone", "The worker is stopping.", 0.0)
-        for one in (*self._waiting, *self._drawing.values()):
-            _leave(one, down)
-        self._waiting.clear()
-        self._drawing.clear()
+        self._leave_all()  # of a task that was cancelled before it began, too
 
     def _serve(self) -> None:
         self._changed.set()
         if self._serving is None or self._serving.done():
             self._serving = asyncio.create_task(self._run())
 
+    def _leave_all(self) -> None:
+        """Tell whoever still waits that nothing comes."""
+        for one in (*self._waiting, *self._drawing.values()):
+            _leave(one, Down("gone", "The worker is stopping.", 0.0))
+        self._waiting.clear()
+        self._drawing.clear()
+
     async def _run(self) -> None:
+        try:
+            await self._keep_engine()
+        finally:  # stopped, or broken: nobody may wait for ever
+            self._leave_all()
+
+    async def _keep_engine(self) -> None:
         """Have an engine as long as one is needed."""
         while self._waiting or self._keeping:
             try:
@@ -307,6 +319,8 @@ class Batcher:
         """
         shape, full = batch[0].shape, list[Wanted]()
         self._drawing = {each.picture.id: each for each in batch}
+        for each in batch:
+            each.begin()
 
         def heed(event: Event) -> None:
             match event:

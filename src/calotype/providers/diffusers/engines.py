@@ -31,11 +31,15 @@ LOAD_SECONDS: Final = 3600.0
 GOODBYE_SECONDS: Final = 3.0
 OUT_OF_MEMORY: Final = 3
 """The exit code of an engine that ran out of memory."""
-_TOLD: Final = (
+TOLD: Final = (
     *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"),
-    *("CUDA", "NVIDIA", "HIP", "ROC", "PYTORCH", "TORCH", "TRITON", "OMP_", "MKL_"),
+    *("CUDA_", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE"),
+    *("HIP_", "HSA_", "ROCM_", "ROCR_", "PYTORCH_", "TORCH", "TRITON_", "OMP_", "MKL_"),
 )
-"""What of our environment tells it where weights lie and what the device is; no token is."""
+"""What of our environment tells it where weights lie and what the device is.
+
+No token is, so no beginning may be that of one: ``NVIDIA_API_KEY`` is a name in use.
+"""
 _LAST_WORDS: Final = 3
 """Lines of what an engine said before it went."""
 
@@ -84,7 +88,7 @@ class Engine:
     @classmethod
     async def start(cls, module: str, *, silent_seconds: float) -> "Engine":
         """Start the process; it has loaded nothing yet."""
-        process = await start_process(module, told=_TOLD, stderr=PIPE)
+        process = await start_process(module, told=TOLD, stderr=PIPE)
         return cls(process, silent_seconds=silent_seconds)
 
     @property

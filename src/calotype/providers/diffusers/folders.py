@@ -20,7 +20,9 @@ class Exchange:
         self._held: tuple[Path, int] | None = None
 
     def fresh(self, name: str) -> Path:
-        """A new empty folder in it."""
+        """A new empty folder in it, which is made anew if somebody cleared it away."""
+        if self._held is not None and not self._held[0].exists():
+            self.close()
         if self._held is None:
             _remove_left_behind()
             self._held = _make()

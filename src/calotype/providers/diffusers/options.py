@@ -21,7 +21,7 @@ MOST: Final = 64
 """Of a batch."""
 _WINDOW_MS: Final = 20
 _LONGEST_WINDOW_MS: Final = 10_000
-_DEVICE: Final = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
+_DEVICE: Final = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _LIBRARIES: Final = ("torch", "diffusers")
 
@@ -125,7 +125,7 @@ def check_here(channel: Channel) -> None:
         message = f"diffusers needs {' and '.join(lacking)}; run pip install 'calotype[local]'."
         raise SetUpFault(message, key="provider")
     weights = channel.options["weights"]
-    if Path(weights).is_absolute() and not Path(weights).is_dir():
+    if Path(weights).is_absolute() and not _is_folder(Path(weights)):
         message = f"there is no folder {weights}; put the weights there, or name the folder."
         raise _fault("weights", message)
 
@@ -149,7 +149,7 @@ def _weights(channel: Channel, upstream: Upstream, beside: Path) -> str:
         folder = (beside / Path(said).expanduser()).absolute()
     except RuntimeError:
         raise _fault("weights", f"there is no such home folder as in '{said}'.") from None
-    if said.startswith((".", "/", "~")) or (said and folder.is_dir()):
+    if said.startswith((".", "/", "~")) or (said and _is_folder(folder)):
         return str(folder)
     if not _HUB_ID.fullmatch(said):
         message = (
@@ -158,6 +158,13 @@ def _weights(channel: Channel, upstream: Upstream, beside: Path) -> str:
         )
         raise _fault("weights", message)
     return said
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long a name, or within what we may not look into
+        return False
 
 
 def _choice(channel: Channel, name: str, known: tuple[str, ...]) -> None:
@@ -177,7 +184,7 @@ def _number(channel: Channel, name: str, *, least: int = 0, most: int) -> int | 
     said = channel.options.get(name)
     if said is None:
         return None
-    if not (said.isascii() and said.isdigit() and least <= int(said[:9]) <= most):
+    if not (re.fullmatch(r"[0-9]{1,9}", said) and least <= int(said) <= most):
         raise _fault(name, f"'{said}' is out of bounds; write a whole number, {least} to {most}.")
     return int(said)
 

@@ -94,28 +94,36 @@ class Diffusers(Plain):
 
     async def submit(self, job: Job) -> SubmitOutcome:
         """Draw, and wait for it."""
-        drawing = None
         try:
-            folder = self._exchange.fresh(job.task)
-            drawing = _Drawing(job, folder)
-            drawing.want(await _filed(job, folder))
-        except Exception:  # the port says no more of what opening a reference may raise
+            drawing = _Drawing(job, self._exchange.fresh(job.task))
+        except OSError:
             log.exception("channel %s: %s", self._channel.slug, _UNREADABLE.message)
             return _UNREADABLE
-        finally:
-            if drawing is not None and not drawing.wanted:
-                drawing.remove()
         self._under_way[job.task] = drawing
-        self._batcher.put(drawing.wanted)
         try:
-            async with asyncio.timeout(self._channel.timeout_seconds):
-                await drawing.over.wait()
+            return await self._drawn(job, drawing)
         except TimeoutError:
             message = f"The picture took longer than {self._channel.timeout_seconds:g} seconds."
             return TryLater("upstream_unavailable", message, fault=Fault.UPSTREAM)
         finally:
             del self._under_way[job.task]
             self._drop(drawing)
+
+    async def _drawn(self, job: Job, drawing: "_Drawing") -> SubmitOutcome:
+        """What became of a job; ``TimeoutError`` says that it took too long."""
+        try:
+            await drawing.prepare()
+        except Exception:  # the port says no more of what opening a reference may raise
+            log.exception("channel %s: %s", self._channel.slug, _UNREADABLE.message)
+            return _UNREADABLE
+        finally:
+            if not drawing.wanted:
+                drawing.remove()
+        if not drawing.cancelled:
+            self._batcher.put(drawing.wanted)
+            await drawing.begun.wait()  # what is before it has a limit of its own
+            async with asyncio.timeout(self._channel.timeout_seconds):
+                await drawing.over.wait()
         if drawing.cancelled:
             return ended("cancelled", detail="")
         if drawing.images:  # of several some may have failed, as at any upstream
@@ -181,12 +189,19 @@ class _Drawing:
         self.wanted: list[Wanted] = []
         self.images: list[ImageSource] = []
         self.ends: list[Ended | Down] = []
+        self.begun = asyncio.Event()
+        """Set when the engine is told the first picture, or none is to be drawn."""
         self.over = asyncio.Event()
         """Set when each picture has ended."""
         self.cancelled = False
 
-    def want(self, references: tuple[str, ...]) -> None:
-        """Write out the pictures, as they are put to the engine."""
+    async def prepare(self) -> None:
+        """Write out references and pictures as they are put to the engine, if still wanted."""
+        references = await _filed(self._job, self._folder)
+        if not self.cancelled:
+            self._want(references)
+
+    def _want(self, references: tuple[str, ...]) -> None:
         job, fields = self._job, self._job.fields
         strength = fields.get("strength") if references else None
         steps = fields["steps"]
@@ -211,6 +226,7 @@ class _Drawing:
                     references=references,
                 ),
                 shape,
+                begin=self.begun.set,
                 report=partial(self._report, place),
                 end=self._end,
                 leave=self._leave,
@@ -235,6 +251,7 @@ class _Drawing:
         else:
             self.ends.append(end)
         if len(self.images) + len(self.ends) == len(self.wanted):
+            self.begun.set()
             self.over.set()
 
     def _leave(self) -> None:

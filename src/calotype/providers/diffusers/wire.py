@@ -4,9 +4,10 @@ An engine is a process that holds one set of weights on one device. It is told t
 then draws one batch at a time; a stop may come in between.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Device = str
 """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
@@ -105,8 +106,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     """The batch at hand came one step further."""
 
-    done: int
-    of: int
+    done: Annotated[int, Meta(ge=0)]
+    of: Annotated[int, Meta(gt=0)]
 
 
 class Drawn(msgspec.Struct, frozen=True, kw_only=True, tag="drawn"):
