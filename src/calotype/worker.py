@@ -170,8 +170,7 @@ class Upstreams:
 
     async def close(self) -> None:
         """Let go of connections and processes."""
-        for provider in self._made:
-            await provider.close()
+        await asyncio.gather(*(provider.close() for provider in self._made))
         await self._client.close()
 
 

@@ -41,7 +41,7 @@ class Publisher:
         """Return when the image is durable under its key.
 
         Raises:
-            OSError: it may be there or not, and is to be published again.
+            OSError: it may be there or not; stage it anew to publish it again.
 
         """
         order = _Order(staged, key)
