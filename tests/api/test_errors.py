@@ -145,10 +145,10 @@ async def test_an_insane_request_id_is_replaced(server: Server, given: str) -> N
 
 
 def break_asset_store(server: Server) -> None:
-    """Put a file where images are staged."""
-    incoming = server.data / "assets" / "incoming"
-    shutil.rmtree(incoming)
-    incoming.write_text("no folder")
+    """Put a file where images are stored."""
+    assets = server.data / "assets"
+    shutil.rmtree(assets)
+    assets.write_text("no folder")
 
 
 async def test_a_broken_part_of_ours_is_answered_in_the_same_shape(

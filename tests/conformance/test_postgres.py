@@ -73,14 +73,15 @@ async def test_many_processes_may_migrate_at_once(postgres: PostgresServer) -> N
     await PostgresStore(url).prepare()
 
 
-BEGUN = "UPDATE accounts SET reserved = reserved WHERE id = 1"  # as a submission begins
+BEGUN = "SELECT day FROM key_meters WHERE key_id = 1 FOR UPDATE"  # as a metered submission begins
 GOES_ON = (
     "UPDATE tasks SET cancel_at = 1 WHERE id = 1",
     "UPDATE attempts SET detail = '' WHERE task_id = 1",
     "DELETE FROM assets WHERE task_id = 1",
     "UPDATE accounts SET reserved = reserved WHERE id = 2",
+    "UPDATE key_meters SET day = day WHERE key_id = 1",
 )
-WAITS = "SELECT 1 FROM pg_locks WHERE relation = 'accounts'::regclass AND NOT granted"
+WAITS = "SELECT 1 FROM pg_locks WHERE relation = 'key_meters'::regclass AND NOT granted"
 """Of the newest migration, which changes this table."""
 
 

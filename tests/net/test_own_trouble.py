@@ -373,7 +373,7 @@ async def test_an_answer_that_could_not_be_kept_is_asked_for_again_and_never_bou
 ) -> None:
     async with saying(ANSWER) as server:
         line = line_to(server.url, client)
-        asked = await line.ask("", timeout_seconds=0.1)
+        asked = await line.ask("", timeout_seconds=2)
         assert isinstance(asked, TryLater)
         assert asked.fault is Fault.OURS
         assert isinstance(await line.create("", body={}), Unknown)

@@ -8,8 +8,9 @@ import calotype
 from calotype.catalog import load_catalog
 
 PACKAGE = Path(calotype.__file__).parent
-SPOKEN = {"openai": ("api", "console")}
-"""Names that mean something else in packages: OpenAI's own clients, and the brand of its models."""
+SPOKEN = {"openai": ("api", "console"), "diffusers": ("cli",)}
+"""Names that mean something else in packages: OpenAI's own clients and the brand of its models, and
+the library that `calotype local` is for."""
 NAMES = sorted(load_catalog().upstreams)
 
 

@@ -69,11 +69,12 @@ def test_exactly_the_combinations_shown_are_taken_priced_and_sized(
     model: Model, *, text: bool
 ) -> None:
     parameters = shown(model)
+    defaults = {each["name"]: each["default"] for each in parameters if "default" in each}
     for chosen in choices(model):
         fields = {"model": model.id, "prompt": "x", **chosen}
         if goes(parameters, chosen):
             asked = normalise(CATALOG, fields, text=text)
-            assert asked.parameters == chosen
+            assert asked.parameters == {**defaults, **chosen}
             tiers = {tier.price_micro_usdc for tier in model.pricing.tiers}
             assert price(model, asked.parameters, asked.n) in tiers
             assert min(pixel_size(model, asked.parameters, reference_size=None)) > 0

@@ -62,8 +62,9 @@ KEY: Final = (
 METER: Final = (
     "key_id, day_limit, month_limit, per_minute, key_meters.max_tasks, day, day_spent, month, "
     "month_spent, free_at, CASE WHEN key_meters.max_tasks IS NULL THEN 0 ELSE ("
-    "SELECT COUNT(*) FROM tasks WHERE tasks.key_id = key_meters.key_id "
-    "AND tasks.completed_at IS NULL AND tasks.metered = 1) END"
+    "SELECT COUNT(*) FROM tasks WHERE tasks.account_id = "
+    "(SELECT of_key.account_id FROM api_keys of_key WHERE of_key.id = key_meters.key_id) "
+    "AND tasks.completed_at IS NULL AND tasks.key_id = key_meters.key_id AND tasks.metered = 1) END"
 )
 """Unfinished tasks are counted, and only where they are limited.
 
