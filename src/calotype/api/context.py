@@ -58,9 +58,10 @@ class Context(msgspec.Struct, frozen=True):
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this (lower-case) name."""
+    headers = scope["headers"]
     known: tuple[Any, dict[bytes, bytes]] | None = scope.get(_FIRST)
-    if known is None or known[0] is not scope["headers"]:
-        known = scope[_FIRST] = scope["headers"], dict(reversed(scope["headers"]))
+    if known is None or known[0] is not headers:
+        known = scope[_FIRST] = headers, dict(reversed(headers))
     return known[1].get(name)
 
 

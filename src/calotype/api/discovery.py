@@ -47,11 +47,11 @@ class Discovery:
         if mark is None:
             brands = sorted(self._catalog.marks)
             raise BrandNotFound(f"There is no such brand; there are {', '.join(brands)}.")
-        headers = [
+        headers = (
             (b"content-type", b"image/svg+xml"),
             (
                 b"content-security-policy",
                 b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox",
             ),
-        ]
+        )
         return unless_known(request, cacheable(Answer(200, mark, headers), max_age=_MARK_MAX_AGE))

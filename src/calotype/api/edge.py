@@ -124,7 +124,8 @@ class Edge:
                 answer = await self._tasks.handle(scope)
         except Exception as error:  # noqa: BLE001 -- each is told of in its own way
             answer = self._refusal(scope, error, request_id)
-        _count(scope, answer.status, request_id)
+        path = scope["path"] if scope["method"] == "POST" else tasks.PREFIX[:-1]
+        _count(scope, answer.status, request_id, route=_SHORT[path])
         return whole(answer, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,7 +168,7 @@ class Edge:
             return told
         body, headers = self._pages.answer(scope, error, told.status)
         kept = [header for header in told.headers if header[0] != b"content-type"]
-        return Answer(told.status, body, [*headers, *kept])
+        return Answer(told.status, body, (*headers, *kept), told.own)
 
     async def _answer(self, scope: Scope, receive: Receive, response: "_Response") -> Answer | None:
         path, method = scope["path"], scope["method"]
@@ -201,7 +202,7 @@ class _Response:
         if message["type"] == "http.response.start":
             self.started = True
             _count(self._scope, message["status"], self.request_id)
-            headers = [*guarded(message.get("headers", ())), *self.headers]
+            headers = [*guarded(tuple(message.get("headers", ()))), *self.headers]
             message = {**message, "headers": headers}
         await self._send(message)
 
@@ -212,7 +213,7 @@ class _Response:
         if may_end and at_once is not None:
             await at_once(answer)
             return
-        headers = list(answer.headers)
+        headers = [*guarded(answer.headers), *answer.own]
         start = {"type": "http.response.start", "status": answer.status, "headers": headers}
         await self._send(start)
         if may_end:
@@ -232,11 +233,12 @@ def _place(scope: Scope, request_id: str) -> None:
         tracing.accept(header(scope, b"traceparent"))
 
 
-def _count(scope: Scope, status: int, request_id: str) -> None:
-    """Take in that an answer begins."""
+def _count(scope: Scope, status: int, request_id: str, *, route: str | None = None) -> None:
+    """Take in that an answer begins; ``route`` where it is known without a look at the path."""
     path, method = scope["path"], scope["method"]
-    short = _SHORT.get(path) or _SHORT.get(path.rpartition("/")[0])
-    route = short or str(getattr(scope.get("route"), "path", "none"))
+    if route is None:
+        short = _SHORT.get(path) or _SHORT.get(path.rpartition("/")[0])
+        route = short or str(getattr(scope.get("route"), "path", "none"))
     REQUESTS.values[method if method in _METHODS else "other", route, str(status)] += 1
     if access.isEnabledFor(logging.INFO):
         _log(method, path, status, request_id)

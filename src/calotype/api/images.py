@@ -47,7 +47,7 @@ class Generations:
             headers.append((b"preference-applied", b"wait=%d" % seconds))
         document = envelope(accepted, state)
         headers.append((b"location", document["poll_url"].encode()))
-        return json_answer(202, document, headers=headers)
+        return json_answer(202, document, own=headers)
 
     async def _state_after(self, task_id: int, seconds: int) -> State:
         """The state of a task once it is final, or after so long; it is accepted all the same."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from calotype.api.edge import Edge
-from calotype.api.render import Answer
+from calotype.api.render import Answer, common_lines, lines
 from calotype.api.sendfile import FileSender
 
 _TASK: Final = re.compile(rb"(/v1/tasks/(task_[0-9a-z]{13}))(?:\?([^#]*))?\Z")
@@ -42,6 +42,7 @@ class _Brief(RequestResponseCycle):
     message_event = asyncio.Event()  # nobody waits for it
 
     def __init__(self, lane: "Lane", whole: bytes) -> None:
+        self._tasks: set[Any] = lane.tasks
         self.scope = lane.scope
         self.on_response = lane.on_response_complete
         self.transport = lane.transport
@@ -58,6 +59,7 @@ class _Brief(RequestResponseCycle):
         finally:  # it refers to the connection, which refers to it
             del self._answer
             self.on_response = _nothing
+            self._tasks.discard(asyncio.current_task())
 
 
 def _nothing() -> None:
@@ -105,8 +107,8 @@ class Lane(FileSender):
         self._ended = self.scope
         if self._held is not None:
             cycle, self._held = _Brief(self, bytes(self._held)), None
-            self.cycle = cycle
-            self._start_asgi_task(cycle, self.app)
+            self.cycle = self._answering = cycle
+            self.tasks.add(self.loop.create_task(cycle.run_asgi(self.app)))
         elif not self._answered:
             super().on_message_complete()
 
@@ -169,7 +171,7 @@ class Lane(FileSender):
         if cycle.disconnected:
             return
         if cycle.scope["method"] == "HEAD":
-            answer = Answer(answer.status, b"", answer.headers)
+            answer = Answer(answer.status, b"", answer.headers, answer.own)
         self.transport.write(self._bytes_of(answer, keep_alive=cycle.keep_alive))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
@@ -228,9 +230,14 @@ class Lane(FileSender):
         )
 
     def _bytes_of(self, answer: Answer, *, keep_alive: bool = True) -> bytes:
-        """An answer as it is sent; nothing in its headers comes from outside unchecked."""
-        headers = [
-            b"%b: %b\r\n" % pair for pair in (*self.server_state.default_headers, *answer.headers)
-        ]
-        end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-        return b"".join([STATUS_LINE[answer.status], *headers, end, answer.body])
+        """An answer as it is sent."""
+        return b"".join(
+            [
+                STATUS_LINE[answer.status],
+                lines(self.server_state.default_headers),
+                common_lines(answer.headers),
+                lines(answer.own),
+                b"\r\n" if keep_alive else b"connection: close\r\n\r\n",
+                answer.body,
+            ]
+        )

@@ -9,13 +9,15 @@
 * The short way of whole and ready answers: ``api/lane.py``.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import httptools
 
+from calotype.api.context import header
 from calotype.api.patience import Patient
 from calotype.domain.errors import CalotypeError, MalformedBody
 
+_CONTINUE: Final = b"100-continue"
 _OFFER: Final = {b"connection", b"upgrade", b"http2-settings"}
 
 
@@ -55,9 +57,15 @@ class Protocol(Patient):
             self.refuse(why)
         return b""
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; which of them mean something is looked at once all have come."""
+        self.headers.append((name.lower(), value))
+
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the request is about to be read again without its offer."""
         self.check_head()
+        scope: Any = self.scope  # uvicorn's own type of it is narrower
+        self.expect_100_continue = (header(scope, b"expect") or b"").lower() == _CONTINUE
         if self.parser.should_upgrade():
             self.scope["method"] = self.parser.get_method().decode("ascii")
         else:

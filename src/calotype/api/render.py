@@ -1,7 +1,8 @@
 """Answers: the one place where documents become bytes and errors become statuses."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +17,8 @@ from calotype.domain.errors import (
     RateLimitReached,
 )
 
-Headers = Sequence[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+Headers = tuple[Header, ...]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -100,36 +102,52 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     headers: Headers = (JSON,)
+    """What answers of this kind have in common."""
+    own: Headers = ()
+    """What is this one's alone."""
 
     def response(self) -> Response:
         """The same for Starlette."""
         response = Response(self.body, self.status)
-        response.raw_headers.extend(self.headers)
+        response.raw_headers.extend((*self.headers, *self.own))
         return response
 
 
-def guarded(headers: Headers) -> list[tuple[bytes, bytes]]:
+def guarded(headers: Headers) -> Headers:
     """The headers, and what guards an answer that says nothing else."""
     said = dict(headers)
-    return [*headers, *[pair for pair in GUARDS if pair[0] not in said]]
+    return (*headers, *[pair for pair in GUARDS if pair[0] not in said])
 
 
-def whole(answer: Answer, headers: Headers) -> Answer:
+def whole(answer: Answer, headers: Iterable[Header]) -> Answer:
     """The answer with all its headers, these and its length."""
     length = (b"content-length", b"%d" % len(answer.body))
-    return Answer(answer.status, answer.body, (*guarded(answer.headers), length, *headers))
+    return Answer(answer.status, answer.body, answer.headers, (*answer.own, length, *headers))
 
 
-def json_answer(status: int, document: Any, *, headers: Headers = ()) -> Answer:
+def lines(headers: Iterable[Header]) -> bytes:
+    """Headers as they are sent; nothing in ours comes from outside unchecked."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+@lru_cache(maxsize=256)
+def common_lines(headers: Headers) -> bytes:
+    """The same of what answers of a kind have in common, with what guards them."""
+    return lines(guarded(headers))
+
+
+def json_answer(
+    status: int, document: Any, *, headers: Iterable[Header] = (), own: Iterable[Header] = ()
+) -> Answer:
     """A JSON answer."""
-    return Answer(status, _encode(document), (JSON, *headers))
+    return Answer(status, _encode(document), (JSON, *headers), tuple(own))
 
 
 def cacheable(answer: Answer, *, max_age: int = 60) -> Answer:
     """The answer with an ETag, for every cache to keep ``max_age`` seconds without asking."""
     etag = b'"%s"' % hashlib.sha256(answer.body).hexdigest()[:32].encode()
     kept = (b"cache-control", b"public, max-age=%d" % max_age)
-    return Answer(answer.status, answer.body, [*answer.headers, (b"etag", etag), kept])
+    return Answer(answer.status, answer.body, (*answer.headers, (b"etag", etag), kept))
 
 
 def has_copy(request: Request, etag: str) -> bool:
@@ -143,7 +161,7 @@ def unless_known(request: Request, answer: Answer) -> Response:
     if not has_copy(request, dict(answer.headers)[b"etag"].decode()):
         return answer.response()
     kept = [(name, value) for name, value in answer.headers if name != b"content-type"]
-    return Answer(304, b"", kept).response()
+    return Answer(304, b"", tuple(kept)).response()
 
 
 def error_document(error: CalotypeError) -> dict[str, Any]:
@@ -172,4 +190,4 @@ def error_answer(error: CalotypeError, **additions: Any) -> Answer:
         headers.append((b"allow", error.allow.encode()))
     if isinstance(error, RangeNotSatisfiable):
         headers.append((b"content-range", b"bytes */%d" % error.size))
-    return json_answer(status, document, headers=headers)
+    return json_answer(status, document, own=headers)

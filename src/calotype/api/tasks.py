@@ -40,6 +40,8 @@ class Tasks:
 
     def ready(self, scope: Scope, word: str) -> Answer | None:
         """What ``handle`` answers to a request without a query; None where that takes waiting."""
+        if not self._context.delivery.keeps_ready:
+            return None
         try:
             base = base_url(scope, self._context.public_url)
             kept = self._context.delivery.ready(word, base_url=base)

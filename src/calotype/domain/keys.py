@@ -43,8 +43,12 @@ class ApiKey(msgspec.Struct, frozen=True):
     @property
     def metered(self) -> bool:
         """Whether what it submits is counted against a limit."""
-        limits = (self.day_limit, self.month_limit, self.per_minute, self.max_tasks)
-        return any(limit is not None for limit in limits)
+        return not (
+            self.day_limit is None
+            and self.month_limit is None
+            and self.per_minute is None
+            and self.max_tasks is None
+        )
 
     @property
     def restricted(self) -> bool:

@@ -274,6 +274,8 @@ class NewTask(msgspec.Struct, frozen=True):
     @property
     def named(self) -> frozenset[int]:
         """The images that were there before it, by id: ``asset://…``."""
+        if not self.references:
+            return frozenset()
         ids = [one.asset_id for one in self.references if one.url is not None]
         return frozenset([each for each in ids if each is not None])
 

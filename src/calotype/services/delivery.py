@@ -36,6 +36,8 @@ class Delivery:
         self._assets = assets
         self._clock = clock
         self._ready = ReadyDocuments()
+        self.keeps_ready = False
+        """Whether there was ever anything that ``ready`` could give."""
 
     def ready(self, task_word: str, *, base_url: str) -> Ready | None:
         """What ``encoded`` gives, where it is known at once to be what it would give now."""
@@ -55,6 +57,7 @@ class Delivery:
         task = await self.find(task_word, account_id=account_id)
         body = _encode(await self.document(task, base_url=base_url))
         if version is not None:
+            self.keeps_ready = True
             channel, now = self._router.get(task.channel_id), self._clock()
             self._ready.keep(
                 task_word, base_url, task, body, version=version, channel=channel, now=now

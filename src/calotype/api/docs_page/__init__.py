@@ -83,10 +83,10 @@ class DocsPage:
             f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self' data:; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
-        self._headers = [
+        self._headers = (
             (b"content-type", b"text/html; charset=utf-8"),
             (b"content-security-policy", policy.encode()),
-        ]
+        )
 
     async def handle(self, request: Request) -> Response:
         """The page, with this server's address in its commands."""

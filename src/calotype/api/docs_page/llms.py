@@ -39,10 +39,10 @@ class LlmsText:
     async def handle(self, request: Request) -> Response:
         """The file, with this server's address in its links."""
         body = self._text.replace(_BASE, base_url(request.scope, self._public_url)).encode()
-        kind = [
+        kind = (
             (b"content-type", b"text/markdown; charset=utf-8"),
             (b"x-content-type-options", b"nosniff"),
-        ]
+        )
         return unless_known(request, cacheable(Answer(200, body, kind)))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from calotype.api import render
-from calotype.api.render import Answer, Headers, json_answer
+from calotype.api.render import Answer, json_answer
 from calotype.domain.errors import CalotypeError, Failure, IdempotencyConflict
 
 PREFIX: Final = "/openai/"
@@ -30,10 +30,10 @@ _encode = msgspec.json.Encoder().encode
 def error_answer(error: CalotypeError) -> Answer:
     """An error that was met before a task was accepted."""
     ours = render.error_answer(error)
-    headers = list(ours.headers)
+    own = ours.own
     if isinstance(error, IdempotencyConflict):  # their clients try a 409 again
-        headers.append(_NO_RETRY)
-    return Answer(ours.status, _encode(_document(error)), headers)
+        own = (*own, _NO_RETRY)
+    return Answer(ours.status, _encode(_document(error)), ours.headers, own)
 
 
 def in_doubt(error: CalotypeError) -> Answer:
@@ -66,7 +66,7 @@ def failed(failure: Failure) -> Answer:
 
 def _later(document: dict[str, Any], *, retry_after: int) -> Answer:
     """Final to most; OpenAI's own clients try again and are given the same task."""
-    headers: Headers = [_RETRY, (b"retry-after", str(retry_after).encode())]
+    headers = [_RETRY, (b"retry-after", str(retry_after).encode())]
     return json_answer(_FAILED_DEPENDENCY, document, headers=headers)
 
 

@@ -165,7 +165,7 @@ class Held:
 
     async def _refuse(self, answer: Answer) -> None:
         if not self._begun:
-            headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+            headers = [*answer.headers, *answer.own, (b"content-length", b"%d" % len(answer.body))]
             await self._start(answer.status, headers)
             await self._end(answer.body)
         elif self._asked.stream:
