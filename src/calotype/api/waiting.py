@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -15,6 +15,8 @@ from calotype.domain.task import FINAL, State, Task
 from calotype.observing.metrics import HELD
 
 MAX_WAIT: Final = 60
+_USUAL_QUERY: Final = 64
+"""Bytes: clients ask the same again and again, and what is longer is not remembered."""
 _LAST: Final = 10**9
 """A number that no event has: only the end of a task comes after it."""
 _PREFERRED: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})\"?(?:$|[,;\s])", re.IGNORECASE)
@@ -27,10 +29,18 @@ def asked_wait(scope: Scope) -> tuple[int, int | None]:
         errors.InvalidParameter: one of them is no such number.
 
     """
-    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-    wait = _number(query.get("wait", "0"), "wait", most=MAX_WAIT)
-    since = query.get("since")
+    query = scope["query_string"]
+    return _usually_asked(query) if len(query) <= _USUAL_QUERY else _asked(query)
+
+
+def _asked(query: bytes) -> tuple[int, int | None]:
+    fields = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    wait = _number(fields.get("wait", "0"), "wait", most=MAX_WAIT)
+    since = fields.get("since")
     return wait, None if since is None else _number(since, "since", most=_LAST)
+
+
+_usually_asked = lru_cache(maxsize=256)(_asked)
 
 
 def preferred_wait(scope: Scope) -> int:

@@ -8,6 +8,7 @@ number the ids within a millisecond, from a random start.
 import random
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Literal
 
 Kind = Literal["task", "asset", "key", "page"]
@@ -40,6 +41,7 @@ class IdSource:
         return self._last
 
 
+@lru_cache(maxsize=4096)  # a task's is told again and again
 def encode(kind: Kind, number: int) -> str:
     """The public word for an id."""
     pairs = _PAIRS
