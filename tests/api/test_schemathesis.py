@@ -118,12 +118,14 @@ def switched_off(folder: Path, models: Collection[str]) -> Path:
     return folder
 
 
-async def judged(folder: Path, options: Sequence[str], *, models: Collection[str]) -> Judgement:
+async def judged(
+    folder: Path, options: Sequence[str], *, models: Collection[str], database_url: str = ""
+) -> Judgement:
     """Exit code and words of a run against a server of its own."""
-
     settings: dict[str, Any] = {
         "catalog_dir": switched_off(folder / "models", models),
         "sandbox_processes": 1,
+        "database_url": database_url,
         **dict.fromkeys(CALLING, ("127.0.0.1",)),
     }
     async with (

@@ -11,8 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from api.test_schemathesis import SHIPPED, judged
+from api.test_schemathesis import SHIPPED, Judgement, judged
 from fuzzing.wire import fuzz
+from postgres import fresh_database, running_postgres
 
 
 def main() -> None:
@@ -23,6 +24,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--examples", type=int, default=200, help="of each operation in a round")
     parser.add_argument("--half", choices=("document", "bytes"), help="instead of both")
+    parser.add_argument(
+        "--postgres", action="store_true", help="the document's half, not on SQLite"
+    )
     parser.add_argument("--cases", type=int, help="of bytes, instead of a time")
     parser.add_argument("--models", nargs="+", default=every, help="instead of all", metavar="ID")
     chosen = parser.parse_args()
@@ -38,10 +42,21 @@ def by_document(chosen: argparse.Namespace) -> bool:
     options = [f"--seed={chosen.seed}", f"--max-time={chosen.seconds}"]
     options.append(f"--max-examples={chosen.examples}")
     with tempfile.TemporaryDirectory(prefix="calotype-fuzz-") as folder:
-        judgement = asyncio.run(judged(Path(folder), options, models=chosen.models))
+        judgement = asyncio.run(_judged(Path(folder), options, chosen))
     sys.stdout.write(judgement.words)
     sys.stdout.flush()
     return bool(judgement.exit_code)
+
+
+async def _judged(folder: Path, options: list[str], chosen: argparse.Namespace) -> Judgement:
+    if not chosen.postgres:
+        return await judged(folder, options, models=chosen.models)
+    with (
+        tempfile.TemporaryDirectory(prefix="calotype-pg-") as data,
+        running_postgres(Path(data)) as server,
+    ):
+        async with fresh_database(server) as url:
+            return await judged(folder, options, models=chosen.models, database_url=url)
 
 
 def by_bytes(chosen: argparse.Namespace) -> bool:
