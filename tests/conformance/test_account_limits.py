@@ -117,6 +117,19 @@ async def test_a_clock_that_was_ahead_stops_an_account_for_one_share_at_most(sto
     assert refusal.value.retry_after == 15
 
 
+@pytest.mark.parametrize("ahead", [0, 1000, 5000])
+async def test_clocks_that_differ_let_through_no_more_than_the_share_of_their_difference(
+    store: Store, ahead: int
+) -> None:
+    account, seconds, each = await funded(store, credit=RICH), 12, 2
+    taken = []
+    for at in range(NOW, NOW + seconds * 1000, 1000):
+        for clock in (at, at + ahead) * each:
+            news = [order(account, rate(60), at=clock) for _ in range(20)]
+            taken += kinds(await asyncio.gather(*map(store.submit, news), return_exceptions=True))
+    assert 60 + seconds - 1 <= taken.count("new") <= 60 + seconds - 1 + ahead // 1000
+
+
 async def test_an_account_may_have_limits_of_its_own(store: Store) -> None:
     account = await funded(store, credit=RICH)
     strict = AccountLimits(tasks=1, per_minute=1)

@@ -27,6 +27,8 @@ MAX_KEY_TASKS: Final = 10_000
 QUEUE_SECONDS: Final = 5
 """After so long somebody with a full queue may try again: nobody knows when a task ends."""
 MINUTE_US: Final = 60_000_000
+SKEW_US: Final = 60_000_000
+"""By less the clocks of nodes that judge one rate are to differ."""
 _MONTHS: Final = 12
 
 
@@ -189,12 +191,13 @@ def _after_one(who: str, free_at: int, per_minute: int, now_us: int) -> int:
 def _debt(free_at: int, per_minute: int, now_us: int) -> int:
     """Microseconds until the bucket is full again.
 
-    More than an empty one needs was written by a clock that was ahead: then there is room for one
-    more, after which the bucket is empty as it is told by this clock.
+    More than an empty one needs was written by a clock that is ahead. That is waited for, as nodes
+    in turn would let each other's tasks through otherwise; but where it is too much to be right,
+    there is room for one more, after which the bucket is empty as it is told by this clock.
     """
     share = _share(per_minute)
     debt = max(0, free_at - now_us)
-    return debt if debt <= per_minute * share else (per_minute - 1) * share
+    return debt if debt <= per_minute * share + SKEW_US else (per_minute - 1) * share
 
 
 def _check_spending(meter: Meter, price: int, now: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from calotype.domain.errors import CalotypeError, RateLimitReached
-from calotype.domain.limits import MINUTE_US, AccountMeter, Allowance, allowance
+from calotype.domain.limits import MINUTE_US, SKEW_US, AccountMeter, Allowance, allowance
 from calotype.domain.task import NewTask
 from calotype.store.port import Submitted
 from calotype.store.refusals import cannot_pay
@@ -20,7 +20,7 @@ _SHARE: Final = f"(({MINUTE_US} - 1) / NULLIF({{rate}}, 0) + 1)"
 """Microseconds of a minute for each task, rounded up."""
 _DEBT: Final = (
     "(CASE WHEN rate_free_at <= {now} THEN 0 "
-    f"WHEN rate_free_at - {{now}} > {{rate}} * {_SHARE} THEN ({{rate}} - 1) * {_SHARE} "
+    f"WHEN rate_free_at - {{now}} > {{rate}} * {_SHARE} + {SKEW_US} THEN ({{rate}} - 1) * {_SHARE} "
     "ELSE rate_free_at - {now} END)"
 )
 
