@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from calotype.store import statements
 from calotype.store.sqlite import connection, postings, submission, transitions
 
 HOT = {
@@ -35,6 +36,16 @@ def opened(path: Path, sql: str) -> list[str]:
 def test_no_table_is_filled_to_check_a_row(tmp_path: Path, sql: str) -> None:
     connection.migrate(tmp_path / "c.db")
     assert len(opened(tmp_path / "c.db", sql)) == ("RETURNING" in sql)
+
+
+def test_a_keys_unfinished_tasks_are_counted_without_a_look_at_those_of_others(
+    tmp_path: Path,
+) -> None:
+    connection.migrate(tmp_path / "c.db")
+    with closing(connection.connect(tmp_path / "c.db")) as database:
+        plan = database.execute(f"EXPLAIN QUERY PLAN {statements.METER}", [1]).fetchall()
+    looks = [step[3] for step in plan if " tasks " in step[3]]
+    assert looks == ["SEARCH tasks USING INDEX tasks_of_key (key_id=?)"]
 
 
 def make(path: Path, *, version: int) -> None:

@@ -51,7 +51,7 @@ class Old(Protocol):
 
 
 class OldSqlite:
-    newest = 9
+    newest = 10
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,7 +90,7 @@ async def test_a_create_shares_a_connection_that_has_rested_and_is_no_second_old
 ) -> None:
     async with saying(ok(b"{}"), hang_up=False) as server:
         for rest in (0.0, 0.0, 60.0, 0.0):
-            monkeypatch.setattr("calotype.net.client.REST_SECONDS", rest)
+            monkeypatch.setattr("calotype.net.connections.REST_SECONDS", rest)
             await create(client, server.url)
     assert [seen.connection for seen in server.seen] == [0, 0, 1, 0]
 
@@ -99,8 +98,8 @@ async def test_a_create_shares_a_connection_that_has_rested_and_is_no_second_old
 async def test_a_create_shares_no_connection_whose_time_is_over(
     client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calotype.net.client.REST_SECONDS", 0.0)
-    monkeypatch.setattr("calotype.net.client.KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("calotype.net.connections.REST_SECONDS", 0.0)
+    monkeypatch.setattr("calotype.net.connections.KEPT_SECONDS", 0.0)
     async with saying(ok(b"{}"), hang_up=False) as server:
         for _ in range(2):
             await create(client, server.url)
@@ -110,7 +109,7 @@ async def test_a_create_shares_no_connection_whose_time_is_over(
 async def test_a_create_shares_no_connection_that_its_server_has_closed(
     client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calotype.net.client.REST_SECONDS", 0.0)
+    monkeypatch.setattr("calotype.net.connections.REST_SECONDS", 0.0)
     async with saying(ok(b"{}")) as server:
         before = len(open_files())
         for _ in range(2):
@@ -123,8 +122,8 @@ async def test_a_create_that_passes_over_an_old_connection_takes_no_young_one(
     client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
-    monkeypatch.setattr("calotype.net.client.time", clock)
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("calotype.net.connections.time", clock)
     monkeypatch.setattr("aiohttp.connector.monotonic", clock.monotonic)
     async with saying(ok(b"{}"), hang_up=False) as server:
         for now in (0.0, 0.05, 0.99, 1.06):  # noqa: B007 -- the clock reads it
@@ -135,7 +134,7 @@ async def test_a_create_that_passes_over_an_old_connection_takes_no_young_one(
 async def test_a_create_shares_no_connection_that_was_closed_while_this_process_was_busy(
     client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calotype.net.client.REST_SECONDS", 0.0)
+    monkeypatch.setattr("calotype.net.connections.REST_SECONDS", 0.0)
     may_close, closed = threading.Event(), threading.Event()
 
     def serve(listener: socket.socket) -> None:

@@ -2,28 +2,25 @@
 
 import asyncio
 import re
-import select
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, AbstractStreamWriter
-from aiohttp.client_reqrep import ClientRequest, ConnectionKey
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from calotype.domain.errors import Unavailable
 from calotype.domain.outcomes import ImageSource
 from calotype.domain.urls import endpoint_of
+from calotype.net import connections
 from calotype.net.answers import Answer, EventStream, Reader, WholeBody, retry_after
 from calotype.net.bodies import Body
+from calotype.net.connections import UNDER_WAY, Call, Connector, Rested, Sending
 from calotype.net.fetcher import GuardedFetcher
 from calotype.net.intake import Intake, too_large
 from calotype.net.jsonstream import TooLarge
@@ -43,10 +40,6 @@ __all__ = [
 
 RESULT_BYTES: Final = 512 * 1024 * 1024
 """Of one image that an upstream made."""
-REST_SECONDS: Final = 0.1
-"""So long a connection is left alone after an answer: who hangs up behind it has done so then."""
-KEPT_SECONDS: Final = 1.0
-"""So long it is good for another create: far less than any server lets one be idle."""
 MEMORY: Final = 32 * 1024 * 1024
 """For images on their way, all together; what is over goes through files."""
 _ROOM_SECONDS: Final = 5
@@ -190,9 +183,9 @@ class UpstreamClient:
             TooLarge: the answer is over ``max_bytes``, or holds too much besides images.
 
         """
-        sending = _Sending(body) if body is not None else None
-        call = _Call()
-        _under_way.set(call)
+        sending = Sending(body) if body is not None else None
+        call = Call()
+        UNDER_WAY.set(call)
         try:
             async with asyncio.timeout(timeout_seconds) as deadline:
                 response = await self._session(fresh=fresh).request(
@@ -312,11 +305,11 @@ class UpstreamClient:
         return session
 
     def _new_session(self, *, fresh: bool) -> aiohttp.ClientSession:
-        kind = _Rested if fresh else _Connector
+        kind = Rested if fresh else Connector
         session = aiohttp.ClientSession(
             connector=kind(
                 resolver=self._resolver,
-                keepalive_timeout=KEPT_SECONDS if fresh else _IDLE_SECONDS,
+                keepalive_timeout=connections.KEPT_SECONDS if fresh else _IDLE_SECONDS,
                 limit=0,
                 ssl=self._tls or True,
             ),
@@ -329,98 +322,6 @@ class UpstreamClient:
         # Else aiohttp sends what it takes for idempotent twice over a connection that is cut.
         session._retry_connection = False  # noqa: SLF001 -- there is no public switch
         return session
-
-
-class _Call:
-    """What is to be known of a call that fails."""
-
-    __slots__ = ("connected",)
-
-    def __init__(self) -> None:
-        self.connected = False
-
-
-_under_way: Final[ContextVar[_Call]] = ContextVar("call")
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells a call that it has a connection, as aiohttp's tracing would, which costs far more."""
-
-    async def connect(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- the base's own
-    ) -> Connection:
-        connection = await super().connect(req, traces, timeout)
-        if (call := _under_way.get(None)) is not None:  # None: it is a WebSocket's
-            call.connected = True
-        return connection
-
-
-class _Rested(_Connector):
-    """Uses no connection again right behind an answer, where some servers hang up unannounced."""
-
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        now = time.monotonic()
-        for protocol, since in self._conns.get(key, ()):  # the longest idle first, as below
-            if now - since > KEPT_SECONDS or _is_cut(protocol.transport):
-                protocol.close()  # so the next one may be taken: it must have rested, too
-            elif now - since < REST_SECONDS:
-                return None
-            else:
-                break
-        return await super()._get(key, traces)
-
-
-def _is_cut(transport: asyncio.Transport | None) -> bool:
-    """Whether the peer has ended a connection on which nothing is due.
-
-    The system is asked: a busy event loop has not looked yet.
-    """
-    if transport is None or transport.is_closing():
-        return True
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket"), select.POLLIN)
-    return bool(poll.poll(0))
-
-
-class _Sending(aiohttp.Payload):
-    """A body on its way out, and what went wrong with reading it."""
-
-    _autoclose = True
-
-    def __init__(self, body: Body) -> None:
-        super().__init__(body, content_type=body.content_type)
-        self._size = body.length
-        self._body = body
-        self.fault: Exception | None = None
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(
-        self,
-        writer: AbstractStreamWriter,
-        content_length: int | None,  # noqa: ARG002 -- the base's own; ours is exact
-    ) -> None:
-        # A chunk is held back until the next one is there, so that what fails is never whole.
-        held = b""
-        async with aclosing(self._body.chunks()) as chunks:
-            while True:
-                try:
-                    chunk = await anext(chunks, None)
-                except Exception as error:
-                    self.fault = error
-                    raise
-                if held:
-                    await writer.write(held)
-                if chunk is None:
-                    return
-                held = chunk
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 -- the base's own
-        raise TypeError("A body is not kept, so it cannot be shown.")
 
 
 def _as_given(url: str) -> URL:
