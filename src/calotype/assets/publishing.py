@@ -105,7 +105,10 @@ class Publisher:
         if folder and folder not in self._synced:
             parent = folder.rpartition("/")[0]
             self._make_folders(parent)
-            (self._root / folder).mkdir(parents=True, exist_ok=True)  # the root may be gone, too
+            if not self._root.exists():
+                self._root.mkdir(parents=True, exist_ok=True)
+                _sync_folder(self._root.parent)
+            (self._root / folder).mkdir(exist_ok=True)
             _sync_folder(self._root / parent)
             self._synced.add(folder)
 
