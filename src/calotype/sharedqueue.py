@@ -29,8 +29,8 @@ BATCH: Final = 64
 """Jobs taken from the queue at a time."""
 GLANCES: Final = 6
 """How often in a lease a worker looks for tasks that nobody told it of, as those of the lost."""
-BEATS: Final = 3
-"""How often in a lease it says that it lives: one may go astray."""
+BEATS: Final = 2
+"""How often in a lease it says that it lives; what goes astray is said at the next glance."""
 RACE_SECONDS: Final = 0.1
 """Pause where jobs wait and none was to be had: another worker may have taken the room for it."""
 _MARGIN: Final = 0.05
@@ -77,6 +77,8 @@ class SharedQueue:
         self._left: list[tuple[Job, float | None]] = []
         """Jobs whose run has ended, and after how many seconds they are to come again."""
         self._leaving = asyncio.Event()
+        self._last = False
+        """No more of them come."""
         self._fresh = asyncio.Event()
         """There may be jobs to take."""
         self._stopping = False
@@ -139,13 +141,13 @@ class SharedQueue:
         """Take jobs, say that their worker lives, and write their ends, until all is over."""
         async with self._jobs.driver, asyncio.TaskGroup() as together:
             await self._jobs.driver.add_listener(Topic(db_settings().channel), self._hear)
-            others = [together.create_task(work()) for work in (self._beat, self._keep_writing)]
+            beating = together.create_task(self._beat())
+            together.create_task(self._keep_writing())
             await self._take()
             await self._over.wait()
-            for other in others:
-                other.cancel()
-            await asyncio.wait(others)
-            await self._write()
+            beating.cancel()
+            self._last = True
+            self._leaving.set()
 
     def _hear(self, told: str | bytes | bytearray) -> None:
         """Look for jobs: PgQueuer's trigger tells that there are more of them, or fewer."""
@@ -208,7 +210,8 @@ class SharedQueue:
         self._leaving.set()
 
     async def _keep_writing(self) -> None:
-        while True:
+        """Never cut off between two writes: nobody else knows of these ends."""
+        while self._left or not self._last:
             await self._leaving.wait()
             self._leaving.clear()
             await self._write()
