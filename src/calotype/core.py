@@ -30,7 +30,6 @@ from calotype.services.routing import Router
 from calotype.services.switches import Switches
 from calotype.settings import Settings, SettingsError
 from calotype.store.port import Store
-from calotype.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +127,8 @@ def _store(settings: Settings) -> Store:
         from calotype.store.postgres import PostgresStore
 
         return PostgresStore(settings.database_url)
+    from calotype.store.sqlite import SqliteStore
+
     return SqliteStore(settings.database_path)
 
 

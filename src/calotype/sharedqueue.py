@@ -1,4 +1,4 @@
-"""Which task is next, for every process on one database: PgQueuer.
+"""Which task is next, for every process on one database: PgQueuer's table and statements.
 
 A job only says 'look at task X'; the task row is the truth. So a job may be lost or come twice:
 lost ones are found again by reconciliation, and whoever comes second finds the task taken under
@@ -7,15 +7,18 @@ another claim. Each channel is an entrypoint of its own, so that its limit holds
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from pgqueuer.core.qm import QueueManager
-from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
-from pgqueuer.domain.types import QueueEntrypoint
+from pgqueuer.domain.settings import db_settings
+from pgqueuer.domain.types import Channel as Topic
+from pgqueuer.domain.types import JobId, QueueEntrypoint, QueueManagerId
 from pgqueuer.ports import RepositoryPort
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from calotype.domain.channel import Channel
 from calotype.domain.errors import Unavailable
@@ -24,9 +27,14 @@ from calotype.queue import RETRY_SECONDS, TIDYING_SECONDS, Run
 
 BATCH: Final = 64
 """Jobs taken from the queue at a time."""
-RETRY: Final = timedelta(seconds=RETRY_SECONDS)
 GLANCES: Final = 6
-"""How often in a lease an idle worker looks for tasks of the lost."""
+"""How often in a lease a worker looks for tasks that nobody told it of, as those of the lost."""
+BEATS: Final = 2
+"""How often in a lease it says that it lives; what goes astray is said at the next glance."""
+RACE_SECONDS: Final = 0.1
+"""Pause where jobs wait and none was to be had: another worker may have taken the room for it."""
+_MARGIN: Final = 0.05
+"""Seconds; a job that was put back is looked for that much later, by another clock."""
 
 log = logging.getLogger(__name__)
 
@@ -58,25 +66,29 @@ class SharedQueue:
         limit: int | None = None,
     ) -> None:
         self._run = run
-        self._manager = _SharedManager(jobs)
-        self._channels = channels
+        self._jobs = jobs
         self._lease = lease
         self._limit = limit
-        self._active: dict[int, asyncio.Task[Any]] = {}
+        self._name = QueueManagerId(uuid.uuid4())
+        self._lanes: dict[QueueEntrypoint, EntrypointExecutionParameter] = {}
+        self._runs: dict[JobId, asyncio.Task[None]] = {}
+        self._active: dict[int, asyncio.Task[None]] = {}
+        """By task: two jobs may name the same one."""
+        self._left: list[tuple[Job, float | None]] = []
+        """Jobs whose run has ended, and after how many seconds they are to come again."""
+        self._leaving = asyncio.Event()
+        self._last = False
+        """No more of them come."""
+        self._fresh = asyncio.Event()
+        """There may be jobs to take."""
+        self._stopping = False
+        self._over = asyncio.Event()
         self._managing: asyncio.Task[None] | None = None
+        self.serve(channels)
 
     def start(self) -> None:
         """Begin to hand out tasks."""
-        self.serve(self._channels)
-        batch = BATCH if self._limit is None else max(1, min(BATCH, self._limit // 2))
-        managing = self._manager.run(
-            batch_size=batch,
-            dequeue_timeout=self._lease / GLANCES,
-            heartbeat_timeout=self._lease,
-            max_concurrent_tasks=self._limit,
-            log_aggregation_interval=timedelta(0),  # nobody reads these statistics
-        )
-        self._managing = asyncio.create_task(managing)
+        self._managing = asyncio.create_task(self._manage())
         self._managing.add_done_callback(_tell)
 
     @property
@@ -93,12 +105,16 @@ class SharedQueue:
         """Hand out nothing more and wait for what runs; returns how many had to be cut off."""
         if self._managing is None:
             return 0
-        self._manager.shutdown.set()
-        await asyncio.wait([self._managing], timeout=limit_seconds)
-        cut_off = self.running
-        for run in self._active.values():
+        self._stopping = True
+        self._fresh.set()
+        if self._runs:
+            await asyncio.wait(self._runs.values(), timeout=limit_seconds)
+        cut_off, left = self.running, list(self._runs.values())
+        for run in left:
             run.cancel()
-        # The manager itself is not cancelled before: it would cancel them a second time.
+        if left:
+            await asyncio.wait(left, timeout=TIDYING_SECONDS)
+        self._over.set()
         await asyncio.wait([self._managing], timeout=TIDYING_SECONDS)
         self._managing.cancel()
         await asyncio.wait([self._managing])
@@ -110,10 +126,57 @@ class SharedQueue:
         Channels that were served before go on being served, by the limits they had.
         """
         for channel in channels:
-            self._manager.entrypoint_registry.pop(QueueEntrypoint(entrypoint(channel.id)), None)
-            self._manager.entrypoint(entrypoint(channel.id), concurrency_limit=channel.concurrency)(
-                self._handle
+            lane = EntrypointExecutionParameter(channel.concurrency)
+            self._lanes[QueueEntrypoint(entrypoint(channel.id))] = lane
+        self._fresh.set()
+
+    @property
+    def _limited(self) -> bool:
+        """Whether the end of a task may make room for another."""
+        return self._limit is not None or any(
+            lane.concurrency_limit for lane in self._lanes.values()
+        )
+
+    async def _manage(self) -> None:
+        """Take jobs, say that their worker lives, and write their ends, until all is over."""
+        async with self._jobs.driver, asyncio.TaskGroup() as together:
+            await self._jobs.driver.add_listener(Topic(db_settings().channel), self._hear)
+            beating = together.create_task(self._beat())
+            together.create_task(self._keep_writing())
+            await self._take()
+            await self._over.wait()
+            beating.cancel()
+            self._last = True
+            self._leaving.set()
+
+    def _hear(self, told: str | bytes | bytearray) -> None:
+        """Look for jobs: PgQueuer's trigger tells that there are more of them, or fewer."""
+        if self._limited or '"delete"' not in str(told):
+            self._fresh.set()
+
+    async def _take(self) -> None:
+        batch = BATCH if self._limit is None else max(1, min(BATCH, self._limit // 2))
+        while not self._stopping:
+            self._fresh.clear()
+            jobs = await self._jobs.dequeue(
+                batch, self._lanes, self._name, self._limit, heartbeat_timeout=self._lease
             )
+            for job in jobs:
+                self._begin(job)
+            if jobs and (self._limited or len(jobs) == batch):
+                continue
+            pause = self._lease.total_seconds() / GLANCES
+            if self._limited and await self._jobs.eligible_queued_work(list(self._lanes)):
+                pause = min(pause, RACE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._fresh.wait()
+
+    def _begin(self, job: Job) -> None:
+        if self._stopping:
+            self._leave(job, 0.0)
+        elif job.id not in self._runs:  # a late sign of life makes our own job look lost
+            self._runs[job.id] = asyncio.create_task(self._handle(job))
 
     async def _handle(self, job: Job) -> None:
         """Run the task of a job; a second job for a task that runs here waits for its end.
@@ -121,31 +184,56 @@ class SharedQueue:
         It may be the job by which the first one passed the task on to another channel.
         """
         task_id = int(job.payload or b"0")
-        while (active := self._active.get(task_id)) is not None:
-            await asyncio.wait([active])
-        if (active := asyncio.current_task()) is not None:
-            self._active[task_id] = active
-        later: float | None = None
+        again: float | None = 0.0  # where it is cut off
         try:
-            later = await self._run(task_id)
+            while (active := self._active.get(task_id)) is not None:
+                await asyncio.wait([active])
+            self._active[task_id] = self._runs[job.id]
+            try:
+                again = await self._run(task_id)
+            finally:
+                del self._active[task_id]
+            if self._stopping and again is None:  # final or parked: whoever looks next finds out
+                again = 0.0
         except Unavailable as error:
             log.warning("%s is tried again: %s", encode("task", task_id), error.message)
-            raise RetryRequested(RETRY, reason=type(error).__name__) from error
-        except Exception as error:
+            again = RETRY_SECONDS
+        except Exception:
             log.exception("%s broke; it is tried again", encode("task", task_id))
-            raise RetryRequested(RETRY, reason=type(error).__name__) from error
-        else:
-            if self._manager.shutdown.is_set():  # final or parked: whoever looks next finds out
-                raise RetryRequested(reason="stopping")
-            if later is not None:
-                raise RetryRequested(timedelta(seconds=later), reason="waiting for the channel")
+            again = RETRY_SECONDS
         finally:
-            self._active.pop(task_id, None)
+            del self._runs[job.id]
+            self._leave(job, again)
 
+    def _leave(self, job: Job, again: float | None) -> None:
+        self._left.append((job, again))
+        self._leaving.set()
 
-class _SharedManager(QueueManager):
-    async def verify_structure(self) -> None:
-        """The store judged the schema; asking again would end a worker that starts in an outage."""
+    async def _keep_writing(self) -> None:
+        """Never cut off between two writes: nobody else knows of these ends."""
+        while self._left or not self._last:
+            await self._leaving.wait()
+            self._leaving.clear()
+            await self._write()
+
+    async def _write(self) -> None:
+        """End jobs, all that wait for it together, and put those back that are to come again."""
+        left, self._left = self._left, []
+        ended = [job for job, again in left if again is None]
+        if ended:
+            await self._jobs.log_jobs([(job, "successful", None) for job in ended])
+        for job, again in left:
+            if again is not None:
+                await self._jobs.retry_job(job, timedelta(seconds=again), None)
+                asyncio.get_running_loop().call_later(again + _MARGIN, self._fresh.set)
+        if self._limited:
+            self._fresh.set()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / BEATS)
+            if self._runs:
+                await self._jobs.update_heartbeat(list(self._runs))
 
 
 def _tell(manager: asyncio.Task[None]) -> None:

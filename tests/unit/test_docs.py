@@ -13,7 +13,7 @@ import typer
 from calotype.api.openapi import build_document
 from calotype.api.render import STATUSES
 from calotype.catalog import load_catalog
-from calotype.cli.main import app
+from calotype.cli.main import add_the_rest
 from calotype.domain import errors
 from calotype.domain.catalog import Model
 from calotype.domain.channel import Channel
@@ -235,7 +235,7 @@ def commands(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
             yield from commands(child, *path, name)
 
 
-COMMANDS = dict(commands(typer.main.get_command(app), "calotype"))
+COMMANDS = dict(commands(typer.main.get_command(add_the_rest()), "calotype"))
 
 
 def test_every_command_is_documented_and_no_other() -> None:

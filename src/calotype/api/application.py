@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.requests import Request
@@ -15,20 +15,22 @@ from calotype.api.callbacks import CallbackRoute
 from calotype.api.cancelling import Cancel
 from calotype.api.context import Context
 from calotype.api.discovery import Discovery
-from calotype.api.docs_page import DocsPage
-from calotype.api.docs_page.llms import LlmsText
 from calotype.api.edge import Edge, ErrorPages
 from calotype.api.files import Files
 from calotype.api.images import Generations
 from calotype.api.intake import Intake
 from calotype.api.mcp import AgentDoor
 from calotype.api.openai import routes as openai_routes
-from calotype.api.openapi import OpenApi, build_document
 from calotype.api.status import Check, Status
 from calotype.api.streams import Streams
 from calotype.api.task_list import TaskList
 from calotype.api.tasks import Tasks
 from calotype.api.webhooks import WebhookRoutes
+
+if TYPE_CHECKING:  # read when somebody asks for the documentation
+    from calotype.api.docs_page import DocsPage
+    from calotype.api.docs_page.llms import LlmsText
+    from calotype.api.openapi import OpenApi
 
 
 class Application(msgspec.Struct, frozen=True):
@@ -39,6 +41,14 @@ class Application(msgspec.Struct, frozen=True):
     """Shows other channels than at the start."""
 
 
+class _Documents(msgspec.Struct, frozen=True):
+    """The API for programs, people and language models."""
+
+    openapi: "OpenApi"
+    docs: "DocsPage"
+    llms: "LlmsText"
+
+
 class _Published:
     """What is rendered from catalog and channels: once, and again when these change."""
 
@@ -47,13 +57,15 @@ class _Published:
         self.refresh()
 
     def refresh(self) -> None:
-        context = self._context
-        channels, public_url = context.router.serving, context.public_url
-        document = build_document(context.catalog, channels, public_url=public_url)
-        self.discovery = Discovery(context)
-        self.openapi = OpenApi(document)
-        self.docs = DocsPage(document, context.catalog, channels, public_url=public_url)
-        self.llms = LlmsText(document, context.catalog, public_url=public_url)
+        self.discovery = Discovery(self._context)
+        self._documents: _Documents | None = None
+
+    @property
+    def _shown(self) -> _Documents:
+        """The documents, made for whoever asks first: no start waits for them."""
+        if self._documents is None:
+            self._documents = _documents(self._context)
+        return self._documents
 
     async def models(self, request: Request) -> Response:
         return await self.discovery.models(request)
@@ -62,13 +74,27 @@ class _Published:
         return await self.discovery.model(request)
 
     async def document(self, request: Request) -> Response:
-        return await self.openapi.handle(request)
+        return await self._shown.openapi.handle(request)
 
     async def page(self, request: Request) -> Response:
-        return await self.docs.handle(request)
+        return await self._shown.docs.handle(request)
 
     async def text(self, request: Request) -> Response:
-        return await self.llms.handle(request)
+        return await self._shown.llms.handle(request)
+
+
+def _documents(context: Context) -> _Documents:
+    from calotype.api.docs_page import DocsPage
+    from calotype.api.docs_page.llms import LlmsText
+    from calotype.api.openapi import OpenApi, build_document
+
+    catalog, channels, url = context.catalog, context.router.serving, context.public_url
+    document = build_document(catalog, channels, public_url=url)
+    return _Documents(
+        OpenApi(document),
+        DocsPage(document, catalog, channels, public_url=url),
+        LlmsText(document, catalog, public_url=url),
+    )
 
 
 def build(

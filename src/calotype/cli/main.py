@@ -1,29 +1,17 @@
-"""The ``calotype`` command, put together from one module per group of commands."""
+"""The ``calotype`` command, put together from one module per group of commands.
+
+A server is to be ready soon, so its commands are here from the start and all others only where
+the first word does not name one of these.
+"""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from calotype import __version__
-from calotype.cli import (
-    accounts,
-    admin,
-    channels,
-    doctor,
-    faults,
-    files,
-    generate,
-    keys,
-    local,
-    mcp,
-    models,
-    server,
-    tasks,
-    webhooks,
-)
-from calotype.cli import credits as credit_commands
+from calotype.cli import faults, server
 
 app = typer.Typer(
     name="calotype",
@@ -66,19 +54,41 @@ def _root(
 app.command()(server.serve)
 app.command()(server.worker)
 app.command()(server.migrate)
-app.add_typer(keys.app, name="keys")
-app.add_typer(credit_commands.app, name="credits")
-app.add_typer(accounts.app, name="accounts")
-app.command()(models.models)
-app.command()(channels.channels)
-app.command()(generate.generate)
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(files.app, name="files")
-app.add_typer(webhooks.app, name="webhooks")
-app.add_typer(local.app, name="local")
-app.command()(mcp.mcp)
-app.add_typer(admin.app, name="admin")
-app.command()(doctor.doctor)
+_SERVERS: Final = {"serve", "worker", "migrate"}
+
+
+def add_the_rest() -> typer.Typer:
+    """Add the commands that are no servers; returns the whole command."""
+    from calotype.cli import (
+        accounts,
+        admin,
+        channels,
+        doctor,
+        files,
+        generate,
+        keys,
+        local,
+        mcp,
+        models,
+        tasks,
+        webhooks,
+    )
+    from calotype.cli import credits as credit_commands
+
+    app.add_typer(keys.app, name="keys")
+    app.add_typer(credit_commands.app, name="credits")
+    app.add_typer(accounts.app, name="accounts")
+    app.command()(models.models)
+    app.command()(channels.channels)
+    app.command()(generate.generate)
+    app.add_typer(tasks.app, name="tasks")
+    app.add_typer(files.app, name="files")
+    app.add_typer(webhooks.app, name="webhooks")
+    app.add_typer(local.app, name="local")
+    app.command()(mcp.mcp)
+    app.add_typer(admin.app, name="admin")
+    app.command()(doctor.doctor)
+    return app
 
 
 def main() -> None:
@@ -87,6 +97,8 @@ def main() -> None:
     What a person can do something about is told in one line on stderr; the rest is a fault of
     ours and shows its traceback.
     """
+    if not _SERVERS.intersection(sys.argv[1:2]):
+        add_the_rest()
     try:
         app()
     except Exception as error:

@@ -1,6 +1,7 @@
 """``calotype serve``, ``calotype worker`` and ``calotype migrate``."""
 
 import asyncio
+import gc
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +33,7 @@ def serve(
 
     Runs until Ctrl-C or SIGTERM. Says on stdout where it listens, and logs to stderr.
     """
+    gc.disable()  # until it is ready: what is made by then stays
     import msgspec
 
     from calotype.cli import logs
@@ -70,6 +72,7 @@ def worker(
 
     Runs until Ctrl-C or SIGTERM, then parks what can be parked and finishes the rest.
     """
+    gc.disable()  # until it is ready: what is made by then stays
     import msgspec
 
     from calotype.cli import logs

@@ -1,5 +1,6 @@
 """Every route of the console, in one application."""
 
+from functools import cached_property
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -10,7 +11,6 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from calotype.console import live, pages
 from calotype.console.access import sign
 from calotype.console.context import Console
 from calotype.console.errors import PREFIX, ErrorPages, PageError
@@ -25,11 +25,17 @@ class ConsoleApp:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._errors = ErrorPages(console.render)
+
+    @cached_property
+    def _router(self) -> Router:
+        """Its pages, which are read for the first visitor: no start waits for them."""
+        from calotype.console import live, pages
+
         names = (each.name for each in iter_modules(pages.__path__, f"{pages.__name__}."))
         groups = [live, *map(import_module, names)]
-        found = [each for group in groups for each in group.routes(console)]
-        static = Route(f"{STATIC}/{{version}}/{{path:path}}", console.render.static.handle)
-        self._router = Router([static, *found], redirect_slashes=False)
+        found = [each for group in groups for each in group.routes(self._console)]
+        static = Route(f"{STATIC}/{{version}}/{{path:path}}", self._console.render.static.handle)
+        return Router([static, *found], redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

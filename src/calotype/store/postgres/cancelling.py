@@ -30,7 +30,7 @@ async def cancel(connection: Connection, task_id: int, *, account_id: int, now: 
         error = rows.encode(CANCELLED)
         to = transitions.webhook_columns(task)
         values = (task_id, task.claim, error, now, None, None, *why, 0, *to)
-        await transitions.FAIL.one(connection, Step(values))
+        await transitions.FAIL.make(connection, [Step(values)])
     elif task.cancel_at is None:
         await connection.fetch(transitions.MARK, task_id, now)
     return rows.task((await connection.fetch(_TASK, task_id, account_id))[0])

@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from calotype.domain.errors import Unavailable
-from calotype.domain.task import Asset
-from calotype.store.port import Fenced
+from calotype.domain.task import Asset, Task
+from calotype.store.port import Begin, Fenced
 from calotype.store.postgres.batcher import Batcher
 from calotype.store.postgres.connection import Connection
 from calotype.store.postgres.database import Database
@@ -24,6 +24,8 @@ class Step(msgspec.Struct, frozen=True):
     """Those that are to be written down."""
     earlier: Sequence[int] = ()
     """The ids of those of its result that had been before."""
+    choose: Callable[[Task], Begin | None] | None = None
+    """Which attempt is begun with a task that nobody had before."""
 
 
 Columns = Callable[[Sequence[Step]], list[list[Any]]]
@@ -69,9 +71,9 @@ class Move:
         self.statement: Final = statement
         self.columns: Final = columns
 
-    async def one(self, connection: Connection, step: Step) -> list[Row]:
-        """Move a single task, within a transaction of the caller's; no row: it is fenced."""
-        found: list[Row] = await connection.fetch(self.statement, *self.columns([step]))
+    async def make(self, connection: Connection, steps: Sequence[Step]) -> list[Row]:
+        """Move tasks; those that have no row are fenced."""
+        found: list[Row] = await connection.fetch(self.statement, *self.columns(steps))
         return found
 
 
@@ -116,7 +118,8 @@ class Moves:
     async def _make(self, move: Move, steps: Sequence[Step]) -> Sequence[Row | Exception]:
         """Move tasks in one transaction; what breaks it is found by taking them one by one."""
         try:
-            found = await self._db.fetch(move.statement, *move.columns(steps), patient=True)
+            async with self._db.connection(patient=True) as db:
+                found = await move.make(db, steps)
         except Unavailable as error:
             return [error] * len(steps)
         except Exception as error:  # noqa: BLE001 -- it belongs to one of them

@@ -82,7 +82,7 @@ async def reconcile(
 
 async def _end(connection: Connection, task_id: int, *, now: int, price: Price, days: Days) -> None:
     """Take the task, so that nobody else can write it, and end it with what has come of it."""
-    found = await transitions.TAKE.one(connection, Step((task_id, now)))
+    found = await transitions.TAKE.make(connection, [Step((task_id, now))])
     if not found:
         return
     task = rows.task(found[0])
@@ -101,11 +101,11 @@ async def _end(connection: Connection, task_id: int, *, now: int, price: Price, 
         end: tuple[Any, ...] = (open_attempt, None, state, why.message, why.code, None)
         values = (task_id, task.claim, actual, shown, now, *end, *to, days(task.model))
         step = Step(values, earlier=rows.earlier((), result))
-        await transitions.COMPLETE.one(connection, step)
+        await transitions.COMPLETE.make(connection, [step])
         return
     end = (open_attempt, state, why.message, why.code, None, None, 0, *to)
     step = Step((task_id, task.claim, rows.encode(why), now, *end))
-    await transitions.FAIL.one(connection, step)
+    await transitions.FAIL.make(connection, [step])
 
 
 def _count(done: str) -> int:

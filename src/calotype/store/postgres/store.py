@@ -56,6 +56,7 @@ from calotype.store.postgres import (
     reconciliation,
     search,
     submission,
+    taking,
     transitions,
 )
 from calotype.store.postgres.batcher import Batcher
@@ -337,21 +338,12 @@ class PostgresStore:
         self, task_id: int, *, now: int, choose: Callable[[Task], Begin | None] | None = None
     ) -> Taken | None:
         try:
-            task = rows.task(await self._moves.make(transitions.TAKE, Step((task_id, now))))
+            step = Step((task_id, now), choose=choose)
+            _, task, begun = await self._moves.make(taking.TAKE_AND_BEGIN, step)
         except Fenced:
             return None
-        if task.claim > 1:
-            return Taken(task, tuple(await self.attempts(task_id)))
-        begin = choose(task) if choose else None  # nobody has sent anything
-        if begin is None:
-            return Taken(task, ())
-        try:
-            number = await self.begin_attempt(
-                task, channel_id=begin.channel_id, event=begin.event, now=now
-            )
-        except Fenced:  # it was cancelled just now, as whoever goes on will see
-            return Taken(task, ())
-        return Taken(task, (), begun=number)
+        attempts = () if task.claim == 1 else tuple(await self.attempts(task_id))
+        return Taken(task, attempts, begun)
 
     async def keep_references(
         self,
