@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,3 +109,19 @@ def picture(name: str, folder: Path, **settings: Any) -> Picture:
 def order(*pictures: Picture, **settings: Any) -> Draw:
     settings = {"width": 128, "height": 64, "steps": 2, "guidance": 0.0, **settings}
     return Draw(pictures=pictures, **settings)
+
+
+def engines_of(process: int) -> set[int]:
+    """The engine processes that a server or worker has started, by their ids."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    found = set()
+    for each in children:
+        with suppress(FileNotFoundError):  # it ends this moment
+            if b"diffusers.engine" in Path(f"/proc/{each}/cmdline").read_bytes():
+                found.add(int(each))
+    return found
+
+
+def has_torch(process: int) -> bool:
+    """Whether a process has loaded torch."""
+    return "libtorch" in Path(f"/proc/{process}/maps").read_text()
