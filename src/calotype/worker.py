@@ -111,6 +111,7 @@ class Upstreams:
             client=self._client,
             clock=core.clock,
             models=core.catalog.models,
+            data_dir=settings.data_dir,
             sandbox_seconds=settings.sandbox_seconds,
             sandbox_processes=settings.sandbox_processes,
         )

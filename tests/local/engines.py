@@ -23,6 +23,7 @@ from calotype.providers.diffusers.wire import (
     Step,
 )
 
+_INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 _ENGINE = [sys.executable, "-P", "-m", "calotype.providers.diffusers.engine"]
 T = TypeVar("T", bound=Event)
 
@@ -84,6 +85,8 @@ def engine(errors: Path | None = None, **environment: str) -> Iterator[Engine]:
         environment: variables of it.
 
     """
+    # Without what torch has set in the process of the tests, where it is imported too.
+    own = {name: value for name, value in os.environ.items() if name != _INDUCTOR}  # noqa: TID251 -- for a child
     with (
         (errors or Path(os.devnull)).open("wb") as stderr,
         subprocess.Popen(
@@ -92,7 +95,7 @@ def engine(errors: Path | None = None, **environment: str) -> Iterator[Engine]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             pipesize=4096,  # holds some 120 steps, so that a drawing of more waits to be read
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},  # noqa: TID251 -- its own, and more
+            env={**own, "OMP_NUM_THREADS": "1", **environment},
         ) as process,
     ):
         try:

@@ -87,6 +87,20 @@ def test_it_leaves_interrupts_to_its_worker_and_ends_with_it(
         assert started.process.wait() == 0
 
 
+def test_what_it_compiles_is_kept_for_the_next_and_nothing_lies_about(
+    weights_folder: Path, tmp_path: Path
+) -> None:
+    temporary, compiled = tmp_path / "tmp", tmp_path / "compiled"
+    temporary.mkdir()
+    with engine(TMPDIR=str(temporary)) as started:
+        weights = tiny("klein", weights_folder)
+        started.load(weights, device="cpu", compile=True, compiled=str(compiled), warm_up=(128, 64))
+        ends, _ = started.batch(order(picture("a", tmp_path)))
+        assert ends == {"a": Drawn(id="a")}
+        assert list(compiled.rglob("*.so"))
+        assert list(temporary.iterdir()) == []
+
+
 def test_weights_that_cannot_be_loaded_end_it() -> None:
     with engine() as started:
         assert started.broken("/no/such/folder").code == "missing"

@@ -66,7 +66,7 @@ def of_channel(settings: Settings, slug: str | None) -> Trial:
             exit_code=MISCONFIGURED,
         )
     judging.check_here(named, settings)
-    return _trial(named[0], catalog)
+    return _trial(named[0], catalog, settings.data_dir)
 
 
 def of_model(settings: Settings, model: str, options: Mapping[str, str]) -> Trial:
@@ -98,10 +98,10 @@ def of_model(settings: Settings, model: str, options: Mapping[str, str]) -> Tria
     except SetUpFault as fault:
         option = fault.key.replace("options.", "--")
         raise CommandFault(f"{option}: {fault}", exit_code=MISCONFIGURED) from None
-    return _trial(channel, catalog)
+    return _trial(channel, catalog, settings.data_dir)
 
 
-def _trial(channel: Channel, catalog: Catalog) -> Trial:
+def _trial(channel: Channel, catalog: Catalog, data: Path) -> Trial:
     name = next(iter(channel.models or ()))
     model, wire = catalog.models[name], catalog.upstreams[_PROVIDER].wire(name)
     if wire is None:
@@ -117,7 +117,7 @@ def _trial(channel: Channel, catalog: Catalog) -> Trial:
         steps=fields["steps"],
         guidance=float(fields["guidance"]),
     )
-    return Trial(read(channel), order, channel.timeout_seconds)
+    return Trial(read(channel, data), order, channel.timeout_seconds)
 
 
 async def draw(trial: Trial, file: Path) -> dict[str, str]:

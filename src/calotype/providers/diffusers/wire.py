@@ -22,6 +22,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
 
     Args:
         weights: a folder, or the id of a repository in the hub's cache.
+        compiled: a folder in which ``compile`` leaves what it makes to the next engine; empty: that
+            for temporary files.
         warm_up: draw one picture of this width and height before telling that all is ready.
 
     """
@@ -31,6 +33,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     dtype: Dtype = "auto"
     offload: Offload = "none"
     compile: bool = False
+    compiled: str = ""
     safety: bool = False
     warm_up: tuple[int, int] | None = None
 
