@@ -116,6 +116,7 @@ class Upstreams:
             sandbox_processes=settings.sandbox_processes,
         )
         self._made: list[Provider] = []
+        self._loaded = False
         self._known: dict[int, tuple[Channel, Provider]] = {}
         self.providers: dict[int, Provider] = {}
         self.serve(core.router.channels)
@@ -161,10 +162,16 @@ class Upstreams:
                 (provider.start if provider in wanted else provider.retire)()
 
     async def check_loaded(self) -> None:
-        """Raise ``Unavailable`` while a channel gets ready for the first time."""
+        """Raise ``Unavailable`` while a channel gets ready that was there at the start.
+
+        Once all have, those that come later are waited for by their own tasks alone.
+        """
+        if self._loaded:
+            return
         for provider in self.providers.values():
             if isinstance(provider, Resident):
                 provider.check()
+        self._loaded = True
 
     async def check_room(self) -> None:
         """Raise ``Unavailable`` while there is no room for what upstreams answer."""

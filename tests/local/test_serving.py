@@ -83,5 +83,12 @@ async def test_a_task_is_drawn_also_when_its_engine_is_killed(site: Site) -> Non
         (image,) = task["result"]["data"]
         assert (image["width"], image["height"]) == (512, 512)
     assert not drawing & engines_of(server.process.pid)
+    settings = site.root / "calotype.toml"
+    settings.write_text(
+        settings.read_text().replace('device = "cpu"', 'device = "cpu", batch = "2"')
+    )
+    server.process.send_signal(signal.SIGHUP)
+    await eventually(lambda: "channels in force" in server.stderr, "the channels are changed")
+    assert (await ask(site, "/readyz"))["status"] == "ready"  # though others load their weights
     await server.terminate()
     await eventually(lambda: not list((site.root / "tmp").glob("calotype-diffusers-*")), "no files")

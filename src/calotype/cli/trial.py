@@ -140,7 +140,9 @@ async def draw(trial: Trial, file: Path) -> dict[str, str]:
         code = 1 if broken.code == "out_of_memory" else MISCONFIGURED
         raise CommandFault(str(broken), exit_code=code) from None
     except EngineGone as gone:
-        cure = _MORE_MEMORY if gone.out_of_memory else "try --device cpu, to see if it is the GPU"
+        cure = (
+            _MORE_MEMORY if gone.out_of_memory else "try another device, to see if it is this one"
+        )
         raise CommandFault(f"{gone} Now {cure}.") from None
     finally:
         await engine.end()

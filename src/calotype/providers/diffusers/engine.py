@@ -15,9 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from calotype.providers.diffusers.desk import Desk
-from calotype.providers.diffusers.wire import Broken, Draw, Load, Order, Stop
-
-OUT_OF_MEMORY = 3
+from calotype.providers.diffusers.wire import OUT_OF_MEMORY, Broken, Draw, Load, Order, Stop
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ An engine is a process that holds one set of weights on one device. It is told t
 then draws one batch at a time; a stop may come in between.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,8 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Offload = Literal["none", "model", "sequential"]
 EndCode = Literal["cancelled", "out_of_memory", "unsafe", "unfit", "failed"]
 """``unfit``: these weights cannot do what was asked."""
+OUT_OF_MEMORY: Final = 3
+"""The exit code of an engine that ran out of memory."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
