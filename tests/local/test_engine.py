@@ -87,18 +87,23 @@ def test_it_leaves_interrupts_to_its_worker_and_ends_with_it(
         assert started.process.wait() == 0
 
 
-def test_what_it_compiles_is_kept_for_the_next_and_nothing_lies_about(
+def test_what_compiling_leaves_lies_in_the_folder_that_it_was_told(
     weights_folder: Path, tmp_path: Path
 ) -> None:
-    temporary, compiled = tmp_path / "tmp", tmp_path / "compiled"
+    """A real compiler takes a minute; this one says where it would work, and fails."""
+    temporary, compiled, seen = (tmp_path / name for name in ("tmp", "compiled", "seen"))
     temporary.mkdir()
-    with engine(TMPDIR=str(temporary)) as started:
-        weights = tiny("klein", weights_folder)
-        started.load(weights, device="cpu", compile=True, compiled=str(compiled), warm_up=(128, 64))
-        ends, _ = started.batch(order(picture("a", tmp_path)))
-        assert ends == {"a": Drawn(id="a")}
-        assert list(compiled.rglob("*.so"))
-        assert list(temporary.iterdir()) == []
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\necho "$TMPDIR" >>{seen}\nexit 1\n')
+    compiler.chmod(0o755)
+    told = {"device": "cpu", "compile": True, "compiled": str(compiled), "warm_up": (128, 64)}
+    with engine(TMPDIR=str(temporary), CXX=str(compiler)) as started:
+        broken = started.broken(tiny("klein", weights_folder), **told)
+        assert (broken.code, "cannot be loaded: " in broken.message) == ("unfit", True)
+        assert started.process.wait() == 1
+    assert set(seen.read_text().split()) == {str(compiled)}
+    assert list(compiled.iterdir())
+    assert list(temporary.iterdir()) == []
 
 
 def test_weights_that_cannot_be_loaded_end_it() -> None:
