@@ -251,9 +251,10 @@ def _reloading(
 
     def reload() -> None:
         try:
-            channels = channels_of(core.settings.reloaded(), core.catalog)
+            settings = core.settings.reloaded()
+            channels = channels_of(settings, core.catalog)
             if worker is not None:
-                worker.check_here(channels)
+                worker.check_here(channels, settings)
             changed = upstreams.serve(channels)
         except SettingsError as error:
             log.error("the channels stay as they were: %s", error)  # noqa: TRY400 -- it says all

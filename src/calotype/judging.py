@@ -3,7 +3,7 @@
 They are held against the providers, the upstreams' files and the catalog.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -28,15 +28,42 @@ def judged(settings: Settings, catalog: Catalog) -> tuple[Channel, ...]:
         SettingsError: with file, key and cure.
 
     """
-    where = f"{settings.config}: channels" if settings.config else "channels"
     beside = settings.config.parent if settings.config else Path()
     channels = []
     for place, channel in enumerate(settings.channels, start=1):
         try:
             channels.append(_judged(channel, catalog, beside))
         except ChannelFault as fault:
-            raise SettingsError(f"{where}[{place}]{fault}") from None
+            raise _misset(settings, place, fault) from None
     return tuple(channels)
+
+
+def check_here(channels: Iterable[Channel], settings: Settings) -> None:
+    """See whether a worker on this machine can work for these channels.
+
+    Args:
+        channels: judged before.
+        settings: that configure them.
+
+    Raises:
+        SettingsError: it cannot, for one of them; with file, key and cure.
+
+    """
+    places = {each.id: place for place, each in enumerate(settings.channels, start=1)}
+    for channel in channels:
+        check = kind_of(channel.provider).check_here
+        try:
+            if check is not None:
+                check(channel)
+        except SetUpFault as fault:
+            said = ChannelFault(fault.key, str(fault))
+            raise _misset(settings, places[channel.id], said) from None
+
+
+def _misset(settings: Settings, place: int, fault: ChannelFault) -> SettingsError:
+    """A channel's fault, with its place in the file."""
+    where = f"{settings.config}: channels" if settings.config else "channels"
+    return SettingsError(f"{where}[{place}]{fault}")
 
 
 def _judged(channel: Channel, catalog: Catalog, beside: Path) -> Channel:

@@ -24,11 +24,12 @@ from calotype.domain.webhooks import Signer
 from calotype.domain.wire import Upstream
 from calotype.imaging.conversion import Converter
 from calotype.imaging.signature import Signature, Unfit
+from calotype.judging import check_here
 from calotype.net.client import UpstreamClient
 from calotype.net.fetcher import GuardedFetcher
 from calotype.net.webhooks import WebhookClient
 from calotype.observing.metrics import RECONCILED
-from calotype.providers.kind import SetUpFault, kind_of
+from calotype.providers.kind import kind_of
 from calotype.providers.line import Tools
 from calotype.providers.port import Provider, Resident
 from calotype.queue import EmbeddedQueue
@@ -110,10 +111,12 @@ class Upstreams:
             client=self._client,
             clock=core.clock,
             models=core.catalog.models,
+            data_dir=settings.data_dir,
             sandbox_seconds=settings.sandbox_seconds,
             sandbox_processes=settings.sandbox_processes,
         )
         self._made: list[Provider] = []
+        self._loaded = False
         self._known: dict[int, tuple[Channel, Provider]] = {}
         self.providers: dict[int, Provider] = {}
         self.serve(core.router.channels)
@@ -159,10 +162,16 @@ class Upstreams:
                 (provider.start if provider in wanted else provider.retire)()
 
     async def check_loaded(self) -> None:
-        """Raise ``Unavailable`` while a channel gets ready for the first time."""
+        """Raise ``Unavailable`` while a channel gets ready that was there at the start.
+
+        Once all have, those that come later are waited for by their own tasks alone.
+        """
+        if self._loaded:
+            return
         for provider in self.providers.values():
             if isinstance(provider, Resident):
                 provider.check()
+        self._loaded = True
 
     async def check_room(self) -> None:
         """Raise ``Unavailable`` while there is no room for what upstreams answer."""
@@ -201,7 +210,7 @@ class Worker:
         self._core = core
         self._slugs = channels
         self._channels = _chosen(core.router.channels, channels)
-        check_here(self._channels)
+        check_here(self._channels, core.settings)
         self._upstreams = upstreams
         self._runner = Runner(
             core.store,
@@ -242,9 +251,9 @@ class Worker:
         """See at once whether a task that is developed here is to be stopped."""
         self._runner.look(task_id)
 
-    def check_here(self, channels: Sequence[Channel]) -> None:
+    def check_here(self, channels: Sequence[Channel], settings: Settings) -> None:
         """Raise ``SettingsError`` where those of these that it would serve cannot work here."""
-        check_here(_chosen(channels, self._slugs, strict=False))
+        check_here(_chosen(channels, self._slugs, strict=False), settings)
 
     def reload(self) -> None:
         """Serve the channels that are in force by now; those that are gone are served out."""
@@ -358,22 +367,6 @@ class Worker:
             "the worker has stopped: %d tasks finished or parked, %d cut off in mid-step",
             *(running - cut_off, cut_off),
         )
-
-
-def check_here(channels: Sequence[Channel]) -> None:
-    """See whether a worker on this machine can work for these channels.
-
-    Raises:
-        SettingsError: it cannot, for one of them.
-
-    """
-    for channel in channels:
-        check = kind_of(channel.provider).check_here
-        try:
-            if check is not None:
-                check(channel)
-        except SetUpFault as fault:
-            raise SettingsError(f"channels: {channel.slug}: {fault.key}: {fault}") from None
 
 
 async def _public_url(images: Images, settings: Settings, asset: Asset) -> str | None:

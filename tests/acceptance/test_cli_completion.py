@@ -95,3 +95,15 @@ async def test_clients_are_offered_their_own_tasks(monkeypatch: pytest.MonkeyPat
             monkeypatch.setenv("CALOTYPE_API_KEY", key)
             for words in (["tasks", "watch"], ["tasks", "cancel"], ["webhooks", "redeliver"]):
                 assert await asyncio.to_thread(offered, *words, "") == expected
+
+
+def test_a_model_that_needs_a_channel_is_offered_where_one_serves_it(data: Path) -> None:
+    asked = ("generate", "--model", "sd")
+    assert offered(*asked) == []
+    (data.parent / "calotype.toml").write_text(
+        '[[channels]]\nid = 10\nslug = "local"\nname = "Local"\nprovider = "diffusers"\n'
+        'models = ["sd-turbo"]\n'
+    )
+    assert offered(*asked) == ["sd-turbo"]
+    # Another server may have it.
+    assert offered("generate", "-m", "sdxl-turbo", "-p", "st") == ["steps="]

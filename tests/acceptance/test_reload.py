@@ -76,6 +76,20 @@ async def test_a_mistake_in_the_file_changes_nothing_and_is_told_with_its_cure(
         assert await cluster.states([task]) == {"success": 1}
 
 
+async def test_the_first_channel_of_a_model_that_needs_one_waits_for_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with running_cluster(tmp_path) as cluster:
+        api = await cluster.api()
+        more = MORE.replace('"sandbox"', '"diffusers"\nmodels = ["sd-turbo"]')
+        rewrite(cluster, more=more)
+        api.signal(signal.SIGHUP)
+        await eventually(lambda: "the channels stay as they were" in api.log, "it is told")
+        assert "calotype.toml: channels[4].models.sd-turbo: no channel was configured" in api.log
+        assert "restart, and it is offered" in api.log
+        assert await channels(cluster, api) == ["paid", "free", "narrow"]
+
+
 @pytest.mark.parametrize("moved", ["removed", "switched off"])
 async def test_waiting_tasks_of_a_channel_that_goes_are_done_by_another(
     tmp_path: Path, moved: str

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from calotype.providers.diffusers.wire import (
     Step,
 )
 
+_INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 _ENGINE = [sys.executable, "-P", "-m", "calotype.providers.diffusers.engine"]
 T = TypeVar("T", bound=Event)
 
@@ -84,6 +85,8 @@ def engine(errors: Path | None = None, **environment: str) -> Iterator[Engine]:
         environment: variables of it.
 
     """
+    # Without what torch has set in the process of the tests, where it is imported too.
+    own = {name: value for name, value in os.environ.items() if name != _INDUCTOR}  # noqa: TID251 -- for a child
     with (
         (errors or Path(os.devnull)).open("wb") as stderr,
         subprocess.Popen(
@@ -92,7 +95,7 @@ def engine(errors: Path | None = None, **environment: str) -> Iterator[Engine]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             pipesize=4096,  # holds some 120 steps, so that a drawing of more waits to be read
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},  # noqa: TID251 -- its own, and more
+            env={**own, "OMP_NUM_THREADS": "1", **environment},
         ) as process,
     ):
         try:
@@ -109,3 +112,19 @@ def picture(name: str, folder: Path, **settings: Any) -> Picture:
 def order(*pictures: Picture, **settings: Any) -> Draw:
     settings = {"width": 128, "height": 64, "steps": 2, "guidance": 0.0, **settings}
     return Draw(pictures=pictures, **settings)
+
+
+def engines_of(process: int) -> set[int]:
+    """The engine processes that a server or worker has started, by their ids."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    found = set()
+    for each in children:
+        with suppress(FileNotFoundError):  # it ends this moment
+            if b"diffusers.engine" in Path(f"/proc/{each}/cmdline").read_bytes():
+                found.add(int(each))
+    return found
+
+
+def has_torch(process: int) -> bool:
+    """Whether a process has loaded torch."""
+    return "libtorch" in Path(f"/proc/{process}/maps").read_text()

@@ -81,14 +81,24 @@ def test_weights_that_cannot_be_loaded_say_why_and_leave_no_picture(
     assert said[0].startswith("Loading ")
     assert "has no model_index.json" in said[1]
     assert len(said) == 2
-    assert "channels: local-12: options.weights: there is no folder" in told(
+    assert "calotype.toml: channels[3].options.weights: there is no folder" in told(
         "local", "check", "local-12", code=2
     )
     assert not list(here.glob("*.png"))
 
 
+def test_a_server_does_not_start_with_a_channel_that_it_cannot_draw_for(
+    here: Path, weights_folder: Path
+) -> None:
+    configure(here, tiny("sd", weights_folder), here / "none")
+    assert told("serve", "--port", "0", code=2).endswith(
+        f"calotype.toml: channels[2].options.weights: there is no folder {here / 'none'}; "
+        "put the weights there, or name the folder."
+    )
+
+
 def test_the_doctor_finds_a_channel_that_no_worker_here_can_draw_for(here: Path) -> None:
     configure(here, here / "none")
     report = run("doctor", code=1).stdout
-    assert "channels: local-10: options.weights: there is no folder" in report
+    assert "calotype.toml: channels[1].options.weights: there is no folder" in report
     assert "→ put the weights there, or name the folder" in report

@@ -87,6 +87,25 @@ def test_it_leaves_interrupts_to_its_worker_and_ends_with_it(
         assert started.process.wait() == 0
 
 
+def test_what_compiling_leaves_lies_in_the_folder_that_it_was_told(
+    weights_folder: Path, tmp_path: Path
+) -> None:
+    """A real compiler takes a minute; this one says where it would work, and fails."""
+    temporary, compiled, seen = (tmp_path / name for name in ("tmp", "compiled", "seen"))
+    temporary.mkdir()
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\necho "$TMPDIR" >>{seen}\nexit 1\n')
+    compiler.chmod(0o755)
+    told = {"device": "cpu", "compile": True, "compiled": str(compiled), "warm_up": (128, 64)}
+    with engine(TMPDIR=str(temporary), CXX=str(compiler)) as started:
+        broken = started.broken(tiny("klein", weights_folder), **told)
+        assert (broken.code, "cannot be loaded: " in broken.message) == ("unfit", True)
+        assert started.process.wait() == 1
+    assert set(seen.read_text().split()) == {str(compiled)}
+    assert list(compiled.iterdir())
+    assert list(temporary.iterdir()) == []
+
+
 def test_weights_that_cannot_be_loaded_end_it() -> None:
     with engine() as started:
         assert started.broken("/no/such/folder").code == "missing"

@@ -96,6 +96,14 @@ def test_a_class_that_is_not_supported_is_refused(copy: Path, name: object) -> N
     assert "is not supported. These are: Flux2KleinPipeline, " in message
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "null", ""])
+def test_an_index_that_is_none_is_named(copy: Path, text: str) -> None:
+    (copy / "model_index.json").write_text(text)
+    code, message = refused(copy)
+    assert code == "unfit"
+    assert f"{copy}/model_index.json is not as diffusers writes it: " in message
+
+
 def test_pickles_are_never_read(copy: Path) -> None:
     (file,) = (copy / "unet").glob("*.safetensors")
     file.rename(file.with_suffix(".bin"))

@@ -168,3 +168,14 @@ async def test_weights_in_16_bits_come_where_there_are_no_others(tmp_path: Path)
     async with running_hub(Hub({**files, half: b"16 bits"})) as hub:
         ended = await pull(hub, tmp_path, "ours/tiny")
         assert lying(Path(ended.out.strip())) == {**files, half: b"16 bits"}
+
+
+async def test_an_index_that_is_none_is_refused_before_anything_large_comes(
+    tmp_path: Path,
+) -> None:
+    async with running_hub(Hub({**WANTED, "model_index.json": b"[1]"})) as hub:
+        ended = await pull(hub, tmp_path, "ours/tiny")
+        assert ended.code == 2
+        (line,) = ended.err.splitlines()
+        assert line.startswith("The model_index.json of ours/tiny is not as diffusers writes it")
+        assert [path for path, _ in hub.asked] == ["model_index.json"]

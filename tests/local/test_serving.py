@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import aiohttp
 import pytest
 
 from acceptance.conftest import Site, eventually
+from local.engines import engines_of, has_torch
 from local.weights import tiny
 
 CHANNEL = """
@@ -59,21 +59,6 @@ async def developed(site: Site, task: str) -> Any:
     return found
 
 
-def engines(server: int) -> set[int]:
-    """The engine processes of a server."""
-    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-    found = set()
-    for each in children:
-        with suppress(FileNotFoundError):  # it ends this moment
-            if b"diffusers.engine" in Path(f"/proc/{each}/cmdline").read_bytes():
-                found.add(int(each))
-    return found
-
-
-def has_torch(process: int) -> bool:
-    return "libtorch" in Path(f"/proc/{process}/maps").read_text()
-
-
 async def test_a_task_is_drawn_also_when_its_engine_is_killed(site: Site) -> None:
     await site.fund()
     server = await site.serve()
@@ -82,7 +67,7 @@ async def test_a_task_is_drawn_also_when_its_engine_is_killed(site: Site) -> Non
     listed = {each["id"] for each in (await ask(site, "/v1/models"))["data"]}
     assert {"sd-turbo", "sdxl-turbo"} <= listed
     assert not {"qwen-image", "z-image-turbo"} & listed
-    drawing = engines(server.process.pid)
+    drawing = engines_of(server.process.pid)
     assert len(drawing) == 2
     assert all(has_torch(each) for each in drawing)
     assert not has_torch(server.process.pid)
@@ -97,6 +82,13 @@ async def test_a_task_is_drawn_also_when_its_engine_is_killed(site: Site) -> Non
         assert task["state"] == "success", task
         (image,) = task["result"]["data"]
         assert (image["width"], image["height"]) == (512, 512)
-    assert not drawing & engines(server.process.pid)
+    assert not drawing & engines_of(server.process.pid)
+    settings = site.root / "calotype.toml"
+    settings.write_text(
+        settings.read_text().replace('device = "cpu"', 'device = "cpu", batch = "2"')
+    )
+    server.process.send_signal(signal.SIGHUP)
+    await eventually(lambda: "channels in force" in server.stderr, "the channels are changed")
+    assert (await ask(site, "/readyz"))["status"] == "ready"  # though others load their weights
     await server.terminate()
     await eventually(lambda: not list((site.root / "tmp").glob("calotype-diffusers-*")), "no files")

@@ -158,6 +158,7 @@ async def test_the_engine_is_told_all_that_was_asked(workshop: Workshop) -> None
         "dtype": "float16",
         "offload": "model",
         "compile": False,
+        "compiled": "",
         "safety": False,
         "warm_up": [512, 512],
     }

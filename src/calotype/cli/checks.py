@@ -24,11 +24,11 @@ from calotype.domain.ids import encode
 from calotype.domain.task import Attempt, State
 from calotype.imaging.signature import Signature, Unfit
 from calotype.imaging.signing import check
+from calotype.judging import check_here
 from calotype.providers.sandbox import SANDBOX
 from calotype.services.watching import LEAST_FREE
 from calotype.settings import Settings, SettingsError
 from calotype.store.port import StoreError
-from calotype.worker import check_here
 
 NEWEST: Final = 100
 """Successful tasks whose files are looked for."""
@@ -213,7 +213,7 @@ async def _channels(core: Core) -> str:
 def _away(core: Core) -> str:
     """What keeps a worker on this machine from its work; on a shared database others may do it."""
     try:
-        check_here(core.router.channels)
+        check_here(core.router.channels, core.settings)
     except SettingsError as error:
         if core.settings.shared_database:
             return f"; no worker can run here: {str(error).rstrip('.')}"

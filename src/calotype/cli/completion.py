@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:  # importing them takes longer than a person waits for Tab
     from calotype.domain.catalog import Catalog, Model
+    from calotype.settings import Settings
 
 Offers = list[tuple[str, str]]
 """Words, each with what to say about it."""
@@ -23,9 +24,18 @@ _PATIENCE_SECONDS: Final = 1.5
 
 
 def models(context: typer.Context, incomplete: str) -> Offers:
-    """Ids of models."""
-    found = _catalog(context)
-    entries = found.models.values() if found else ()
+    """Ids of models; of those that need a channel, those that one serves."""
+    from calotype.judging import judged
+    from calotype.settings import SettingsError
+
+    if (settings := _settings(context)) is None or (found := _catalog(settings)) is None:
+        return []
+    try:
+        channels = judged(settings, found)
+    except SettingsError:
+        channels = ()
+    named = {name for channel in channels for name in channel.models or ()}
+    entries = found.offered(named).models.values()
     return _beginning(((model.id, model.name) for model in entries), incomplete)
 
 
@@ -108,19 +118,27 @@ def _of_parameter(context: typer.Context, name: str, incomplete: str) -> Offers:
 
 
 def _model(context: typer.Context) -> "Model | None":
-    found = _catalog(context)
+    settings = _settings(context)
+    found = _catalog(settings) if settings else None
     chosen = context.params.get("model")
     return found.models.get(chosen) if found and isinstance(chosen, str) else None
 
 
-def _catalog(context: typer.Context) -> "Catalog | None":
-    from calotype.catalog import CatalogError, load_catalog
+def _settings(context: typer.Context) -> "Settings | None":
     from calotype.settings import Settings, SettingsError
 
     try:
-        settings = Settings.load(file=context.find_root().params.get("config"))
+        return Settings.load(file=context.find_root().params.get("config"))
+    except SettingsError:
+        return None
+
+
+def _catalog(settings: "Settings") -> "Catalog | None":
+    from calotype.catalog import CatalogError, load_catalog
+
+    try:
         return load_catalog(settings.catalog_dir)
-    except (SettingsError, CatalogError):
+    except CatalogError:
         return None
 
 

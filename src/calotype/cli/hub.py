@@ -1,7 +1,6 @@
 """Weights from the hub: which files are wanted, that they fit the disk, that they came whole."""
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,8 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from calotype.cli import show
 from calotype.cli.faults import MISCONFIGURED, CommandFault
@@ -54,7 +55,7 @@ def pull(repository: str, *, revision: str | None, to: Path | None) -> Path:
             )
         index = Path(api.hf_hub_download(repository, _INDEX, revision=commit, local_dir=to))
         folder = index.parent
-        parts = json.loads(index.read_text(encoding="utf-8"))
+        parts = _parts(repository, index)
         wanted = {path: files[path] for path in chosen(repository, list(files), parts)}
         missing = [file for path, file in wanted.items() if not _lies(folder / path, file)]
         cached = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}")
@@ -64,6 +65,18 @@ def pull(repository: str, *, revision: str | None, to: Path | None) -> Path:
             api.hf_hub_download(repository, path, revision=commit, local_dir=to)
     _check(folder, wanted)
     return folder
+
+
+def _parts(repository: str, index: Path) -> dict[str, Any]:
+    """What stands in a ``model_index.json``."""
+    try:
+        return msgspec.json.decode(index.read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise CommandFault(
+            f"The {_INDEX} of {repository} is not as diffusers writes it: {error}; take another "
+            "repository, or another --revision of it.",
+            exit_code=MISCONFIGURED,
+        ) from None
 
 
 def chosen(repository: str, paths: list[str], index: Mapping[str, Any]) -> list[str]:
@@ -78,7 +91,7 @@ def chosen(repository: str, paths: list[str], index: Mapping[str, Any]) -> list[
         CommandFault: a part of it has weights, but none as safetensors.
 
     """
-    parts = {part for part, value in index.items() if isinstance(value, list) and value[0]}
+    parts = {part for part, value in index.items() if isinstance(value, list) and any(value[:1])}
     inside = [path for path in paths if path.count("/") == 1 and path.split("/")[0] in parts]
     weights = [path for path in inside if _PLAIN.fullmatch(path)]
     weights = weights or [path for path in inside if _HALF.fullmatch(path)]

@@ -7,13 +7,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from calotype import judging
 from calotype.catalog import load_catalog
 from calotype.cli import show
 from calotype.cli.faults import MISCONFIGURED, CommandFault
 from calotype.domain.catalog import Catalog
 from calotype.domain.channel import Channel, Served
 from calotype.domain.task import Request
-from calotype.judging import judged
 from calotype.providers.diffusers.batching import room
 from calotype.providers.diffusers.engines import MODULE, Engine, EngineBroken, EngineGone
 from calotype.providers.diffusers.options import Options, check_here, read, set_up
@@ -51,12 +51,12 @@ def of_channel(settings: Settings, slug: str | None) -> Trial:
     """The first model of a configured channel; without a slug of the only one.
 
     Raises:
-        CommandFault: there is no such channel, or this machine cannot draw for it.
-        SettingsError: the configuration is wrong.
+        CommandFault: there is no such channel.
+        SettingsError: the configuration is wrong, or this machine cannot draw by it.
 
     """
     catalog = load_catalog(settings.catalog_dir)
-    found = [one for one in judged(settings, catalog) if one.provider == _PROVIDER]
+    found = [one for one in judging.judged(settings, catalog) if one.provider == _PROVIDER]
     named = [one for one in found if slug in {None, one.slug}]
     if len(named) != 1:
         there = ", ".join(one.slug for one in found)
@@ -65,12 +65,8 @@ def of_channel(settings: Settings, slug: str | None) -> Trial:
             + (f"name one of {there}." if there else "configure one, or try a model by --model."),
             exit_code=MISCONFIGURED,
         )
-    try:
-        return _trial(named[0], catalog)
-    except SetUpFault as fault:
-        raise CommandFault(
-            f"channels: {named[0].slug}: {fault.key}: {fault}", exit_code=MISCONFIGURED
-        ) from None
+    judging.check_here(named, settings)
+    return _trial(named[0], catalog, settings.data_dir)
 
 
 def of_model(settings: Settings, model: str, options: Mapping[str, str]) -> Trial:
@@ -97,14 +93,15 @@ def of_model(settings: Settings, model: str, options: Mapping[str, str]) -> Tria
         options=options,
     )
     try:
-        return _trial(set_up(made, upstream, Path()), catalog)
+        channel = set_up(made, upstream, Path())
+        check_here(channel)
     except SetUpFault as fault:
         option = fault.key.replace("options.", "--")
         raise CommandFault(f"{option}: {fault}", exit_code=MISCONFIGURED) from None
+    return _trial(channel, catalog, settings.data_dir)
 
 
-def _trial(channel: Channel, catalog: Catalog) -> Trial:
-    check_here(channel)
+def _trial(channel: Channel, catalog: Catalog, data: Path) -> Trial:
     name = next(iter(channel.models or ()))
     model, wire = catalog.models[name], catalog.upstreams[_PROVIDER].wire(name)
     if wire is None:
@@ -120,7 +117,7 @@ def _trial(channel: Channel, catalog: Catalog) -> Trial:
         steps=fields["steps"],
         guidance=float(fields["guidance"]),
     )
-    return Trial(read(channel), order, channel.timeout_seconds)
+    return Trial(read(channel, data), order, channel.timeout_seconds)
 
 
 async def draw(trial: Trial, file: Path) -> dict[str, str]:
@@ -143,7 +140,9 @@ async def draw(trial: Trial, file: Path) -> dict[str, str]:
         code = 1 if broken.code == "out_of_memory" else MISCONFIGURED
         raise CommandFault(str(broken), exit_code=code) from None
     except EngineGone as gone:
-        cure = _MORE_MEMORY if gone.out_of_memory else "try --device cpu, to see if it is the GPU"
+        cure = (
+            _MORE_MEMORY if gone.out_of_memory else "try another device, to see if it is this one"
+        )
         raise CommandFault(f"{gone} Now {cure}.") from None
     finally:
         await engine.end()

@@ -6,6 +6,7 @@ where there is nothing to look at.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -57,6 +58,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
         client: the one HTTP client of the process.
         clock: the time.
         models: the catalog's, by their ids.
+        data_dir: of this process, for what a provider keeps.
         sandbox_seconds, sandbox_processes: for the built-in channel.
 
     """
@@ -64,6 +66,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     client: UpstreamClient
     clock: Clock
     models: Mapping[str, Model] = {}
+    data_dir: Path | None = None
     sandbox_seconds: float = 0.0
     sandbox_processes: int = 1
 

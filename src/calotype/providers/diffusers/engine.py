@@ -9,14 +9,13 @@ import queue
 import signal
 import threading
 import traceback
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from calotype.providers.diffusers.desk import Desk
-from calotype.providers.diffusers.wire import Broken, Draw, Load, Order, Stop
-
-OUT_OF_MEMORY = 3
+from calotype.providers.diffusers.wire import OUT_OF_MEMORY, Broken, Draw, Load, Order, Stop
 
 
 def main() -> None:
@@ -63,11 +62,15 @@ def _read(orders: BinaryIO, desk: Desk, waiting: "queue.SimpleQueue[Load | Draw]
 
 
 def _work(desk: Desk, waiting: "queue.SimpleQueue[Load | Draw]") -> None:
-    from calotype.providers.diffusers import drawing, loading, memory  # and with them torch
-
     order = waiting.get()
     if not isinstance(order, Load):
         raise TypeError("The first order has to be to load.")
+    if order.compile and order.compiled:
+        # A part of it torch keeps beside other temporary files, whatever it is told elsewhere.
+        Path(order.compiled).mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = order.compiled  # noqa: TID251 -- told to torch
+    from calotype.providers.diffusers import drawing, loading, memory  # and with them torch
+
     try:
         model, ready = loading.load(order)
     except loading.Unloadable as error:

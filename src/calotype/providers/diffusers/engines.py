@@ -14,6 +14,7 @@ import msgspec
 
 from calotype.imaging.processes import start_process
 from calotype.providers.diffusers.wire import (
+    OUT_OF_MEMORY,
     Broken,
     Draw,
     Drawn,
@@ -29,8 +30,6 @@ MODULE: Final = "calotype.providers.diffusers.engine"
 LOAD_SECONDS: Final = 3600.0
 """After so long an engine that has not loaded is given up."""
 GOODBYE_SECONDS: Final = 3.0
-OUT_OF_MEMORY: Final = 3
-"""The exit code of an engine that ran out of memory."""
 TOLD: Final = (
     *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"),
     *("CUDA_", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE"),

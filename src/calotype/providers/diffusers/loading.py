@@ -1,6 +1,5 @@
 """Loads weights into a pipeline: from the disk alone, and never from a pickle."""
 
-import json
 import re
 import time
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import diffusers
 import huggingface_hub
+import msgspec
 import torch
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -84,8 +84,10 @@ def load(order: Load) -> tuple[Model, Ready]:
                 f"{order.weights} does not fit into the memory of {device}: take smaller "
                 f"weights, or a GPU with more memory or with offload. {said(error)}",
             ) from error
-        code: Literal["missing", "unfit"] = "missing" if isinstance(error, OSError) else "unfit"
-        raise Unloadable(code, f"{order.weights} cannot be loaded: {said(error)}") from error
+        message = f"{order.weights} cannot be loaded: {said(error)}"
+        if isinstance(error, OSError):
+            raise Unloadable("missing", f"{message} Fetch the weights anew.") from error
+        raise Unloadable("unfit", message) from error
     return model, Ready(
         pipeline=name,
         device=str(device),
@@ -160,7 +162,12 @@ def _index(folder: Path) -> tuple[str, dict[str, Any]]:
             f"{folder} has no {_INDEX}: weights are a folder as diffusers saves it, with "
             "one folder for each part.",
         )
-    index = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        index = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Unloadable(
+            "unfit", f"{file} is not as diffusers writes it: {error}. Fetch the weights anew."
+        ) from error
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in FAMILIES:  # a list names code of its own
         raise Unloadable(
@@ -170,7 +177,7 @@ def _index(folder: Path) -> tuple[str, dict[str, Any]]:
     parts = {
         part: value
         for part, value in index.items()
-        if isinstance(value, list) and value[0] is not None
+        if isinstance(value, list) and value[:1] != [None]
     }
     return name, parts
 

@@ -65,8 +65,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return CPU_BATCH if device == "cpu" else BATCH
 
 
-def read(channel: Channel) -> Options:
+def read(channel: Channel, data: Path | None = None) -> Options:
     """The options of a channel.
+
+    Args:
+        channel: whose they are.
+        data: the folder in which what is compiled is kept; None: it is not to be loaded.
 
     Raises:
         SetUpFault: one is no such value.
@@ -84,6 +88,7 @@ def read(channel: Channel) -> Options:
         dtype=said.get("dtype", "auto"),  # type: ignore[arg-type]  # just judged
         offload=said.get("offload", "none"),  # type: ignore[arg-type]  # just judged
         compile=_switch(channel, "compile", default=False),
+        compiled="" if data is None else str((data / "compiled").absolute()),
         safety=_switch(channel, "safety", default=False),
     )
     window = _number(channel, "batch_window_ms", most=_LONGEST_WINDOW_MS)

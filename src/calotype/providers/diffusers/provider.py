@@ -67,7 +67,7 @@ class Diffusers(Plain):
         batcher: Callable[..., Batcher] = Batcher,
     ) -> None:
         self._channel = channel
-        self._options = read(channel)
+        self._options = read(channel, tools.data_dir)
         self._exchange = Exchange()
         self._batcher = batcher(
             self._options,

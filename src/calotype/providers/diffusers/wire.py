@@ -4,7 +4,7 @@ An engine is a process that holds one set of weights on one device. It is told t
 then draws one batch at a time; a stop may come in between.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,8 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Offload = Literal["none", "model", "sequential"]
 EndCode = Literal["cancelled", "out_of_memory", "unsafe", "unfit", "failed"]
 """``unfit``: these weights cannot do what was asked."""
+OUT_OF_MEMORY: Final = 3
+"""The exit code of an engine that ran out of memory."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
@@ -22,6 +24,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
 
     Args:
         weights: a folder, or the id of a repository in the hub's cache.
+        compiled: a folder in which ``compile`` leaves what it makes to the next engine; empty: that
+            for temporary files.
         warm_up: draw one picture of this width and height before telling that all is ready.
 
     """
@@ -31,6 +35,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     dtype: Dtype = "auto"
     offload: Offload = "none"
     compile: bool = False
+    compiled: str = ""
     safety: bool = False
     warm_up: tuple[int, int] | None = None
 
