@@ -1,6 +1,7 @@
 """Pictures of every pipeline, drawn with tiny weights of the real classes."""
 
 import io
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -185,3 +186,33 @@ def test_a_failure_ends_the_whole_batch(model: Loader, tmp_path: Path) -> None:
     ends = [event for event in events if isinstance(event, Ended)]
     assert [(end.id, end.code) for end in ends] == [("a", "failed"), ("b", "failed")]
     assert ends[0].message.startswith("FileNotFoundError: ")
+
+
+class Leaving(io.BytesIO):
+    """A line whose worker, when it hears of the first step, lets one picture and its folder go."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.desk = Desk(self)
+        self._folder = folder
+
+    def write(self, event: Any, /) -> int:
+        if self.desk.wants(self._folder.name):
+            self.desk.end(self._folder.name, "cancelled", "It was stopped.")
+            shutil.rmtree(self._folder)
+        return super().write(event)
+
+
+def test_a_picture_that_is_stopped_with_its_folder_leaves_its_companions(
+    model: Loader, tmp_path: Path
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    line = Leaving(tmp_path / "a")
+    asked = order(picture("a", tmp_path / "a"), picture("b", tmp_path / "b", seed=8))
+    line.desk.take("ab")
+    draw(model("sd"), asked, line.desk)
+    events = [msgspec.json.decode(event, type=Event) for event in line.getvalue().splitlines()]
+    assert events[0] == Ended(id="a", code="cancelled", message="It was stopped.")
+    assert events[-1] == Drawn(id="b")
+    assert [file.name for file in (tmp_path / "b").iterdir()] == ["b.png"]

@@ -18,10 +18,10 @@ from calotype.domain.channel import Channel, Served
 from calotype.domain.errors import Unavailable
 from calotype.domain.outcomes import Done, Failed, Fault, Refused, SubmitOutcome, TryLater
 from calotype.domain.task import Request
-from calotype.providers.diffusers.batching import Batcher
+from calotype.providers.diffusers.batching import LONGEST_PAUSE, Batcher, pause_after
 from calotype.providers.diffusers.engines import TOLD
 from calotype.providers.diffusers.options import Options
-from calotype.providers.diffusers.provider import Diffusers
+from calotype.providers.diffusers.provider import Diffusers, steps_of
 from calotype.providers.line import Tools
 from calotype.providers.port import Job
 from providers.bed import catalog, content, reference, references, upstream
@@ -382,6 +382,18 @@ async def test_weights_that_are_missing_are_told_to_the_operator(workshop: Works
     assert outcome.detail == "There is nothing in acme/missing."
     again = await provider.submit(workshop.job("a fern"))
     assert isinstance(again, Refused)
+
+
+def test_of_a_share_by_strength_as_many_steps_are_drawn_as_were_asked_for() -> None:
+    for steps in range(1, 101):
+        for strength in [percent / 100 for percent in range(1, 101)]:
+            assert int(steps_of(steps, strength) * strength) == steps
+
+
+def test_an_engine_that_never_starts_is_tried_for_ever_at_the_longest_pause() -> None:
+    assert [pause_after(failures, first=1.0) for failures in (1, 2, 9, 10, 10**6)] == [
+        *(1.0, 2.0, 256.0, LONGEST_PAUSE, LONGEST_PAUSE)
+    ]
 
 
 async def test_an_engine_that_cannot_start_is_not_started_in_a_storm(workshop: Workshop) -> None:

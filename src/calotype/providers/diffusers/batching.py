@@ -258,7 +258,7 @@ class Batcher:
         log.warning("channel %s: %s", self._name, message)
         if loaded and self._failures == 1:
             return
-        pause = min(LONGEST_PAUSE, self._first_pause * 2 ** (self._failures - 1))
+        pause = pause_after(self._failures, first=self._first_pause)
         self._down = Down(code, message, pause)
         for one in self._waiting:
             _leave(one, self._down)
@@ -412,3 +412,9 @@ def _order(batch: Sequence[Wanted]) -> Draw:
         guidance=shape.guidance,
         strength=shape.strength,
     )
+
+
+def pause_after(failures: int, *, first: float) -> float:
+    """Seconds before an engine is started again that failed so often in a row."""
+    doublings = min(failures - 1, 20)  # beyond a thousand, no float holds what they come to
+    return min(LONGEST_PAUSE, first * 2**doublings)

@@ -97,9 +97,16 @@ def _call(
     pictures = [picture for picture in pictures if desk.wants(picture.id)]
     if not pictures:
         return
+    try:
+        arguments = _arguments(model, order, pictures)
+    except FileNotFoundError:  # whoever stops a picture takes its references away, too
+        if all(desk.wants(picture.id) for picture in pictures):
+            raise
+        _call(model, order, pictures, desk, steps_of=steps_of)
+        return
     pipeline = model.image if pictures[0].references else model.text
     try:
-        output = pipeline(**_arguments(model, order, pictures), callback_on_step_end=after_step)
+        output = pipeline(**arguments, callback_on_step_end=after_step)
     finally:
         pipeline.maybe_free_model_hooks()  # which a pipeline that is stopped has not done
     unsafe = getattr(output, "nsfw_content_detected", None) or [False] * len(pictures)
@@ -143,5 +150,10 @@ def _read(file: str) -> Image.Image:
 def _save(picture: Picture, image: Image.Image, desk: Desk) -> None:
     file = Path(picture.file)
     draft = file.with_name(f"{file.name}.part")
-    image.save(draft, "PNG")
+    try:
+        image.save(draft, "PNG")
+    except FileNotFoundError:  # whoever stops a picture takes its folder away
+        if desk.wants(picture.id):
+            raise
+        return
     desk.finish(picture.id, draft, file)

@@ -208,8 +208,7 @@ class _Drawing:
         shape = Shape(
             width=fields["width"],
             height=fields["height"],
-            # Of all steps an image-to-image pipeline draws as large a share as its strength.
-            steps=math.ceil(steps / strength) if strength else steps,
+            steps=steps_of(steps, strength) if strength else steps,
             guidance=float(fields["guidance"]),
             strength=strength,
             references=len(references),
@@ -293,6 +292,12 @@ async def _filed(job: Job, folder: Path) -> tuple[str, ...]:
                     file.write(chunk)
         paths.append(str(path))
     return tuple(paths)
+
+
+def steps_of(drawn: int, strength: float) -> int:
+    """How many steps to ask for where a pipeline draws as large a share as its strength."""
+    steps = math.ceil(drawn / strength)
+    return steps if int(steps * strength) >= drawn else steps + 1  # as the library reckons
 
 
 def _seed_of(task: str) -> int:
