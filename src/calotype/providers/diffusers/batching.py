@@ -417,4 +417,4 @@ def _order(batch: Sequence[Wanted]) -> Draw:
 def pause_after(failures: int, *, first: float) -> float:
     """Seconds before an engine is started again that failed so often in a row."""
     doublings = min(failures - 1, 20)  # beyond a thousand, no float holds what they come to
-    return min(LONGEST_PAUSE, first * 2**doublings)
+    return min(LONGEST_PAUSE, first * (1 << doublings))
