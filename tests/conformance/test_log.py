@@ -191,16 +191,31 @@ async def test_a_watcher_that_breaks_disturbs_nobody(tmp_path: Path) -> None:
     await store.close()
 
 
+LISTENERS = """
+SELECT COUNT(*) FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'idle' AND query LIKE 'LISTEN %'
+"""
+
+
+async def listening(postgres_url: str, listeners: int) -> None:
+    """Wait until the database has this many listeners: what is told before is lost on them."""
+    database = await asyncpg.connect(postgres_url)
+    async with asyncio.timeout(60):
+        while await database.fetchval(LISTENERS) != listeners:
+            await asyncio.sleep(0.01)
+    await database.close()
+
+
 async def test_who_watches_a_shared_store_is_told_of_its_own_events_and_of_others(
     postgres_url: str,
 ) -> None:
     store, other = PostgresStore(postgres_url), PostgresStore(postgres_url)
     account, own, others = await funded(store), Bell(), Bell()
     end_own, end_others = store.watch(own), other.watch(others)
+    await listening(postgres_url, 2)
     task_id = await submitted(store, account)
     await own.rings()
-    while not others.rung:  # its listener may still be on its way
-        task_id = await submitted(store, account)
+    await others.rings()
     await taken(other, task_id)
     await own.rings()
     end_own()
@@ -244,8 +259,9 @@ async def test_others_are_told_again_once_the_database_takes_notifications_again
     await until(lambda: "other processes are not told of events now" in caplog.text)
     await database.execute("ALTER FUNCTION pg_catalog.pg_notify_gone RENAME TO pg_notify")
     other.watch(bell)
-    while not bell.rung:  # its listener may still be on its way
-        await submitted(store, account)
+    await listening(postgres_url, 1)
+    await submitted(store, account)
+    await bell.rings()
     await database.close()
     await store.close()
     await other.close()
