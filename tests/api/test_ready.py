@@ -4,10 +4,39 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
 
 from calotype.domain.ids import decode
 from calotype.services.ready import MAX_BYTES, ReadyDocuments
-from harness import OUR_CODE, Reply, Server
+from harness import OUR_CODE, Reply, Server, picture, running_server
+from postgres import fresh_database
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """Of each storage mode."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    async with fresh_database(request.getfixturevalue("postgres")) as url:
+        yield url
+
+
+@pytest.fixture
+async def server(tmp_path: Path, database_url: str) -> AsyncIterator[Server]:
+    """A server whose sandbox answers at once."""
+    async with running_server(tmp_path / "data", database_url=database_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def idle_server(tmp_path: Path, database_url: str) -> AsyncIterator[Server]:
+    """A server that develops nothing."""
+    data = tmp_path / "data"
+    async with running_server(data, with_worker=False, database_url=database_url) as running:
+        yield running
 
 
 async def read(server: Server, word: str) -> Reply:
@@ -19,8 +48,13 @@ async def read(server: Server, word: str) -> Reply:
 
 @asynccontextmanager
 async def another_process(server: Server) -> AsyncIterator[str]:
-    """The URL of a second server on the same data folder, a process of its own."""
-    environment = {**OUR_CODE, "CALOTYPE_DATA_DIR": str(server.data), "CALOTYPE_PORT": "0"}
+    """The URL of a second server on the same data, a process of its own."""
+    environment = {
+        **OUR_CODE,
+        "CALOTYPE_DATA_DIR": str(server.data),
+        "CALOTYPE_DATABASE_URL": server.core.settings.database_url,
+        "CALOTYPE_PORT": "0",
+    }
     program = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "calotype", "serve", "--no-worker"),
         env=environment,
@@ -82,15 +116,23 @@ async def test_deleted_images_are_gone_from_what_was_ready(server: Server) -> No
     assert "url" not in (await read(server, word)).json["result"]["data"][0]
 
 
+async def test_uploads_that_were_deleted_are_gone_from_what_was_ready(idle_server: Server) -> None:
+    word = (await idle_server.submit_form(("image", picture(), "a.png"))).json["task_id"]
+    assert (await read(idle_server, word)).json["request"]["image_input"] != [None]
+    await idle_server.call("POST", f"/v1/tasks/{word}/cancel")
+    await idle_server.call("DELETE", f"/v1/tasks/{word}")
+    assert (await read(idle_server, word)).json["request"]["image_input"] == [None]
+
+
 async def test_long_documents_take_no_more_memory_than_short_ones(idle_server: Server) -> None:
     task_id = (await idle_server.accepted())["task_id"]
     task = await idle_server.core.store.task(decode("task", task_id) or 0)
     assert task is not None
     ready, body = ReadyDocuments(), bytes(MAX_BYTES // 10)
     for number in range(100):
-        ready.keep(str(number), "", task, body, version=1, channel=None, now=1)
-        ready.keep(str(number), "", task, body, version=2, channel=None, now=1)
+        ready.keep(str(number), "", task, body, mark=1, channel=None, now=1)
+        ready.keep(str(number), "", task, body, mark=2, channel=None, now=1)
     kept = [number for number in range(100) if ready.get(str(number), "", now=1)]
     assert kept == list(range(90, 100))
-    ready.keep("too long", "", task, bytes(MAX_BYTES + 1), version=1, channel=None, now=1)
+    ready.keep("too long", "", task, bytes(MAX_BYTES + 1), mark=1, channel=None, now=1)
     assert ready.get("too long", "", now=1) is None

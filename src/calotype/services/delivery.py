@@ -41,10 +41,8 @@ class Delivery:
 
     def ready(self, task_word: str, *, base_url: str) -> Ready | None:
         """What ``encoded`` gives, where it is known at once to be what it would give now."""
-        kept = self._ready.get(task_word, base_url, now=self._clock())
-        if kept is None or self._router.get(kept.channel_id) is not kept.channel:
-            return None
-        return kept if kept.version == self._store.version() else None
+        kept = self._kept(task_word, base_url)
+        return kept if kept is not None and kept.mark == self._store.version() else None
 
     async def encoded(self, task_word: str, *, account_id: int, base_url: str) -> bytes:
         """The public form of a task as JSON.
@@ -53,16 +51,33 @@ class Delivery:
             errors.TaskNotFound: there is none, or it is someone else's.
 
         """
-        version = self._store.version()
-        task = await self.find(task_word, account_id=account_id)
+        kept = self._kept(task_word, base_url)
+        if kept is not None and kept.account_id != account_id:
+            raise _not_found()
+        task_id = decode("task", task_word)
+        if task_id is None:
+            raise _not_found()
+        sight = await self._store.task_since(task_id, kept.mark if kept is not None else None)
+        if sight is None and kept is not None:
+            return kept.body
+        task = None if sight is None else sight.task
+        if sight is None or task is None or task.account_id != account_id:
+            raise _not_found()
         body = _encode(await self.document(task, base_url=base_url))
-        if version is not None:
-            self.keeps_ready = True
+        if sight.mark is not None:
+            self.keeps_ready = self._store.version() is not None
             channel, now = self._router.get(task.channel_id), self._clock()
             self._ready.keep(
-                task_word, base_url, task, body, version=version, channel=channel, now=now
+                task_word, base_url, task, body, mark=sight.mark, channel=channel, now=now
             )
         return body
+
+    def _kept(self, task_word: str, base_url: str) -> Ready | None:
+        """What was made last, where nothing but the store can tell that it is not so any more."""
+        kept = self._ready.get(task_word, base_url, now=self._clock())
+        if kept is None or self._router.get(kept.channel_id) is not kept.channel:
+            return None
+        return kept
 
     async def find(self, task_word: str, *, account_id: int) -> Task:
         """A task by its public id.
@@ -74,7 +89,7 @@ class Delivery:
         task_id = decode("task", task_word)
         task = None if task_id is None else await self._store.task(task_id)
         if task is None or task.account_id != account_id:
-            raise TaskNotFound("There is no task with this id in this account.")
+            raise _not_found()
         return task
 
     def has_images(self, task: Task) -> bool:
@@ -223,6 +238,10 @@ class Delivery:
         except UnknownModel:  # the operator took the model away while the task was running
             usual = 60
         return hints(usual, spent_ms=self._clock() - task.created_at)
+
+
+def _not_found() -> TaskNotFound:
+    return TaskNotFound("There is no task with this id in this account.")
 
 
 def _changes(task: Task) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Documents of tasks as they were last sent, for whoever reads the same task again.
 
-One is good while nobody has committed anything to the database since it was made, so that a read
-is never older than the last transition; and not for long, as it also tells of time: how long the
+One is good while the store says that nothing in it has changed, so that a read is never older than
+the last transition; and not for long, as it also tells of time: how long the
 task may still take, and until when its images may be fetched.
 """
 
@@ -23,8 +23,8 @@ class Ready(msgspec.Struct, frozen=True):
 
     body: bytes
     account_id: int
-    version: int
-    """Of the database when it was read."""
+    mark: int
+    """Of what was read, as the store gave it."""
     channel_id: int
     channel: Channel | None
     """As it was called, whoever develops the task."""
@@ -51,7 +51,7 @@ class ReadyDocuments:
         task: Task,
         body: bytes,
         *,
-        version: int,
+        mark: int,
         channel: Channel | None,
         now: int,
     ) -> None:
@@ -61,7 +61,7 @@ class ReadyDocuments:
             until = min(until, task.expires_at)
         self._forget((task_word, base_url))
         self._kept[task_word, base_url] = Ready(
-            body, task.account_id, version, task.channel_id, channel, now, until
+            body, task.account_id, mark, task.channel_id, channel, now, until
         )
         self._bytes += len(body)
         while self._bytes > MAX_BYTES:

@@ -7,7 +7,7 @@ micro-USDC. Faults of the database itself are raised as ``errors.Unavailable``.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -170,6 +170,14 @@ class LoggedEvent(msgspec.Struct, frozen=True):
     state: State
     """The task's state after it."""
     progress: int
+
+
+class Sight(NamedTuple):
+    """A task as it was read."""
+
+    task: Task | None
+    mark: int | None
+    """Of what was read, to ask later whether that has changed; None where nothing can tell."""
 
 
 class Store(Protocol):
@@ -344,8 +352,12 @@ class Store(Protocol):
     def version(self) -> int | None:
         """Of the whole database: another after each commit, whoever made it.
 
-        None where asking costs more than reading a task anew.
+        None where that takes a round trip.
         """
+        ...
+
+    async def task_since(self, task_id: int, mark: int | None) -> Sight | None:
+        """A task, whoever owns it; None while all that its owner is shown is as at ``mark``."""
         ...
 
     async def standing(self, task_id: int) -> Standing | None:

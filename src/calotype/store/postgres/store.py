@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from pgqueuer.ports import RepositoryPort
 
@@ -39,6 +39,7 @@ from calotype.store.port import (
     Keyed,
     LoggedEvent,
     Reconciled,
+    Sight,
     Standing,
     Submitted,
     Taken,
@@ -78,6 +79,28 @@ from calotype.store.refusals import cannot_take_away
 from calotype.store.searching import search_of
 from calotype.store.walking import Gallery
 
+_NO_MARK: Final = 0
+"""No transaction's number, so that no row is as it was then."""
+_SINCE: Final = (
+    f"SELECT place, tasks.xmin, {rows.TASK} "
+    "FROM unnest($1::bigint[], $2::xid[]) WITH ORDINALITY AS asked (task_id, mark, place) "
+    "LEFT JOIN tasks ON id = task_id WHERE tasks.xmin IS DISTINCT FROM mark"
+)
+"""Of the tasks asked for, those that another transaction has written since, or that are gone.
+
+``xmin`` is who wrote a row last, so a task that has not changed costs a look at its row alone.
+"""
+
+
+def _sight(row: rows.Row) -> Sight:
+    """A row of ``_SINCE``."""
+    _, mark, *columns = row
+    if columns[0] is None:
+        return Sight(None, None)
+    task = rows.task(columns)
+    with_others = task.references or task.has_webhook  # what is shown is in other rows as well
+    return Sight(task, None if with_others else mark)
+
 
 class PostgresStore:
     """A store in a PostgreSQL database; see ``store.port.Store`` for what each verb means."""
@@ -88,6 +111,7 @@ class PostgresStore:
         self._hot = Database(url, connections=HOT, session=HOT_SESSION)
         self._submissions = Batcher(self._submit_all)
         self._tasks = Batcher(self._read_tasks)
+        self._sights = Batcher(self._read_since)
         self._standings = Batcher(self._read_standings)
         self._digests = Batcher(self._read_keys)
         self._news = News(self._hot)
@@ -252,6 +276,9 @@ class PostgresStore:
 
     async def task(self, task_id: int) -> Task | None:
         return await self._tasks.add(task_id)
+
+    async def task_since(self, task_id: int, mark: int | None) -> Sight | None:
+        return await self._sights.add((task_id, mark or _NO_MARK))
 
     async def standing(self, task_id: int) -> Standing | None:
         return await self._standings.add(task_id)
@@ -566,6 +593,11 @@ class PostgresStore:
         found = await self._hot.fetch(f"SELECT {rows.TASK} FROM tasks WHERE id = ANY($1)", ids)
         by_id = {row[0]: rows.task(row) for row in found}
         return [by_id.get(task_id) for task_id in ids]
+
+    async def _read_since(self, asked: Sequence[tuple[int, int]]) -> Sequence[Sight | None]:
+        ids, marks = zip(*asked, strict=True)
+        changed = {row[0]: _sight(row) for row in await self._hot.fetch(_SINCE, ids, marks)}
+        return [changed.get(place) for place in range(1, len(asked) + 1)]
 
     async def _read_standings(self, ids: Sequence[int]) -> Sequence[Standing | None]:
         statement = f"SELECT id, {rows.STANDING} FROM tasks WHERE id = ANY($1)"

@@ -44,6 +44,7 @@ from calotype.store.port import (
     ChannelEvent,
     Keyed,
     LoggedEvent,
+    Sight,
     Standing,
     Submitted,
     Taken,
@@ -219,6 +220,10 @@ class SqliteStore:
             self._version = self._read("PRAGMA data_version")[0][0]
             asyncio.get_running_loop().call_soon(self._ask_again)
         return self._version
+
+    async def task_since(self, task_id: int, mark: int | None) -> Sight | None:
+        version = self.version()
+        return None if mark == version else Sight(await self.task(task_id), version)
 
     def _ask_again(self) -> None:
         self._version = None
